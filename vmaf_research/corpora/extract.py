@@ -7,7 +7,7 @@ __all__ = ['CACHE_VERSION', 'SAMPLE_ROWS', 'ROWS_PER_GROUP', 'PAIR_TYPES', 'Job'
            'run_jobs', 'plan_jobs', 'table_schema', 'pair_table', 'write_tables', 'pair_row', 'Extraction',
            'pairs_path', 'extract', 'input_files']
 
-# %% ../../nbs/corpora/28_extract.ipynb #a6574f47
+# %% ../../nbs/corpora/28_extract.ipynb #42ae97ab
 import os
 import time
 from collections.abc import Iterable, Iterator
@@ -30,7 +30,6 @@ from vmaf_research.measure.features import (
     CANONICAL_6,
     DEFAULT_TEACHER,
     FULL_FEATURES,
-    META_COLUMNS,
     TABLE_COLUMNS,
     TEACHERS,
     resolve_features,

@@ -12,13 +12,13 @@ from html import escape
 
 from ..measure.errors import BadInput
 
-# %% ../../nbs/learn/33_recipes.ipynb #e6f5bb1d
+# %% ../../nbs/learn/33_recipes.ipynb #7bb552e9
 @dataclass(frozen=True)
 class Recipe:
     "What a training run does, apart from its rows and its seed."
 
     name: str  # appears in reports and sidecars
-    optimizer: str  # "adamw" (decoupled weight decay) or "adam" (weight decay as an L2 term of the loss)
+    optimizer: str  # "adamw", "adam" (its weight decay is an L2 term of the loss) or "soap"
     learning_rate: float  # the constant one, or the peak of the one-cycle schedule
     weight_decay: float
     schedule: str  # "constant" or "one_cycle"
@@ -28,6 +28,7 @@ class Recipe:
     dropout: float  # share of hidden units dropped in a step
     target_center: float = 0.0  # VMAF; the network learns (target - target_center) / target_scale ...
     target_scale: float = 1.0  # VMAF; ... and the inverse goes into its last layer at the end
+    sampled_vectors: int = 0  # if not 0, train on that many vectors per model that the teacher labels, not on the rows
 
     def __post_init__(self):
         for field, allowed in CHOICES.items():
@@ -49,9 +50,9 @@ class Recipe:
         return f"<table>{rows}</table>"
 
 
-CHOICES = {"optimizer": ("adamw", "adam"), "schedule": ("constant", "one_cycle"), "loss": ("mse", "huber")}
+CHOICES = {"optimizer": ("adamw", "adam", "soap"), "schedule": ("constant", "one_cycle"), "loss": ("mse", "huber")}
 
-# %% ../../nbs/learn/33_recipes.ipynb #ed27bf9e
+# %% ../../nbs/learn/33_recipes.ipynb #381ec995
 RECIPES = {
     recipe.name: recipe
     for recipe in (
@@ -89,6 +90,20 @@ RECIPES = {
             dropout=0.0,
             target_center=50.0,
             target_scale=50.0,
+        ),
+        Recipe(
+            "teacher_function",
+            optimizer="soap",
+            learning_rate=1e-2,
+            weight_decay=0.0,
+            schedule="one_cycle",
+            loss="mse",
+            epochs=7,
+            batch_size=512,
+            dropout=0.0,
+            target_center=50.0,
+            target_scale=50.0,
+            sampled_vectors=250_000,
         ),
     )
 }

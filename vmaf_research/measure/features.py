@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['FEATURES', 'FEATURE_BY_NAME', 'FULL_FEATURES', 'META_COLUMNS', 'TABLE_COLUMNS', 'CANONICAL_6', 'FEATURE_SETS',
-           'TEACHERS', 'DEFAULT_TEACHER', 'Feature', 'resolve_features', 'too_small_for', 'TeacherModel',
-           'resolve_teachers']
+           'TEACHERS', 'DEFAULT_TEACHER', 'Feature', 'resolve_features', 'unsuited', 'TeacherModel', 'resolve_teachers']
 
 # %% ../../nbs/measure/11_features.ipynb #57d8400c
 from collections.abc import Iterable
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 
 from .errors import BadInput
 
-# %% ../../nbs/measure/11_features.ipynb #c19b301f
+# %% ../../nbs/measure/11_features.ipynb #9c644e04
 @dataclass(frozen=True)
 class Feature:
     "One feature column: which extractor computes it and what libvmaf calls it."
@@ -24,9 +23,10 @@ class Feature:
     fast: bool = True  # cheap enough for every extraction
     minimum_side: int = 32  # least width and height in pixels; libvmaf crashes or gives nothing below
     minimum_long_side: int = 32  # least value of the larger of the two
+    maximum_depth: int = 16  # bits per sample
     cap: float | None = None  # stands for the infinite value of identical frames
 
-# %% ../../nbs/measure/11_features.ipynb #9956168e
+# %% ../../nbs/measure/11_features.ipynb #61d91927
 FEATURES = (
     Feature("adm2", "adm", "integer_adm2"),
     *(Feature(f"adm_scale{k}", "adm", f"integer_adm_scale{k}") for k in range(4)),
@@ -39,7 +39,7 @@ FEATURES = (
     Feature("float_ms_ssim", "float_ms_ssim", "float_ms_ssim", fast=False, minimum_side=176),
     Feature("cambi", "cambi", "cambi", minimum_long_side=216),
     Feature("ciede2000", "ciede", "ciede2000", fast=False, cap=100.0),
-    Feature("psnr_hvs", "psnr_hvs", "psnr_hvs", cap=100.0),
+    Feature("psnr_hvs", "psnr_hvs", "psnr_hvs", maximum_depth=12, cap=100.0),
     Feature("ssimulacra2", "ssimulacra2", "ssimulacra2", fast=False),
     Feature("speed_temporal", "speed_temporal", "speed_temporal", minimum_side=176),
     *(Feature(f"speed_chroma_{c}", "speed_chroma", f"speed_chroma_{c}", minimum_side=176) for c in ("u", "v", "uv")),
@@ -76,13 +76,16 @@ def resolve_features(
         raise BadInput(f"unknown features {', '.join(unknown)}: expected names among {', '.join(FULL_FEATURES)}")
     return names
 
-# %% ../../nbs/measure/11_features.ipynb #f0fd2918
-def too_small_for(
+# %% ../../nbs/measure/11_features.ipynb #15f16240
+def unsuited(
     feature: Feature,
     width: int,  # pixels
     height: int,  # pixels
-) -> str | None:  # the reason, or None if the picture is large enough
-    "Why a feature cannot be computed on pictures of this size."
+    depth: int = 8,  # bits per sample
+) -> str | None:  # the reason, or None if the feature can be computed
+    "Why a feature cannot be computed on pictures of this size and depth."
+    if depth > feature.maximum_depth:
+        return f"{depth} bits are too many for {feature.extractor}, which takes {feature.maximum_depth}"
     if min(width, height) < feature.minimum_side:
         return f"{width}x{height} is too small for {feature.extractor}: it needs {feature.minimum_side} pixels on each side"
     if max(width, height) < feature.minimum_long_side:

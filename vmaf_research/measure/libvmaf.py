@@ -6,7 +6,7 @@
 __all__ = ['LOG_NAME', 'INNER', 'Measurement', 'filter_chain', 'comparison_format', 'check_pair', 'libvmaf_options',
            'vmaf_tool_arguments', 'check_counts', 'read_column', 'measure']
 
-# %% ../../nbs/measure/12_libvmaf.ipynb #7b638a07
+# %% ../../nbs/measure/12_libvmaf.ipynb #4cf1df50
 import json
 import subprocess
 import tempfile
@@ -25,7 +25,7 @@ from vmaf_research.measure.features import (
     TeacherModel,
     resolve_features,
     resolve_teachers,
-    too_small_for,
+    unsuited,
 )
 from .ssimulacra2 import ssimulacra2_scores
 from .video import Clip, input_arguments, open_clip, pixel_format, range_filter
@@ -250,7 +250,7 @@ def _read_measurement(
             capped[name] = count
     return columns, capped
 
-# %% ../../nbs/measure/12_libvmaf.ipynb #10b29e84
+# %% ../../nbs/measure/12_libvmaf.ipynb #092e030d
 def measure(
     reference: Clip | Path | str,  # undistorted clip
     distorted: Clip | Path | str,  # clip to be judged, with the same frames
@@ -265,14 +265,15 @@ def measure(
     """Features and teacher scores of every frame, from one process.
 
     Raises `BadInput` if the clips cannot be compared or are damaged, and `EngineError` if the engine fails.
-    Features that the picture is too small for are left out, with the reason in `Measurement.skipped`.
+    Features that the pictures are unsuited for are left out, with the reason in `Measurement.skipped`.
     """
     reference = reference if isinstance(reference, Clip) else open_clip(reference, count=False)
     distorted = distorted if isinstance(distorted, Clip) else open_clip(distorted, count=False)
     engine = engine or find_engine()
     models = resolve_teachers(teachers)
     check_pair(reference, distorted, models, resize)
-    wanted, skipped = _split_features(resolve_features(features), reference)
+    compared = comparison_format(reference, distorted)
+    wanted, skipped = _split_features(resolve_features(features), reference, pixel_format(compared).depth)
     if not wanted and not models:
         raise BadInput(f"{distorted.path.name}: nothing to measure; name at least one feature or teacher that suits its size")
     measured = [name for name in wanted if name != "ssimulacra2"]
@@ -280,13 +281,13 @@ def measure(
     if "ssimulacra2" in wanted:
         columns["ssimulacra2"] = ssimulacra2_scores(reference, distorted)
         columns = {name: columns[name] for name in (*(teacher.column for teacher in models), *wanted)}
-    compared = f"{reference.size} {comparison_format(reference, distorted)}"
-    return Measurement(columns, tuple(m.name for m in models), engine.identity(), compared, skipped, capped)
+    form = f"{reference.size} {compared}"
+    return Measurement(columns, tuple(m.name for m in models), engine.identity(), form, skipped, capped)
 
 
-def _split_features(names: tuple[str, ...], reference: Clip) -> tuple[list[str], dict[str, str]]:
-    "What the picture is large enough for, and the reasons for the rest."
-    reasons = {name: too_small_for(FEATURE_BY_NAME[name], reference.width, reference.height) for name in names}
+def _split_features(names: tuple[str, ...], clip: Clip, depth: int) -> tuple[list[str], dict[str, str]]:
+    "What can be computed on these pictures, and the reasons for the rest."
+    reasons = {name: unsuited(FEATURE_BY_NAME[name], clip.width, clip.height, depth) for name in names}
     return [name for name in names if reasons[name] is None], {name: why for name, why in reasons.items() if why}
 
 # %% ../../nbs/measure/12_libvmaf.ipynb #4a1482eb

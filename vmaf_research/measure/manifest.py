@@ -6,8 +6,7 @@
 __all__ = ['SCHEMA', 'SCHEMA_VERSION', 'manifest_path', 'describe_path', 'run_provenance', 'package_identity', 'write_manifest',
            'read_manifest', 'Verification', 'verify']
 
-# %% ../../nbs/measure/05_manifest.ipynb #b5bae684
-import os
+# %% ../../nbs/measure/05_manifest.ipynb #a93cb6c6
 import platform
 import subprocess
 import sys

@@ -5,18 +5,16 @@
 # %% auto #0
 __all__ = ['rgb_frames', 'ssimulacra2_scores']
 
-# %% ../../nbs/measure/14_ssimulacra2.ipynb #e55dc9bf
+# %% ../../nbs/measure/14_ssimulacra2.ipynb #6d611bb9
 import io
 import subprocess
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from ssimulacra2 import compute_ssimulacra2
 
-from .engine import ffmpeg_path, run_ffmpeg
+from .engine import ffmpeg_path
 from .errors import EngineError
 from .video import Clip, input_arguments, range_filter
 

@@ -149,7 +149,7 @@ def row_autocorrelation(
         return np.zeros(len(power))  # a flat picture has no rows to tell apart
     return power / power[0] * (len(step) / (len(step) - np.arange(len(power))))
 
-# %% ../../nbs/measure/10_video.ipynb #d6b3e78f
+# %% ../../nbs/measure/10_video.ipynb #2a7eee6d
 def geometry_doubt(
     clip: Clip,  # raw video
 ) -> str | None:  # a sentence, or None when nothing speaks against the geometry
@@ -157,8 +157,8 @@ def geometry_doubt(
     curve = row_autocorrelation(clip)
     if len(curve) <= clip.width:
         return None
-    lags = np.arange(32, len(curve))
-    best = int(lags[np.argmax(curve[32:])]) if len(lags) else clip.width
+    shortest = max(32, clip.width // 4)  # a texture that repeats at shorter distances is no row
+    best = shortest + int(np.argmax(curve[shortest:]))
     near = curve[max(0, clip.width - 1) : clip.width + 2].max()
     multiple = best % clip.width == 0  # a texture that repeats every other row says nothing against the width
     if multiple or curve[best] < max(0.3, 1.15 * near + 0.05):

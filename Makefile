@@ -1,0 +1,54 @@
+# Everything a fresh machine needs: git, make, Python 3.11 or later with its venv module.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+SITE := _build/html
+
+.DEFAULT_GOAL := help
+.PHONY: help setup refresh test lint lab save readme site clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed; say which with: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+setup: $(INSTALLED) ## create .venv and install the pinned dependencies
+
+refresh: $(INSTALLED) ## measure the embedded corpus, train, gate and package the models
+	$(BIN)/vmaf-research refresh --out runs/refresh
+
+test: $(INSTALLED) ## export-sync, notebooks, digests, notebooks against the package, pytest
+	$(BIN)/python -m pytest tests/test_sync.py tests/test_settings.py
+	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n-workers 2
+	OMP_NUM_THREADS=1 $(BIN)/nbdev_test digests --n-workers 2
+	$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered --cov-fail-under=90
+
+lint: $(INSTALLED) ## ruff, README as generated
+	$(BIN)/ruff check .
+	$(BIN)/python docs/readme.py --check
+
+lab: $(INSTALLED) ## JupyterLab on nbs/
+	$(BIN)/jupyter lab nbs
+
+save: $(INSTALLED) ## run all notebooks and keep their outputs, cleaned
+	$(BIN)/nbdev_export
+	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --save --n-workers 2
+	OMP_NUM_THREADS=1 $(BIN)/nbdev_test digests --save --n-workers 2
+	$(BIN)/nbdev_clean
+	$(BIN)/nbdev_clean --fname digests
+	$(BIN)/python docs/readme.py
+
+readme: $(INSTALLED) ## README.md from nbs/index.ipynb
+	$(BIN)/python docs/readme.py
+
+site: $(INSTALLED) ## the static site in _build/html
+	$(BIN)/sphinx-build -q -b html -c docs -d _build/doctrees . $(SITE)
+	@echo "open $(SITE)/index.html"
+
+clean: ## remove what was built, but not .venv and runs/
+	rm -rf _build .pytest_cache .ruff_cache .hypothesis .coverage

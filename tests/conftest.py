@@ -1,0 +1,44 @@
+"""Small real clips that several tests share, and a cache of measurements of their own."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from skimage import data
+from skimage.color import rgb2gray
+
+from vmaf_research.measure.engine import run_ffmpeg
+from vmaf_research.measure.video import Clip, input_arguments, open_clip
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory):
+    "Tests never read or write the user's cache of measurements."
+    patch = pytest.MonkeyPatch()
+    patch.setenv("VMAF_RESEARCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+    yield
+    patch.undo()
+
+
+def write_pan(path, width=320, height=180, frames=8, step=2):
+    "Raw 8-bit 4:2:0 video of a photograph that moves to the left."
+    photograph = (255 * rgb2gray(data.astronaut())).astype(np.uint8)
+    chroma = bytes([128] * (2 * (-(-width // 2)) * (-(-height // 2))))
+    with open(path, "wb") as file:
+        for time in range(frames):
+            file.write(photograph[60 : 60 + height, 40 + step * time : 40 + step * time + width].tobytes() + chroma)
+    return Clip(path, width, height, "yuv420p", Fraction(25), frames, raw=True)
+
+
+@pytest.fixture(scope="session")
+def pan(tmp_path_factory):
+    "A real picture that pans: 8 frames of 320x180."
+    return write_pan(tmp_path_factory.mktemp("clips") / "pan.yuv")
+
+
+@pytest.fixture(scope="session")
+def encoded(pan):
+    "The pan, encoded by x264 at a low quality."
+    path = pan.path.with_name("pan_crf38.mkv")
+    run_ffmpeg([*input_arguments(pan), "-c:v", "libx264", "-crf", "38", "-threads", "1", str(path)])
+    return open_clip(path)

@@ -1,0 +1,243 @@
+"""Measuring: published scores, sample formats, and what a damaged input or a failing engine leads to."""
+
+import hashlib
+import json
+import os
+import stat
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import write_pan
+
+from vmaf_research.measure.engine import Engine, describe_engine, ffmpeg_path, find_engine, run_ffmpeg
+from vmaf_research.measure.errors import BadInput, EngineError
+from vmaf_research.measure.features import FEATURE_SETS, TEACHERS
+from vmaf_research.measure.libvmaf import measure
+from vmaf_research.measure.teacher import check_against_teacher, load_teacher
+from vmaf_research.measure.video import convert_clip, input_arguments, open_clip
+
+GOLDEN = Path(__file__).parents[2] / "shared" / "golden"
+
+# Means of the public test suite of libvmaf for patterns that anyone can generate, with the SHA-1 that git gives the file.
+CHECKERBOARD = {0: "816e61aceb23dff272738f1397e6d7c76f46a3bf", 10: "ad5531ac2fd778ad7210f4aa589b1b1cdfd86546"}
+FLAT = {16: "046620c544d4815d4e19b583f9df910200b9f931", 25: "6c4b98367958a0d3d60e344f91b5a6f4b767996e"}
+
+
+def git_blob_sha1(data):
+    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+
+
+def public_pattern(folder, kind, value):
+    x, y = np.meshgrid(np.arange(1920), np.arange(1080))
+    data = b""
+    for time in range(3):
+        board = np.where(((x - value - time) // 10 + y // 10) % 2 == 0, 16, 235)
+        luma = board if kind == "checkerboard" else np.full_like(board, value)
+        data += luma.astype(np.uint8).tobytes() + bytes([128] * (1920 * 1080 // 2))
+    path = folder / f"{kind}_{value}.yuv"
+    path.write_bytes(data)
+    return path, git_blob_sha1(data)
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "hashes", "expected"),
+    [
+        ("checkerboard", (0, 10), CHECKERBOARD, {"vmaf": 7.985898744818505, "adm2": 0.0539965805, "motion2": 12.5547116667, "vif_scale0": 0}),
+        ("flat", (16, 25), FLAT, {"vmaf": 97.42804264261031, "adm2": 1, "motion2": 0, "vif_scale0": 1, "vif_scale3": 1}),
+    ],
+)  # fmt: skip
+def test_public_patterns(tmp_path, kind, values, hashes, expected):
+    clips = []
+    for value in values:
+        path, digest = public_pattern(tmp_path, kind, value)
+        assert digest == hashes[value]
+        clips.append(open_clip(path, 1920, 1080))
+    means = measure(*clips, features="canonical6").mean()
+    assert means["vmaf"] == pytest.approx(expected.pop("vmaf"), abs=1e-3)
+    for name, value in expected.items():
+        assert means[name] == pytest.approx(value, abs=1e-4)
+
+
+@pytest.mark.skipif(not GOLDEN.is_dir(), reason="the public fixture files are not beside this checkout")
+def test_golden_files():
+    recorded = json.loads((GOLDEN / "expected.json").read_text())
+    for pair in recorded["pairs"]:
+        geometry = (pair["width"], pair["height"], pair["pix_fmt"])
+        result = measure(*(open_clip(GOLDEN / pair[side], *geometry) for side in ("ref", "dis")), features="canonical6")
+        assert result.frames == pair["frames"]
+        for name, value in pair.get("expected", {}).items():
+            tolerance = 1e-2 if (name, pair["id"]) == ("vmaf", "src01_160x90") else 1e-3 if name == "vmaf" else 1e-4
+            assert result.mean()[name] == pytest.approx(value, abs=tolerance), (pair["id"], name)
+        for name, values in pair.get("expected_frames", {}).items():
+            assert result.columns[name][: len(values)] == pytest.approx(values, abs=1e-3)
+
+
+@pytest.mark.parametrize("pix_fmt", ["yuv420p10le", "yuv420p12le", "yuv420p16le", "yuv422p", "yuv444p", "yuv422p10le", "yuv444p10le"])
+def test_sample_formats(pan, encoded, tmp_path, pix_fmt):
+    clips = []
+    for number, clip in enumerate((pan, encoded)):
+        path = tmp_path / f"{number}.yuv"
+        run_ffmpeg([*input_arguments(clip), "-pix_fmt", pix_fmt, "-f", "rawvideo", str(path)])
+        clips.append(open_clip(path, 320, 180, pix_fmt))
+    result = measure(*clips, features="fast", teachers=["vmaf_v0.6.1", "vmaf_v1.0.16_3d0h"])
+    plain = measure(pan, encoded, features="canonical6")
+    assert result.frames == 8
+    assert set(result.skipped) == ({"psnr_hvs"} if "16" in pix_fmt else set())
+    assert all(np.isfinite(values).all() for values in result.columns.values())
+    assert result.columns["vmaf"] == pytest.approx(plain.columns["vmaf"], abs=0.05)  # luma is the same picture
+
+
+def test_mixed_depths_are_compared_at_the_deeper_one(pan, encoded, tmp_path):
+    path = tmp_path / "deep.y4m"
+    run_ffmpeg([*input_arguments(encoded), "-pix_fmt", "yuv420p10le", "-strict", "-1", str(path)])
+    result = measure(pan, path, features="canonical6")
+    assert result.compared == "320x180 yuv420p10le"
+    assert result.columns["vmaf"] == pytest.approx(measure(pan, encoded, features="canonical6").columns["vmaf"], abs=0.05)
+
+
+def test_chroma_that_differs_is_refused(pan, tmp_path):
+    path = tmp_path / "wide.y4m"
+    run_ffmpeg([*input_arguments(pan), "-pix_fmt", "yuv444p", str(path)])
+    with pytest.raises(BadInput, match="chroma sampling differs"):
+        measure(pan, path)
+
+
+def test_time_stamps_do_not_shift_frames(pan, tmp_path):
+    "Matroska rounds time stamps to milliseconds; a lossless copy at an odd rate must still meet itself."
+    lossless = tmp_path / "copy.mkv"
+    odd = [item if item != "25" else "24000/1001" for item in input_arguments(pan)]
+    run_ffmpeg([*odd, "-c:v", "ffv1", str(lossless)])
+    result = measure(pan, lossless, features=["psnr_y"])
+    assert set(result.columns["psnr_y"]) == {60.0}  # libvmaf's value for identical 8-bit luma
+
+
+def test_full_range_is_converted(pan, tmp_path):
+    "Motion JPEG is full range; measured as if it were limited, a near-perfect copy would lose ten decibels."
+    path = tmp_path / "full.mkv"
+    run_ffmpeg([*input_arguments(pan), "-vf", "scale=in_range=limited:out_range=full", "-c:v", "mjpeg", "-q:v", "1", str(path)])
+    full = open_clip(path)
+    assert full.full_range
+    assert measure(pan, full, features=["psnr_y"]).mean()["psnr_y"] > 40
+    converted = convert_clip(full, tmp_path / "limited.y4m", 320, 180)
+    assert not open_clip(converted.path).full_range
+    assert measure(pan, converted, features=["psnr_y"]).mean()["psnr_y"] > 40
+
+
+def test_the_full_set_gives_every_column(pan, encoded):
+    result = measure(pan, encoded, features="full", teachers=TEACHERS)
+    assert set(FEATURE_SETS["full"]) <= result.columns.keys()
+    assert result.skipped == {}
+    assert all(np.isfinite(values).all() for values in result.columns.values())
+    features = np.column_stack([result.columns[name] for name in FEATURE_SETS["canonical6"]])
+    labels = [str(number) for number in range(result.frames)]
+    assert check_against_teacher(features, result.columns["vmaf"], labels) <= 2e-4
+    assert load_teacher().predict(features, clip=False) == pytest.approx(result.columns["vmaf_unclipped"], abs=2e-4)
+
+
+def test_features_without_a_teacher(pan, encoded):
+    alone = measure(pan, encoded, features="canonical6", teachers=[])
+    together = measure(pan, encoded, features="canonical6")
+    assert list(alone.columns) == list(FEATURE_SETS["canonical6"])
+    assert all(np.array_equal(alone.columns[name], together.columns[name]) for name in alone.columns)
+
+
+@pytest.mark.parametrize("extra", [-1, -16, 7])
+def test_raw_video_of_a_broken_length(pan, tmp_path, extra):
+    data = pan.path.read_bytes()
+    path = tmp_path / "broken.yuv"
+    path.write_bytes(data[:extra] if extra < 0 else data + bytes(extra))
+    with pytest.raises(BadInput, match="not a whole number of 320x180 yuv420p frames"):
+        open_clip(path, 320, 180)
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".y4m", ".webm"])
+def test_truncated_containers(pan, tmp_path, suffix):
+    whole = tmp_path / f"whole{suffix}"
+    codec = {".y4m": [], ".webm": ["-c:v", "libvpx-vp9", "-cpu-used", "8", "-deadline", "realtime"]}
+    run_ffmpeg([*input_arguments(pan), *codec.get(suffix, ["-c:v", "libx264"]), str(whole)])
+    assert open_clip(whole).frames == 8
+    cut = tmp_path / f"cut{suffix}"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 2 // 3 + 1])
+    with pytest.raises(BadInput, match="cut"):
+        open_clip(cut)
+    with pytest.raises(BadInput, match="cut"):
+        measure(pan, cut)
+
+
+def test_a_frame_less_is_refused_whatever_the_container(pan, tmp_path):
+    seven = write_pan(tmp_path / "seven.yuv", frames=7)
+    path = tmp_path / "seven.mkv"
+    run_ffmpeg([*input_arguments(seven), "-c:v", "libx264", str(path)])
+    with pytest.raises(BadInput, match="7 frames and pan.yuv has 8"):
+        measure(pan, path)
+    with pytest.raises(BadInput, match="8 frames against 7"):
+        measure(pan, seven)
+
+
+def script(folder, name, text):
+    path = folder / name
+    path.write_text(f"#!{sys.executable}\n{text}")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "was killed by SIGSEGV"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "was killed by SIGKILL"),
+        ("import sys; sys.exit(3)", "failed with exit code 3"),
+        ("pass", "left no readable result"),
+        ("open('vmaf.json', 'w').write('{\"frames\": [')", "left no readable result"),
+    ],
+)
+def test_a_crashing_engine_is_an_error(pan, encoded, tmp_path, text, message):
+    engine = Engine(script(tmp_path, "ffmpeg", text), "ffmpeg", "0", "0")
+    with pytest.raises(EngineError, match=message):
+        measure(pan, encoded, engine=engine)
+
+
+def test_an_old_libvmaf_is_refused(tmp_path):
+    "An engine whose motion is not that of 3.2 is not used, whatever version it claims."
+    text = (
+        "import json, subprocess, sys\n"
+        f"code = subprocess.run([{ffmpeg_path()!r}, *sys.argv[1:]]).returncode\n"
+        "result = json.load(open('probe.json'))\n"
+        "result['frames'][1]['metrics']['integer_motion2'] = 17.235603\n"
+        "json.dump(result, open('probe.json', 'w'))\n"
+        "sys.exit(code)\n"
+    )
+    with pytest.raises(EngineError, match="not one of 3.2 or later"):
+        describe_engine(script(tmp_path, "ffmpeg", text), "ffmpeg")
+
+
+def test_the_vmaf_tool_is_the_last_resort(pan, tmp_path, monkeypatch):
+    shim = Path(__file__).with_name("vmaf_shim.py")
+    script(tmp_path, "vmaf", f"import runpy; runpy.run_path({str(shim)!r}, run_name='__main__')")
+    real = ffmpeg_path()
+    monkeypatch.setattr("imageio_ffmpeg.get_ffmpeg_exe", lambda: (_ for _ in ()).throw(RuntimeError("no wheel")))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    engine = find_engine()  # the shim, in a process of its own, does find the wheel
+    assert (engine.kind, engine.ffmpeg_version) == ("vmaf", None)
+    monkeypatch.setenv("VMAF_FFMPEG", real)
+    blurred = tmp_path / "blurred.yuv"
+    run_ffmpeg([*input_arguments(pan), "-vf", "boxblur=2:1", "-f", "rawvideo", str(blurred)], program=real)
+    pair = (pan, open_clip(blurred, 320, 180))
+    by_tool = measure(*pair, features="fast", teachers=["vmaf_v0.6.1", "vmaf_v0.6.1neg"], engine=engine)
+    by_filter = measure(*pair, features="fast", teachers=["vmaf_v0.6.1", "vmaf_v0.6.1neg"])
+    assert by_tool.columns.keys() == by_filter.columns.keys()
+    assert all(np.array_equal(by_tool.columns[name], by_filter.columns[name]) for name in by_tool.columns)
+
+
+def test_the_vmaf_tool_refuses_what_it_cannot_read(pan, encoded):
+    engine = Engine("vmaf", "vmaf", None, "3.2.0")
+    with pytest.raises(BadInput, match="raw video and Y4M only"):
+        measure(pan, encoded, engine=engine)
+
+
+def test_relative_programs_are_found(monkeypatch):
+    monkeypatch.chdir(Path(ffmpeg_path()).parent)
+    monkeypatch.setenv("VMAF_FFMPEG", f".{os.sep}{Path(ffmpeg_path()).name}")
+    assert Path(ffmpeg_path()).is_absolute()

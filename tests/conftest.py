@@ -22,7 +22,7 @@ def own_cache(tmp_path_factory):
 
 def write_pan(path, width=320, height=180, frames=8, step=2):
     "Raw 8-bit 4:2:0 video of a photograph that moves to the left."
-    photograph = (255 * rgb2gray(data.astronaut())).astype(np.uint8)
+    photograph = (16 + 219 * rgb2gray(data.astronaut())).astype(np.uint8)  # limited range
     chroma = bytes([128] * (2 * (-(-width // 2)) * (-(-height // 2))))
     with open(path, "wb") as file:
         for time in range(frames):

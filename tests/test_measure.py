@@ -113,6 +113,25 @@ def test_time_stamps_do_not_shift_frames(pan, tmp_path):
     assert set(result.columns["psnr_y"]) == {60.0}  # libvmaf's value for identical 8-bit luma
 
 
+@pytest.mark.parametrize("rate", ["24", "30000/1001", "60", "12.5"])
+def test_any_frame_rate(pan, tmp_path, rate):
+    path = tmp_path / "copy.mp4"
+    odd = [item if item != "25" else rate for item in input_arguments(pan)]
+    run_ffmpeg([*odd, "-c:v", "libx264", "-qp", "0", str(path)])
+    assert open_clip(path).frames == 8
+    assert measure(pan, path, features=["psnr_y"]).frames == 8
+    assert convert_clip(open_clip(path), tmp_path / "copy.y4m", 320, 180).fps == open_clip(tmp_path / "copy.y4m").fps
+
+
+def test_variable_frame_rate(pan, tmp_path):
+    path = tmp_path / "uneven.mkv"
+    stamps = "setpts=(N+floor(N/3)*5)/25/TB"
+    run_ffmpeg([*input_arguments(pan), "-vf", stamps, "-fps_mode", "vfr", "-c:v", "libx264", "-qp", "0", str(path)])
+    assert open_clip(path).frames == 8
+    assert set(measure(pan, path, features=["psnr_y"]).columns["psnr_y"]) == {60.0}
+    assert convert_clip(open_clip(path), tmp_path / "even.y4m", 320, 180).frames == 8
+
+
 def test_full_range_is_converted(pan, tmp_path):
     "Motion JPEG is full range; measured as if it were limited, a near-perfect copy would lose ten decibels."
     path = tmp_path / "full.mkv"

@@ -161,7 +161,7 @@ def sample_view(
         coefficients, rotation, centre - rotation @ middle, size, np.float32, order=3, mode="mirror", prefilter=False
     )
 
-# %% ../../nbs/corpora/26_embedded.ipynb #f81f9f25
+# %% ../../nbs/corpora/26_embedded.ipynb #8632077e
 def render_scene(
     scene: Scene,
     width: int,  # pixels, even
@@ -181,10 +181,11 @@ def render_scene(
         half = (height // 2, width // 2)
         chroma = [sample_view(plane, view, half, zoom, tuple(hand / 2)) for plane in planes[1:]]
         chroma = [(plane - 128) * light + 128 for plane in chroma]
-        yield [np.clip(np.rint(plane), 16, top).astype(np.uint8) for plane, top in zip([luma, *chroma], (235, 240, 240), strict=True)]
+        limits = zip([luma, *chroma], (235, 240, 240), strict=True)
+        yield [np.clip(np.rint(plane), 16, highest).astype(np.uint8) for plane, highest in limits]
 
-# %% ../../nbs/corpora/26_embedded.ipynb #55bbfcf6
-FPS = Fraction(24)
+# %% ../../nbs/corpora/26_embedded.ipynb #65666df8
+FPS = Fraction(25)
 
 
 def write_scene(
@@ -202,7 +203,7 @@ def write_scene(
             file.write(b"FRAME\n" + b"".join(plane.tobytes() for plane in planes))
     return Clip(out, width, height, "yuv420p", FPS, frames)
 
-# %% ../../nbs/corpora/26_embedded.ipynb #dfa0e78d
+# %% ../../nbs/corpora/26_embedded.ipynb #cffe0fd5
 GENERATORS: dict[str, str] = {
     "mandelbrot": "mandelbrot=size={width}x{height}:rate={fps}:start_scale=1.2:end_scale=0.02:end_pts=240",
     "testcard": "testsrc2=size={width}x{height}:rate={fps}",
@@ -220,10 +221,11 @@ def write_generated(
     pattern = GENERATORS[source].format(width=width, height=height, fps=FPS)
     colours = "scale=out_color_matrix=bt601:out_range=limited:flags=accurate_rnd+bitexact,format=yuv420p,setsar=1"
     with atomic_path(out) as temporary:
-        run_ffmpeg(["-f", "lavfi", "-i", f"{pattern},{colours}", "-frames:v", str(frames), "-f", "yuv4mpegpipe", str(temporary)])
+        output = ["-frames:v", str(frames), "-f", "yuv4mpegpipe", str(temporary)]
+        run_ffmpeg(["-f", "lavfi", "-i", f"{pattern},{colours}", *output])
         clip = open_clip(temporary)
     if (clip.width, clip.height, clip.frames) != (width, height, frames):
-        raise EngineError(f"{source}: ffmpeg drew {clip.size} and {clip.frames} frames; expected {width}x{height} and {frames}")
+        raise EngineError(f"{source}: ffmpeg drew {clip}; expected {frames} frames of {width}x{height}")
     return Clip(out, width, height, "yuv420p", FPS, frames)
 
 # %% ../../nbs/corpora/26_embedded.ipynb #e975d7dd

@@ -19,13 +19,13 @@ from sklearn.utils.parallel import Parallel, delayed
 from .metrics import VMAF_RANGE
 from .table import Fold, TrainingTable, source_folds
 
-# %% ../../nbs/learn/36_floors.ipynb #1f22b109
+# %% ../../nbs/learn/36_floors.ipynb #783b0635
 NUSVR_ROWS = 3000  # rows that NuSVR is fitted on at most: its time grows with their square
 
 
 def floor_models(seed: int = 0) -> dict[str, RegressorMixin]:  # by name, not yet fitted
     "The three regressors with their settings."
-    nusvr = NuSVR(kernel="rbf", nu=0.5, C=10.0, cache_size=500)
+    nusvr = NuSVR(kernel="rbf", cache_size=500)
     return {
         "ridge": make_pipeline(StandardScaler(), Ridge(alpha=1.0)),
         "nusvr": TransformedTargetRegressor(make_pipeline(StandardScaler(), nusvr), transformer=StandardScaler()),

@@ -29,7 +29,7 @@ from vmaf_research.learn.metrics import (
 from .table import KEY, TrainingTable, source_folds
 from .training import FittedRegressor, train_regressors
 
-# %% ../../nbs/learn/37_loso.ipynb #9efbb74d
+# %% ../../nbs/learn/37_loso.ipynb #159b1db2
 @dataclass(frozen=True)
 class Evaluation:
     "How out-of-fold predictions agree with the target: per source, over all rows, and over clips."
@@ -47,7 +47,7 @@ class Evaluation:
         result = {}
         for metric in ("plcc", "srocc", "rmse"):
             values = [getattr(each, metric) for each in self.per_source.values()]
-            defined = None not in values
+            defined = len(values) > 0 and None not in values
             result[f"mean_{metric}"] = float(np.mean(values)) if defined else None
             result[f"std_{metric}"] = float(np.std(values, ddof=1)) if defined and len(values) > 1 else None
         worst = self.worst_source
@@ -58,13 +58,13 @@ class Evaluation:
             "bias": self.pooled.bias,
             "max_abs_error": self.pooled.max_abs_error,
             "worst_source": worst,
-            "worst_source_rmse": self.per_source[worst].rmse,
+            "worst_source_rmse": None if worst is None else self.per_source[worst].rmse,
         }
 
     @property
-    def worst_source(self) -> str:
+    def worst_source(self) -> str | None:
         "The source with the greatest RMSE; one whose RMSE is undefined is worse than any."
-        return max(self.per_source, key=lambda source: _worse(self.per_source[source].rmse))
+        return max(self.per_source, key=lambda source: _worse(self.per_source[source].rmse), default=None)
 
     def to_json(self) -> dict:
         "All but the predictions, as plain values for JSON."

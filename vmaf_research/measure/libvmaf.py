@@ -6,7 +6,7 @@
 __all__ = ['LOG_NAME', 'INNER', 'Measurement', 'filter_chain', 'comparison_format', 'check_pair', 'libvmaf_options',
            'vmaf_tool_arguments', 'check_counts', 'read_column', 'measure']
 
-# %% ../../nbs/measure/12_libvmaf.ipynb #4cf1df50
+# %% ../../nbs/measure/12_libvmaf.ipynb #13086322
 import json
 import subprocess
 import tempfile
@@ -28,7 +28,15 @@ from vmaf_research.measure.features import (
     unsuited,
 )
 from .ssimulacra2 import ssimulacra2_scores
-from .video import Clip, input_arguments, open_clip, pixel_format, range_filter
+from vmaf_research.measure.video import (
+    KEEP_FRAMES,
+    NUMBER_FRAMES,
+    Clip,
+    input_arguments,
+    open_clip,
+    pixel_format,
+    range_filter,
+)
 
 # %% ../../nbs/measure/12_libvmaf.ipynb #55469fb9
 @dataclass(frozen=True)
@@ -73,7 +81,7 @@ class Measurement:
         axes.set(xlabel="frame")
         return axes
 
-# %% ../../nbs/measure/12_libvmaf.ipynb #e24f05a4
+# %% ../../nbs/measure/12_libvmaf.ipynb #c4de00e0
 def filter_chain(
     clip: Clip,
     pix_fmt: str,  # format of the comparison
@@ -81,7 +89,7 @@ def filter_chain(
 ) -> str:  # filters, without their labels
     "The filters that number a clip's frames and bring it to the form of the comparison."
     resize = f"scale={size.replace('x', ':')}:flags=bicubic+accurate_rnd," if size else ""
-    return f"settb=1/25,setpts=N,{range_filter(clip)}{resize}format={pix_fmt}"
+    return f"{NUMBER_FRAMES},{range_filter(clip)}{resize}format={pix_fmt}"
 
 # %% ../../nbs/measure/12_libvmaf.ipynb #b2d19b45
 def comparison_format(reference: Clip, distorted: Clip) -> str:
@@ -134,7 +142,7 @@ def libvmaf_options(
 
 INNER = r"\\:"  # a colon inside a value inside a filter graph
 
-# %% ../../nbs/measure/12_libvmaf.ipynb #467c66ff
+# %% ../../nbs/measure/12_libvmaf.ipynb #ecc0011f
 def _run_ffmpeg_engine(
     engine: Engine, reference: Clip, distorted: Clip, options: str, folder: str, timeout: float | None
 ) -> FfmpegLog:
@@ -147,7 +155,7 @@ def _run_ffmpeg_engine(
         f"[distorted][reference]libvmaf={options}"
     )
     inputs = [*input_arguments(distorted), *input_arguments(reference)]
-    outputs = ["-filter_complex", graph, "-fps_mode", "passthrough", "-f", "null", "-"]
+    outputs = ["-filter_complex", graph, *KEEP_FRAMES, "-f", "null", "-"]
     return run_ffmpeg([*inputs, *outputs], engine.path, folder, timeout)
 
 # %% ../../nbs/measure/12_libvmaf.ipynb #08d23a77

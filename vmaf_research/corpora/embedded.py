@@ -28,7 +28,7 @@ from ..measure.errors import BadInput, EngineError
 from ..measure.provenance import atomic_path, sha256_bytes
 from ..measure.video import Clip, open_clip
 
-# %% ../../nbs/corpora/26_embedded.ipynb #8b3897af
+# %% ../../nbs/corpora/26_embedded.ipynb #6659b16b
 @dataclass(frozen=True)
 class Still:
     "A photograph in the wheel of scikit-image."
@@ -41,15 +41,15 @@ class Still:
 STILLS: dict[str, Still] = {
     still.name: still
     for still in (
-        Still("astronaut", "NASA Great Images, portrait of Eileen Collins", "public domain"),
+        Still("astronaut", "NASA Great Images (Eileen Collins)", "public domain"),
         Still("brick", "CC0Textures, Bricks25", "CC0"),
-        Still("camera", "photograph by Lav Varshney", "CC0"),
-        Still("chelsea", "photograph by Stéfan van der Walt", "CC0"),
-        Still("coffee", "photograph by Rachel Michetti, Pikolo Espresso Bar", "CC0"),
+        Still("camera", "Lav Varshney", "CC0"),
+        Still("chelsea", "Stéfan van der Walt", "CC0"),
+        Still("coffee", "Rachel Michetti, Pikolo Espresso Bar", "CC0"),
         Still("grass", "DeviantArt, linolafett", "CC0"),
         Still("gravel", "CC0Textures, Gravel04", "CC0"),
         Still("hubble_deep_field", "NASA, HubbleSite", "public domain"),
-        Still("retina", "Wikimedia Commons, photograph by Mikael Häggström", "CC0"),
+        Still("retina", "Mikael Häggström, Wikimedia Commons", "CC0"),
         Still("rocket", "SpaceX, launch of DSCOVR", "public domain"),
     )
 }

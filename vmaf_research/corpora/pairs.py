@@ -148,7 +148,7 @@ def corpus_html(corpus: Corpus) -> str:
     items = "".join(f"<li><b>{kind}</b>: {escape(text)}</li>" for kind, text in notes)
     return f"<p><b>{escape(repr(corpus))}</b></p>{table}" + (f"<ul>{items}</ul>" if items else "")
 
-# %% ../../nbs/corpora/20_pairs.ipynb #461f7135
+# %% ../../nbs/corpora/20_pairs.ipynb #316688a5
 def contact_sheet(
     corpus: Corpus,
     columns: int = 4,  # pictures a row
@@ -157,11 +157,11 @@ def contact_sheet(
     references = {pair.source: pair.reference for pair in corpus.pairs}
     count = len(corpus.sources)
     rows = -(-count // columns)
-    _, axes = plt.subplots(rows, columns, figsize=(1.7 * columns, 1.15 * rows), squeeze=False)
+    _, axes = plt.subplots(rows, columns, figsize=(1.3 * columns, 0.9 * rows), squeeze=False)
     for axis in axes.flat:
         axis.axis("off")
     for axis, source in zip(axes.flat, corpus.sources, strict=False):
         clip = references[source]
         axis.imshow(read_luma(clip, clip.frames // 2), cmap="gray")
-        axis.set_title(source, fontsize=7, pad=2)
+        axis.set_title(source, fontsize=6, pad=2)
     return axes

@@ -102,13 +102,13 @@ class Agreement:
         )
         return f"<table>{head}{rows}</table>"
 
-# %% ../../nbs/learn/30_metrics.ipynb #cce9eaae
+# %% ../../nbs/learn/30_metrics.ipynb #883357bf
 def show_number(value: object) -> str:
     "A number in four significant digits (correlations near 1 in five decimals), an em dash for what is undefined."
     if value is None:
         return "—"
     if isinstance(value, float):
-        return f"{value:.5f}" if 0.9 < abs(value) <= 1 else f"{value:.4g}"
+        return f"{value:.5f}" if 0.9 < abs(value) < 1 else f"{value:.4g}"
     return escape(str(value))
 
 # %% ../../nbs/learn/30_metrics.ipynb #70ae14e7

@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['FittedRegressor', 'batch_stream', 'take_batches', 'DropoutMasks', 'check_training_input', 'loss_gradient',
-           'StackedBatches', 'rescale_inputs', 'train_regressors']
+           'StackedBatches', 'rescale_inputs', 'rescale_output', 'train_regressors']
 
-# %% ../../nbs/learn/35_training.ipynb #364ab4e6
+# %% ../../nbs/learn/35_training.ipynb #9baf9615
 import math
 import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -202,7 +203,18 @@ def rescale_inputs(
     first.bias.data.copy_(bias + weight @ torch.as_tensor((new[0] - old[0]) / old[1]))
     first.weight.data.copy_(weight * factor)
 
-# %% ../../nbs/learn/35_training.ipynb #b34c8fcc
+# %% ../../nbs/learn/35_training.ipynb #0ca85f5c
+def rescale_output(
+    module: FRRegressor,  # changed in place
+    center: float,  # VMAF
+    scale: float,  # VMAF
+) -> None:
+    "Make `module` return center + scale * (what it returns now)."
+    last = linear_layers(module)[-1]
+    last.weight.data.mul_(scale)
+    last.bias.data.mul_(scale).add_(center)
+
+# %% ../../nbs/learn/35_training.ipynb #43cd1741
 def train_regressors(
     features: np.ndarray,  # float64 [rows, f], raw
     target: np.ndarray,  # float64 [rows], VMAF
@@ -223,38 +235,56 @@ def train_regressors(
         features, target, row_sets, scaler = sample_for_models(features, target, row_sets, seeds, recipe, feature_names)
         scalers = [scaler] * len(row_sets)
     place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
-    architecture = {"in_features": features.shape[1], "dropout": recipe.dropout}
-    modules = [seeded_regressor(int(seed), **architecture).eval() for seed in seeds]
     scaled = (target - recipe.target_center) / recipe.target_scale
-    batches = StackedBatches(features, scaled, row_sets, scalers, seeds, recipe.batch_size, place)
-    with torch.no_grad():
-        stack = StackedRegressor(modules, device=place)
-        unstack(stack, modules, _run_steps(stack, batches, recipe, row_sets, seeds, progress))
-        for module, scaler, own in zip(modules, scalers, own_scalers, strict=True):
-            rescale_inputs(module, scaler, own)
-            module.net[-1].weight.mul_(recipe.target_scale)
-            module.net[-1].bias.mul_(recipe.target_scale).add_(recipe.target_center)
+
+    def train_part(numbers: np.ndarray) -> list[FRRegressor]:
+        some = [[items[k] for k in numbers] for items in (row_sets, scalers, seeds)]
+        return _train_stack(features, scaled, *some, recipe, place, progress and numbers[0] == 0)
+
+    modules = [module for part in _in_parts(train_part, len(row_sets), place) for module in part]
+    for module, scaler, own in zip(modules, scalers, own_scalers, strict=True):
+        rescale_inputs(module, scaler, own)
+        rescale_output(module, recipe.target_center, recipe.target_scale)
     return [
         FittedRegressor(module, feature_names, mean, std, recipe.name, int(seed))
         for module, (mean, std), seed in zip(modules, own_scalers, seeds, strict=True)
     ]
 
-def _run_steps(stack, batches, recipe, row_sets, seeds, progress):
+# %% ../../nbs/learn/35_training.ipynb #9f3b407f
+def _in_parts(train_part, models: int, device: torch.device) -> list:
+    "Call `train_part` with the numbers of some models each: on a GPU once, else once per thread of torch."
+    threads = torch.get_num_threads()
+    parts = np.array_split(np.arange(models), 1 if device.type != "cpu" else min(threads, models))
+    try:
+        with ThreadPoolExecutor(len(parts), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            return list(pool.map(train_part, parts))
+    finally:
+        torch.set_num_threads(threads)
+
+
+@torch.no_grad()
+def _train_stack(features, target, row_sets, scalers, seeds, recipe, device, progress) -> list[FRRegressor]:
+    "Train some models together; the result of each does not depend on the others."
+    modules = [
+        seeded_regressor(int(seed), in_features=features.shape[1], dropout=recipe.dropout).eval() for seed in seeds
+    ]
+    stack = StackedRegressor(modules, device=device)
+    batches = StackedBatches(features, target, row_sets, scalers, seeds, recipe.batch_size, device)
     counts = [recipe.epochs * -(-len(rows) // recipe.batch_size) for rows in row_sets]
     both = StackedPass(stack, recipe.batch_size)
     hidden = (len(stack.shapes) - 1, recipe.batch_size, stack.shapes[0][1])
-    dropout = DropoutMasks(recipe.dropout, seeds, hidden, stack.parameters.device)
+    dropout = DropoutMasks(recipe.dropout, seeds, hidden, device)
     optimizer, final = OPTIMIZERS[recipe.optimizer](stack, recipe), stack.parameters.clone()
     for step in tqdm(range(max(counts)), desc=recipe.name, disable=not progress):
         now = step % batches.steps
         if now == 0:
-            features, target, weights = batches.gather()
-        scores = both.forward(features[now], dropout.draw() if recipe.dropout else ())
-        gradient = both.backward(loss_gradient(scores, target[now], weights[now], recipe.loss))
+            inputs, wanted, weights = batches.gather()
+        scores = both.forward(inputs[now], dropout.draw() if recipe.dropout else ())
+        gradient = both.backward(loss_gradient(scores, wanted[now], weights[now], recipe.loss))
         factors = [rate_factor(recipe, min(step / count, 1.0)) for count in counts]
-        rates = torch.tensor(factors, device=gradient.device).mul_(recipe.learning_rate)
-        optimizer.step(gradient, rates[:, None])
+        optimizer.step(gradient, torch.tensor(factors, device=device).mul_(recipe.learning_rate)[:, None])
         for k, count in enumerate(counts):
             if step + 1 == count:
                 final[k] = stack.parameters[k]
-    return final
+    unstack(stack, modules, final)
+    return modules

@@ -6,7 +6,7 @@
 __all__ = ['ENCODERS', 'ENCODE_SUFFIX', 'Encoder', 'available_encoders', 'find_encoder', 'encoder_version', 'nearest_even',
            'fit_height', 'encode_arguments', 'encode', 'check_encode', 'bitrate_kbps']
 
-# %% ../../nbs/measure/16_encode.ipynb #fc51eeb6
+# %% ../../nbs/measure/16_encode.ipynb #9e5ec525
 import subprocess
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -15,7 +15,7 @@ from pathlib import Path
 from .engine import ffmpeg_path, run_ffmpeg
 from .errors import BadInput, EngineError
 from .provenance import atomic_path
-from .video import Clip, input_arguments, open_clip
+from .video import KEEP_FRAMES, Clip, input_arguments, open_clip
 
 # %% ../../nbs/measure/16_encode.ipynb #8bffe6ee
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def fit_height(
     "Geometry of a clip at another height, its shape kept."
     return nearest_even(clip.width * nearest_even(height) / clip.height), nearest_even(height)
 
-# %% ../../nbs/measure/16_encode.ipynb #0cbfaf63
+# %% ../../nbs/measure/16_encode.ipynb #c205c9e5
 def encode_arguments(
     reference: Clip,
     codec: str,  # a key of `ENCODERS`
@@ -121,7 +121,7 @@ def encode_arguments(
         width, height = fit_height(reference, height)
         filters = f"scale={width}:{height}:flags=lanczos+accurate_rnd+bitexact,{filters}"
     pix_fmt = encoder.pix_fmt or reference.pix_fmt
-    picture = ["-map", "0:v:0", "-vf", filters, "-fps_mode", "passthrough", "-pix_fmt", pix_fmt]
+    picture = ["-map", "0:v:0", "-vf", filters, *KEEP_FRAMES, "-pix_fmt", pix_fmt]
     repeatable = ["-map_metadata", "-1", "-fflags", "+bitexact", "-flags:v", "+bitexact"]
     return [*picture, *encoder.arguments(quality, preset), *repeatable]
 

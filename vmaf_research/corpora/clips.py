@@ -6,14 +6,15 @@
 __all__ = ['VIDEO_SUFFIXES', 'LEAST_FRAMES', 'source_name', 'Found', 'find_videos', 'make_reference', 'clips_corpus',
            'make_references']
 
-# %% ../../nbs/corpora/24_clips.ipynb #3b7b294b
+# %% ../../nbs/corpora/24_clips.ipynb #7467775b
 import re
 from collections.abc import Iterable
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import NamedTuple
 
-from .ladder import encode_ladder, ladder, make_once, remove_leftovers, run_jobs
+from .jobs import run_jobs
+from .ladder import encode_ladder, ladder, make_once, remove_leftovers
 from .pairs import Corpus, Problem
 from ..measure.encode import encoder_version, fit_height, nearest_even
 from ..measure.errors import BadInput, ResearchError

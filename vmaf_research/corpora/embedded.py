@@ -7,7 +7,7 @@ __all__ = ['STILLS', 'LARGEST_SIDE', 'BT601', 'SCENES', 'FPS', 'GENERATORS', 'PO
            'View', 'Scene', 'scene_views', 'sample_view', 'render_scene', 'write_scene', 'write_generated',
            'embedded_sources', 'make_source', 'embedded_corpus']
 
-# %% ../../nbs/corpora/26_embedded.ipynb #e4098a50
+# %% ../../nbs/corpora/26_embedded.ipynb #ff9d8503
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass
@@ -20,7 +20,8 @@ from scipy.ndimage import affine_transform, spline_filter
 from skimage import data as skimage_data
 from skimage.transform import downscale_local_mean
 
-from .ladder import encode_ladder, ladder, make_once, remove_leftovers, run_jobs
+from .jobs import run_jobs
+from .ladder import encode_ladder, ladder, make_once, remove_leftovers
 from .pairs import Corpus
 from ..measure.encode import encoder_version, nearest_even
 from ..measure.engine import run_ffmpeg

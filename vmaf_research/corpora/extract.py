@@ -4,14 +4,13 @@
 
 # %% auto #0
 __all__ = ['CACHE_VERSION', 'SAMPLE_ROWS', 'ROWS_PER_GROUP', 'PAIR_TYPES', 'Job', 'load_measured', 'run_job', 'check_sample',
-           'run_jobs', 'plan_jobs', 'table_schema', 'pair_table', 'write_tables', 'pair_row', 'Extraction',
-           'pairs_path', 'extract', 'input_files']
+           'plan_jobs', 'table_schema', 'pair_table', 'write_tables', 'pair_row', 'Extraction', 'pairs_path', 'extract',
+           'input_files']
 
-# %% ../../nbs/corpora/28_extract.ipynb #42ae97ab
-import os
+# %% ../../nbs/corpora/28_extract.ipynb #c828b891
 import time
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -20,8 +19,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from tqdm.auto import tqdm
 
+from .jobs import run_jobs
 from .pairs import Corpus, Pair, Problem, problem_report
 from ..measure.config import cache_root
 from ..measure.engine import find_engine
@@ -36,8 +35,16 @@ from vmaf_research.measure.features import (
     resolve_teachers,
 )
 from ..measure.libvmaf import measure
-from ..measure.manifest import describe_path, run_provenance, write_manifest
-from ..measure.provenance import atomic_path, content_digest, open_sealed, seal, sha256_file, write_json
+from ..measure.manifest import describe_path, manifest_path, run_provenance, write_manifest
+from vmaf_research.measure.provenance import (
+    atomic_path,
+    content_digest,
+    open_sealed,
+    remove_partial,
+    seal,
+    sha256_file,
+    write_json,
+)
 from ..measure.teacher import check_against_teacher
 
 # %% ../../nbs/corpora/28_extract.ipynb #19832264
@@ -68,26 +75,31 @@ class Job:
         key = self.key()
         return self.cache / "measure" / key[:2] / f"{key}.json"
 
-# %% ../../nbs/corpora/28_extract.ipynb #eb0a94a4
+# %% ../../nbs/corpora/28_extract.ipynb #d263ee85
 def load_measured(job: Job) -> dict[str, Any] | None:
     "The stored measurement of a job, or None if there is none or it was damaged."
     try:
-        return open_sealed(job.path())
+        stored = open_sealed(job.path())
     except BadInput:
         return None
+    return stored if stored.get("key") == job.key() else None
 
-# %% ../../nbs/corpora/28_extract.ipynb #3f631447
+# %% ../../nbs/corpora/28_extract.ipynb #df8c13f3
 def run_job(
     job: Job,
-) -> bool:  # whether it had to be measured; False: it was there already
-    "Make sure that a job's measurement is stored; raises `BadInput` or `EngineError` if the pair cannot be measured."
+) -> bool | Problem:  # whether it had to be measured (False: it was there already), or why it cannot be
+    "Make sure that the measurement of a pair is stored."
     if load_measured(job) is not None:
         return False
     pair = job.pair
     resize = pair.encode_height is not None and not pair.distorted.raw
-    result = measure(pair.reference, pair.distorted, features=job.features, teachers=job.teachers, resize=resize)
-    check_sample(pair, result.columns)
+    try:
+        result = measure(pair.reference, pair.distorted, features=job.features, teachers=job.teachers, resize=resize)
+        check_sample(pair, result.columns)
+    except ResearchError as error:
+        return Problem("/".join(pair.key), str(error))
     document = {
+        "key": job.key(),
         "columns": {name: values.tolist() for name, values in result.columns.items()},
         "engine": result.engine,
         "skipped": result.skipped,
@@ -96,7 +108,7 @@ def run_job(
     write_json(job.path(), seal(document))
     return True
 
-# %% ../../nbs/corpora/28_extract.ipynb #0744f280
+# %% ../../nbs/corpora/28_extract.ipynb #251ed3f7
 SAMPLE_ROWS = 32  # per pair
 
 
@@ -106,47 +118,25 @@ def check_sample(pair: Pair, columns: dict[str, np.ndarray]) -> None:
         return
     rows = np.unique(np.linspace(0, len(columns["vmaf"]) - 1, SAMPLE_ROWS).astype(int))
     features = np.column_stack([columns[name][rows] for name in CANONICAL_6])
-    check_against_teacher(features, columns["vmaf"][rows], [f"{pair.source}/{pair.dis_basename} frame {row}" for row in rows])
+    labels = [f"{pair.source}/{pair.dis_basename} frame {row}" for row in rows]
+    check_against_teacher(features, columns["vmaf"][rows], labels)
 
-# %% ../../nbs/corpora/28_extract.ipynb #d302ff72
-def run_jobs(
-    jobs: list[Job],
-    executor: Executor | None = None,  # default: a local pool with one job per core
-    progress: bool = True,
-) -> tuple[int, dict[tuple[str, str], str]]:  # jobs that were measured now; reasons of failed pairs by key
-    "Run all jobs, showing progress; a failed job is reported, not raised."
-    pool = executor or ThreadPoolExecutor(os.cpu_count())
-    futures: dict[Future, Job] = {}
-    measured = 0
-    failures = {}
-    try:
-        futures = {pool.submit(run_job, job): job for job in jobs}
-        hidden = not progress or "IN_TEST" in os.environ
-        for future in tqdm(as_completed(futures), total=len(futures), desc="measuring", unit="pair", disable=hidden):
-            try:
-                measured += future.result()
-            except ResearchError as error:
-                failures[futures[future].pair.key] = str(error)
-    finally:
-        for future in futures:
-            future.cancel()
-        if executor is None:
-            pool.shutdown()
-    return measured, failures
-
-# %% ../../nbs/corpora/28_extract.ipynb #ff706c6b
+# %% ../../nbs/corpora/28_extract.ipynb #1ec3925c
 def plan_jobs(
     corpus: Corpus,
     features: tuple[str, ...],
     teachers: tuple[str, ...],
     cache: Path,
+    executor: Executor | None = None,
+    progress: bool = True,
 ) -> list[Job]:  # sorted by (source, dis_basename)
-    "One job per pair, each file hashed once."
-    digests = {}
-    for pair in corpus.pairs:
-        for clip in (pair.reference, pair.distorted):
-            if clip.path not in digests:
-                digests[clip.path] = sha256_file(clip.path)
+    "One job per pair; raises `BadInput` for a file that cannot be read."
+    paths = sorted({clip.path for pair in corpus.pairs for clip in (pair.reference, pair.distorted)})
+    try:
+        found = run_jobs(sha256_file, [(path,) for path in paths], executor, "hashing", progress)
+    except OSError as error:
+        raise BadInput(f"{error.filename}: cannot be read ({error.strerror}); it was there a moment ago") from error
+    digests = dict(zip(paths, found, strict=True))
     return [
         Job(pair, features, teachers, (digests[pair.reference.path], digests[pair.distorted.path]), cache)
         for pair in sorted(corpus.pairs, key=lambda pair: pair.key)
@@ -245,7 +235,7 @@ def pair_row(job: Job, corpus: Corpus, frames: int) -> dict[str, Any]:
         "size_bytes": None if distorted.raw else distorted.path.stat().st_size,  # a decoded clip has no coded size
     }
 
-# %% ../../nbs/corpora/28_extract.ipynb #9f1a9bfa
+# %% ../../nbs/corpora/28_extract.ipynb #a48c2018
 @dataclass(frozen=True)
 class Extraction:
     "What `extract` made."
@@ -259,7 +249,8 @@ class Extraction:
     failures: tuple[Problem, ...]  # left out of the table
 
     def __repr__(self) -> str:
-        return f"Extraction({self.table.name}: {self.rows} rows of {self.pair_count} pairs, {len(self.failures)} failures)"
+        counts = f"{self.rows} rows of {self.pair_count} pairs, {len(self.failures)} failures"
+        return f"Extraction({self.table.name}: {counts})"
 
     def _repr_html_(self) -> str:
         items = "".join(f"<li>{escape(str(failure))}</li>" for failure in self.failures)
@@ -270,7 +261,7 @@ def pairs_path(table: Path | str) -> Path:
     "Where the pairs table of a FULL_FEATURES table is: `x.parquet` has `x.parquet.pairs.parquet`."
     return Path(f"{table}.pairs.parquet")
 
-# %% ../../nbs/corpora/28_extract.ipynb #f27e7e59
+# %% ../../nbs/corpora/28_extract.ipynb #7f617300
 def extract(
     corpus: Corpus,
     out: Path | str,  # the FULL_FEATURES table, a .parquet file
@@ -295,14 +286,19 @@ def extract(
         raise BadInput(f"teachers {', '.join(models) or 'none'}: the first must be {DEFAULT_TEACHER}, the column vmaf")
     if not allow_failures:
         corpus.raise_problems()
-    jobs = plan_jobs(corpus, names, models, cache or cache_root())
-    measured, failed = run_jobs(jobs, executor, progress)
-    failures = (*corpus.problems, *(Problem("/".join(key), reason) for key, reason in sorted(failed.items())))
-    done = [job for job in jobs if job.pair.key not in failed]
+    cache = Path(cache or cache_root())
+    for path in (out, pairs_path(out), manifest_path(out)):
+        remove_partial(path)
+    jobs = plan_jobs(corpus, names, models, cache, executor, progress)
+    results = run_jobs(run_job, [(job,) for job in jobs], executor, "measuring", progress)
+    failures = (*corpus.problems, *(result for result in results if isinstance(result, Problem)))
+    done = [job for job, result in zip(jobs, results, strict=True) if not isinstance(result, Problem)]
+    measured = sum(result is True for result in results)
     if not done:
         raise BadInput(f"{corpus.name} corpus: no pair could be measured: {problem_report(failures)}")
     facts = _write_outputs(done, corpus, out, table_schema(models))
-    volatile = {"seconds": round(time.monotonic() - started, 2), "cache": str(cache or cache_root()), "measured_now": measured}
+    seconds = round(time.monotonic() - started, 2)
+    volatile = {"seconds": seconds, "cache": str(cache), "measured_now": measured}
     manifest = _write_extract_manifest(corpus, out, names, models, done, facts, failures, volatile)
     if failures and not allow_failures:
         raise BadInput(f"{out}: left out of the table: {problem_report(failures)}, or pass --allow-failures")
@@ -344,7 +340,7 @@ def input_files(jobs: list[Job], corpus: Corpus) -> dict[str, dict[str, Any]]:
             described[path] = {"root": "corpus", "path": path, "kind": "file", "size": size, "sha256": digest}
     return described
 
-# %% ../../nbs/corpora/28_extract.ipynb #6019dc73
+# %% ../../nbs/corpora/28_extract.ipynb #ee1f4241
 def _write_extract_manifest(
     corpus: Corpus,
     out: Path,
@@ -371,7 +367,12 @@ def _write_extract_manifest(
         "teachers": list(models),
         "not_computed": {**not_computed, **facts["skipped"]},
         "capped": facts["capped"],
-        "counts": {"sources": len(corpus.sources), "pairs": facts["pairs"], "rows": facts["rows"], "failures": len(failures)},
+        "counts": {
+            "sources": len(corpus.sources),
+            "pairs": facts["pairs"],
+            "rows": facts["rows"],
+            "failures": len(failures),
+        },
         "failures": [{"id": failure.id, "reason": failure.reason} for failure in failures],
         "warnings": list(corpus.warnings),
         "cache_policy": "measurements are keyed by the content of both files, geometry, engine, features and teachers",

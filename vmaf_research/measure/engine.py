@@ -63,7 +63,7 @@ def parse_log(
     counts = tuple(decoded[key] for key in sorted(decoded))
     return FfmpegLog(lines, tuple(errors), counts, encoded)
 
-# %% ../../nbs/measure/04_engine.ipynb #e7f06044
+# %% ../../nbs/measure/04_engine.ipynb #ddc8408a
 def run_ffmpeg(
     arguments: list[str],  # everything after the global options: inputs, filters, outputs
     program: str | None = None,  # default: the engine's ffmpeg
@@ -81,7 +81,9 @@ def run_ffmpeg(
             command, cwd=cwd, timeout=timeout, stdin=subprocess.DEVNULL, capture_output=True, env=_quiet_environment()
         )
     except subprocess.TimeoutExpired as error:
-        raise EngineError(f"ffmpeg did not finish within {timeout:g} s and was stopped; give it a longer timeout") from error
+        raise EngineError(
+            f"ffmpeg did not finish within {timeout:g} s and was stopped; give it a longer timeout"
+        ) from error
     except OSError as error:
         raise EngineError(f"{command[0]}: cannot be run ({error.strerror}); set VMAF_FFMPEG to an ffmpeg") from error
     log = parse_log(done.stderr.decode(errors="replace"))
@@ -145,7 +147,7 @@ def _probe_clip() -> bytes:
         frames.append(luma + bytes([128] * (PROBE_SIZE * PROBE_SIZE // 2)))
     return b"".join(frames)
 
-# %% ../../nbs/measure/04_engine.ipynb #9f300c6e
+# %% ../../nbs/measure/04_engine.ipynb #9eeb8e2e
 def _probe_libvmaf(program: str, kind: str) -> dict:
     "libvmaf's JSON for the probe clip against itself; raises `EngineError` if the program cannot do it."
     with tempfile.TemporaryDirectory() as folder:
@@ -159,9 +161,12 @@ def _probe_libvmaf(program: str, kind: str) -> dict:
             except (OSError, subprocess.TimeoutExpired) as error:
                 raise EngineError(f"{program}: the vmaf tool cannot be run ({error})") from error
             if done.returncode:
-                raise EngineError(f"{program}: {_ending(done.returncode)}: {done.stderr.decode(errors='replace')[-300:]}")
+                raise EngineError(
+                    f"{program}: {_ending(done.returncode)}: {done.stderr.decode(errors='replace')[-300:]}"
+                )
         else:
-            raw = ["-f", "rawvideo", "-pix_fmt", "yuv420p", "-video_size", f"{PROBE_SIZE}x{PROBE_SIZE}", "-i", "probe.yuv"]
+            size = f"{PROBE_SIZE}x{PROBE_SIZE}"
+            raw = ["-f", "rawvideo", "-pix_fmt", "yuv420p", "-video_size", size, "-i", "probe.yuv"]
             graph = "[0:v][1:v]libvmaf=log_fmt=json:log_path=probe.json:model=version=vmaf_v0.6.1\\\\:name=vmaf"
             run_ffmpeg([*raw, *raw, "-filter_complex", graph, "-f", "null", "-"], program, folder, timeout=60)
         return json.loads((Path(folder) / "probe.json").read_text())
@@ -191,7 +196,7 @@ def describe_engine(
         ffmpeg_version = first.split()[2]
     return Engine(program, kind, ffmpeg_version, version)
 
-# %% ../../nbs/measure/04_engine.ipynb #33c98154
+# %% ../../nbs/measure/04_engine.ipynb #59d4e3ed
 def find_engine() -> Engine:
     "The engine that measures; raises `EngineError` that lists every candidate and what was wrong with it."
     return _find_engine(os.environ.get("VMAF_FFMPEG"), os.environ.get("PATH"))
@@ -208,7 +213,9 @@ def _find_engine(chosen: str | None, path: str | None) -> Engine:
             return describe_engine(program, kind)
         except EngineError as error:
             problems.append(str(error))
-    raise EngineError("no engine with libvmaf 3.2 or later found. " + " ".join(problems or ["Install imageio-ffmpeg>=0.8."]))
+    raise EngineError(
+        "no engine with libvmaf 3.2 or later found. " + " ".join(problems or ["Install imageio-ffmpeg>=0.8."])
+    )
 
 
 def _candidates() -> list[tuple[str, str]]:

@@ -76,7 +76,7 @@ def resolve_features(
         raise BadInput(f"unknown features {', '.join(unknown)}: expected names among {', '.join(FULL_FEATURES)}")
     return names
 
-# %% ../../nbs/measure/11_features.ipynb #15f16240
+# %% ../../nbs/measure/11_features.ipynb #f814fc86
 def unsuited(
     feature: Feature,
     width: int,  # pixels
@@ -87,9 +87,11 @@ def unsuited(
     if depth > feature.maximum_depth:
         return f"{depth} bits are too many for {feature.extractor}, which takes {feature.maximum_depth}"
     if min(width, height) < feature.minimum_side:
-        return f"{width}x{height} is too small for {feature.extractor}: it needs {feature.minimum_side} pixels on each side"
+        needed = f"{feature.minimum_side} pixels on each side"
+        return f"{width}x{height} is too small for {feature.extractor}: it needs {needed}"
     if max(width, height) < feature.minimum_long_side:
-        return f"{width}x{height} is too small for {feature.extractor}: it needs {feature.minimum_long_side} on one side"
+        needed = f"{feature.minimum_long_side} pixels on one side"
+        return f"{width}x{height} is too small for {feature.extractor}: it needs {needed}"
     return None
 
 # %% ../../nbs/measure/11_features.ipynb #610e20ec

@@ -102,7 +102,7 @@ def comparison_format(reference: Clip, distorted: Clip) -> str:
         )
     return first.name if first.depth >= second.depth else second.name
 
-# %% ../../nbs/measure/12_libvmaf.ipynb #2707b12b
+# %% ../../nbs/measure/12_libvmaf.ipynb #0aafec69
 def check_pair(
     reference: Clip,
     distorted: Clip,
@@ -114,11 +114,14 @@ def check_pair(
     if reference.size != distorted.size and not resize:
         raise BadInput(f"{names}: {reference.size} against {distorted.size}; both must have the same geometry")
     if None not in (reference.frames, distorted.frames) and reference.frames != distorted.frames:
-        raise BadInput(f"{names}: {reference.frames} frames against {distorted.frames}; one of them is cut off or misses frames")
+        raise BadInput(
+            f"{names}: {reference.frames} frames against {distorted.frames}; one of them is cut off or misses frames"
+        )
     side = min(reference.width, reference.height)
     for teacher in teachers:
         if side < teacher.minimum_side:
-            raise BadInput(f"{names}: {reference.size} is too small for {teacher.name}, which needs {teacher.minimum_side} pixels a side")
+            needed = f"{teacher.name}, which needs {teacher.minimum_side} pixels a side"
+            raise BadInput(f"{names}: {reference.size} is too small for {needed}")
     if side < 32:
         raise BadInput(f"{names}: {reference.size} is too small, libvmaf needs 32 pixels a side")
 
@@ -158,7 +161,7 @@ def _run_ffmpeg_engine(
     outputs = ["-filter_complex", graph, *KEEP_FRAMES, "-f", "null", "-"]
     return run_ffmpeg([*inputs, *outputs], engine.path, folder, timeout)
 
-# %% ../../nbs/measure/12_libvmaf.ipynb #08d23a77
+# %% ../../nbs/measure/12_libvmaf.ipynb #36ef2f26
 def vmaf_tool_arguments(
     reference: Clip,
     distorted: Clip,
@@ -170,9 +173,13 @@ def vmaf_tool_arguments(
     form = pixel_format(reference.pix_fmt)
     for clip in (reference, distorted):
         if clip.full_range or not (clip.raw or clip.path.suffix.lower() == ".y4m"):
-            raise BadInput(f"{clip.path}: the vmaf tool reads limited-range raw video and Y4M only; set VMAF_FFMPEG to an ffmpeg")
+            raise BadInput(
+                f"{clip.path}: the vmaf tool reads limited-range raw video and Y4M only; set VMAF_FFMPEG to an ffmpeg"
+            )
     if (reference.size, reference.pix_fmt) != (distorted.size, distorted.pix_fmt):
-        raise BadInput(f"{distorted.path}: the vmaf tool cannot scale or convert; set VMAF_FFMPEG to an ffmpeg with libvmaf")
+        raise BadInput(
+            f"{distorted.path}: the vmaf tool cannot scale or convert; set VMAF_FFMPEG to an ffmpeg with libvmaf"
+        )
     arguments = ["--reference", str(reference.path.absolute()), "--distorted", str(distorted.path.absolute())]
     if reference.raw:
         arguments += ["--width", str(reference.width), "--height", str(reference.height)]
@@ -185,7 +192,7 @@ def vmaf_tool_arguments(
         arguments += ["--feature", extractor]
     return [*arguments, "--threads", str(threads), "--json", "--output", LOG_NAME]
 
-# %% ../../nbs/measure/12_libvmaf.ipynb #bbbfd35e
+# %% ../../nbs/measure/12_libvmaf.ipynb #01be976e
 def _run_vmaf_tool(
     engine: Engine, reference: Clip, distorted: Clip, arguments: list[str], folder: str, timeout: float | None
 ) -> FfmpegLog:
@@ -193,9 +200,13 @@ def _run_vmaf_tool(
     try:
         done = subprocess.run([engine.path, *arguments], cwd=folder, capture_output=True, timeout=timeout)
     except subprocess.TimeoutExpired as error:
-        raise EngineError(f"vmaf did not finish within {timeout:g} s and was stopped; give it a longer timeout") from error
+        raise EngineError(
+            f"vmaf did not finish within {timeout:g} s and was stopped; give it a longer timeout"
+        ) from error
     if done.returncode:
-        raise EngineError(f"vmaf failed with exit code {done.returncode}: {done.stderr.decode(errors='replace')[-300:]}")
+        raise EngineError(
+            f"vmaf failed with exit code {done.returncode}: {done.stderr.decode(errors='replace')[-300:]}"
+        )
     counts = tuple(clip.frames or open_clip(clip.path).frames for clip in (distorted, reference))
     return FfmpegLog(parse_log("").lines, (), counts, None)
 
@@ -258,7 +269,7 @@ def _read_measurement(
             capped[name] = count
     return columns, capped
 
-# %% ../../nbs/measure/12_libvmaf.ipynb #092e030d
+# %% ../../nbs/measure/12_libvmaf.ipynb #226e78b7
 def measure(
     reference: Clip | Path | str,  # undistorted clip
     distorted: Clip | Path | str,  # clip to be judged, with the same frames
@@ -283,7 +294,9 @@ def measure(
     compared = comparison_format(reference, distorted)
     wanted, skipped = _split_features(resolve_features(features), reference, pixel_format(compared).depth)
     if not wanted and not models:
-        raise BadInput(f"{distorted.path.name}: nothing to measure; name at least one feature or teacher that suits its size")
+        raise BadInput(
+            f"{distorted.path.name}: nothing to measure; name at least one feature or teacher that suits its size"
+        )
     measured = [name for name in wanted if name != "ssimulacra2"]
     columns, capped = _measure_libvmaf(engine, reference, distorted, measured, models, threads, timeout)
     if "ssimulacra2" in wanted:
@@ -298,7 +311,7 @@ def _split_features(names: tuple[str, ...], clip: Clip, depth: int) -> tuple[lis
     reasons = {name: unsuited(FEATURE_BY_NAME[name], clip.width, clip.height, depth) for name in names}
     return [name for name in names if reasons[name] is None], {name: why for name, why in reasons.items() if why}
 
-# %% ../../nbs/measure/12_libvmaf.ipynb #4a1482eb
+# %% ../../nbs/measure/12_libvmaf.ipynb #4358f7eb
 def _measure_libvmaf(
     engine: Engine,
     reference: Clip,
@@ -319,6 +332,8 @@ def _measure_libvmaf(
         try:
             frames = json.loads((Path(folder) / LOG_NAME).read_bytes())["frames"]
         except (OSError, ValueError, KeyError) as error:
-            raise EngineError(f"{distorted.path.name}: libvmaf left no readable result ({error}); it may have crashed") from error
+            raise EngineError(
+                f"{distorted.path.name}: libvmaf left no readable result ({error}); it may have crashed"
+            ) from error
     check_counts(reference, distorted, log, len(frames))
     return _read_measurement(frames, teachers, features, f"{distorted.path.name} against {reference.path.name}")

@@ -128,7 +128,7 @@ def read_manifest(
         raise BadInput(f"{path}: expected {SCHEMA} version {SCHEMA_VERSION}, found {document.get('schema')!r}")
     return document
 
-# %% ../../nbs/measure/05_manifest.ipynb #88860b92
+# %% ../../nbs/measure/05_manifest.ipynb #484b6820
 @dataclass(frozen=True)
 class Verification:
     "What `verify` found."
@@ -149,7 +149,8 @@ class Verification:
     def _repr_html_(self) -> str:
         if self.ok:
             return f"<p>{escape(self.manifest.name)}: {self.checked} files and folders are as recorded</p>"
-        return f"<p>{escape(self.manifest.name)}:</p><ul>" + "".join(f"<li>{escape(d)}</li>" for d in self.differences) + "</ul>"
+        items = "".join(f"<li>{escape(difference)}</li>" for difference in self.differences)
+        return f"<p>{escape(self.manifest.name)}:</p><ul>{items}</ul>"
 
 # %% ../../nbs/measure/05_manifest.ipynb #7b20733c
 def verify(

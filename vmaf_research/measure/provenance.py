@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['SEAL', 'sha256_bytes', 'sha256_file', 'listing_digest', 'json_bytes', 'content_digest', 'seal', 'open_sealed',
-           'atomic_path', 'write_bytes', 'write_json']
+           'atomic_path', 'remove_partial', 'write_bytes', 'write_json']
 
-# %% ../../nbs/measure/03_provenance.ipynb #c0eb03f2
+# %% ../../nbs/measure/03_provenance.ipynb #f3e6a5c9
+import glob
 import hashlib
 import json
 import os
@@ -71,7 +72,7 @@ def seal(document: dict) -> dict:  # a copy with the field `sha256_of_content` l
     body = {key: value for key, value in document.items() if key != SEAL}
     return {**body, SEAL: content_digest(body)}
 
-# %% ../../nbs/measure/03_provenance.ipynb #7681db26
+# %% ../../nbs/measure/03_provenance.ipynb #ccbc3880
 def open_sealed(
     path: Path | str,  # a file that was written by `write_json(path, seal(document))`
 ) -> dict:  # the document, its seal included
@@ -88,7 +89,9 @@ def open_sealed(
     if not isinstance(document, dict) or SEAL not in document:
         raise BadInput(f"{path}: has no field {SEAL!r}, so it is not a file of this project or was damaged")
     if document != seal(document) or json_bytes(document) != raw:
-        raise BadInput(f"{path}: its content does not match its {SEAL}; it was damaged or edited, restore or rebuild it")
+        raise BadInput(
+            f"{path}: its content does not match its {SEAL}; it was damaged or edited, restore or rebuild it"
+        )
     return document
 
 # %% ../../nbs/measure/03_provenance.ipynb #12318c91
@@ -118,6 +121,16 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+# %% ../../nbs/measure/03_provenance.ipynb #12035811
+def remove_partial(
+    path: Path | str,  # a file that `atomic_path` writes
+) -> None:
+    "Delete what killed runs left of a file under temporary names; for a file that one run at a time writes."
+    path = Path(path)
+    pattern = f".{glob.escape(path.stem)}.{'[0-9a-f]' * 8}.part{glob.escape(path.suffix)}"
+    for temporary in path.parent.glob(pattern):
+        temporary.unlink(missing_ok=True)
 
 # %% ../../nbs/measure/03_provenance.ipynb #7ccd5595
 def write_bytes(path: Path | str, data: bytes) -> None:

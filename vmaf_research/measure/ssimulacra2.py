@@ -33,7 +33,7 @@ def rgb_frames(
         while len(block := process.stdout.read(count)) == count:
             yield np.frombuffer(block, dtype=np.uint8).reshape(height, width, 3)
 
-# %% ../../nbs/measure/14_ssimulacra2.ipynb #28ce0bbd
+# %% ../../nbs/measure/14_ssimulacra2.ipynb #7cfa3b7c
 def ssimulacra2_scores(
     reference: Clip,
     distorted: Clip,  # scaled to the reference's geometry if it differs
@@ -43,7 +43,9 @@ def ssimulacra2_scores(
     try:
         return np.array([compute_ssimulacra2(_as_file(first), _as_file(second)) for first, second in pairs])
     except ValueError as error:
-        raise EngineError(f"{distorted.path.name}: SSIMULACRA 2 found a different number of frames ({error})") from error
+        raise EngineError(
+            f"{distorted.path.name}: SSIMULACRA 2 found a different number of frames ({error})"
+        ) from error
 
 
 def _as_file(picture: np.ndarray) -> io.BytesIO:

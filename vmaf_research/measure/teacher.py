@@ -50,7 +50,7 @@ class Teacher:
         scores = (scores - self.output_intercept) / self.output_slope
         return np.clip(scores, *self.score_range) if clip else scores
 
-# %% ../../nbs/measure/13_teacher.ipynb #cf40d6d8
+# %% ../../nbs/measure/13_teacher.ipynb #ad37b733
 def parse_svm(
     text: str,  # a model in libsvm's own format
     inputs: int,  # number of features
@@ -59,7 +59,9 @@ def parse_svm(
     head, _, body = text.partition("\nSV\n")
     header = dict(line.split(" ", 1) for line in head.splitlines())
     if header.get("svm_type") != "nu_svr" or header.get("kernel_type") != "rbf":
-        raise BadInput(f"expected a nu_svr with an rbf kernel, found {header.get('svm_type')} / {header.get('kernel_type')}")
+        raise BadInput(
+            f"expected a nu_svr with an rbf kernel, found {header.get('svm_type')} / {header.get('kernel_type')}"
+        )
     lines = body.strip().splitlines()
     vectors = np.zeros((len(lines), inputs))
     coefficients = np.empty(len(lines))
@@ -71,7 +73,7 @@ def parse_svm(
             vectors[row, int(index) - 1] = float(value)
     return vectors, coefficients, float(header["gamma"]), float(header["rho"])
 
-# %% ../../nbs/measure/13_teacher.ipynb #8893be7a
+# %% ../../nbs/measure/13_teacher.ipynb #89dac16f
 MODEL_FILES = {"vmaf_v0.6.1": "vmaf_v0.6.1.json", "vmaf_v0.6.1neg": "vmaf_v0.6.1neg.json"}
 
 
@@ -90,7 +92,9 @@ def load_teacher(
         model = json.loads(raw)["model_dict"]
         return _teacher_of(Path(name_or_path).name.removesuffix(".json"), sha256_bytes(raw), model)
     except (KeyError, ValueError, IndexError) as error:
-        raise BadInput(f"{name_or_path}: not a VMAF v0.6-style model of the canonical six features ({error})") from error
+        raise BadInput(
+            f"{name_or_path}: not a VMAF v0.6-style model of the canonical six features ({error})"
+        ) from error
 
 # %% ../../nbs/measure/13_teacher.ipynb #c053b330
 def _teacher_of(name: str, digest: str, model: dict) -> Teacher:

@@ -79,7 +79,7 @@ class Clip:
         colours = ", full range" if self.full_range else ""
         return f"{self.path.name}: {self.size} {self.pix_fmt}{colours}, {frames} frames at {float(self.fps):g} fps"
 
-# %% ../../nbs/measure/10_video.ipynb #c69aad6a
+# %% ../../nbs/measure/10_video.ipynb #3972c4c0
 RAW_SUFFIXES = (".yuv", ".raw")
 
 
@@ -104,7 +104,11 @@ def open_clip(
     if path.suffix.lower() in RAW_SUFFIXES:
         return _open_raw(path, width, height, pix_fmt or "yuv420p", Fraction(fps or 25))
     clip = _open_container(path, count)
-    for given, found, what in ((width, clip.width, "width"), (height, clip.height, "height"), (pix_fmt, clip.pix_fmt, "pix_fmt")):
+    for given, found, what in (
+        (width, clip.width, "width"),
+        (height, clip.height, "height"),
+        (pix_fmt, clip.pix_fmt, "pix_fmt"),
+    ):
         if given is not None and given != found:
             raise BadInput(f"{path}: {what} is {found}, but {given} was given; leave it out, the file describes itself")
     return clip
@@ -173,7 +177,7 @@ def geometry_doubt(
 NUMBER_FRAMES = "settb=1/25,setpts=N"  # filters: frame k gets time stamp k; the unit does not matter
 KEEP_FRAMES = ["-fps_mode", "passthrough", "-enc_time_base", "filter"]  # output options
 
-# %% ../../nbs/measure/10_video.ipynb #a1abdbca
+# %% ../../nbs/measure/10_video.ipynb #23cef4e9
 _Y4M_CHROMA = re.compile(r"^C(420|422|444)(?:jpeg|mpeg2|paldv)?(?:p(10|12|14|16))?$")
 
 
@@ -183,7 +187,9 @@ def _parse_y4m_header(path: Path, line: bytes) -> Clip:
     values = {field[0]: field for field in reversed(fields[1:])}  # first wins: XYSCSS= also begins with X
     chroma = _Y4M_CHROMA.match(values.get("C", "C420"))
     if not fields or fields[0] != "YUV4MPEG2" or chroma is None or not {"W", "H", "F"} <= values.keys():
-        raise BadInput(f"{path}: its pictures are not planar YUV ({line.decode('ascii', 'replace').strip()}); convert it")
+        raise BadInput(
+            f"{path}: its pictures are not planar YUV ({line.decode('ascii', 'replace').strip()}); convert it"
+        )
     depth = f"{chroma[2]}le" if chroma[2] else ""
     rate = Fraction(values["F"][1:].replace(":", "/"))
     return Clip(
@@ -215,7 +221,7 @@ def _open_container(path: Path, count: bool) -> Clip:
         raise BadInput(f"{path}: damaged or cut off; {log.decoded[0]} frames were decoded, then: {log.errors[0]}")
     return replace(clip, frames=log.decoded[0])
 
-# %% ../../nbs/measure/10_video.ipynb #b43540ce
+# %% ../../nbs/measure/10_video.ipynb #e12bbc15
 def _check_y4m_length(clip: Clip) -> None:
     "Raise `BadInput` if a Y4M file ends inside a frame."
     with open(clip.path, "rb") as file:
@@ -226,7 +232,9 @@ def _check_y4m_length(clip: Clip) -> None:
     frame = len(marker) + pixel_format(clip.pix_fmt).frame_bytes(clip.width, clip.height)
     rest = (clip.path.stat().st_size - header) % frame
     if rest:
-        raise BadInput(f"{clip.path}: cut off, its last frame has {rest} of {frame} bytes; copy it again or cut it to whole frames")
+        raise BadInput(
+            f"{clip.path}: cut off, its last frame has {rest} of {frame} bytes; copy it again or cut it to whole frames"
+        )
 
 # %% ../../nbs/measure/10_video.ipynb #05c5affd
 def file_input(path: Path | str) -> list[str]:
@@ -248,7 +256,7 @@ def range_filter(clip: Clip) -> str:
     "The part of a filter graph that turns full-range luma and chroma into limited ones; empty if they are already."
     return "scale=in_range=full:out_range=limited:flags=accurate_rnd," if clip.full_range else ""
 
-# %% ../../nbs/measure/10_video.ipynb #f31a1d99
+# %% ../../nbs/measure/10_video.ipynb #0008b3cd
 def convert_clip(
     clip: Clip,
     out: Path | str,  # a .y4m file; written in one step
@@ -257,7 +265,7 @@ def convert_clip(
     frames: int | None = None,  # only the first so many
     pix_fmt: str = "yuv420p",
 ) -> Clip:  # of `out`
-    "Decode, limit the range, scale with a Lanczos filter and write Y4M; raises `BadInput` if the clip cannot be decoded."
+    "Decode, limit the range, scale with a Lanczos filter, write Y4M; raises `BadInput` if that cannot be done."
     ranges = "in_range=full:out_range=limited:" if clip.full_range else ""
     even = f"settb={1 / clip.fps},setpts=N"  # an even rate is all that Y4M can say
     scale = f"{even},scale={width}:{height}:{ranges}flags=lanczos+accurate_rnd,setsar=1,format={pix_fmt}"
@@ -274,7 +282,7 @@ def convert_clip(
             raise BadInput(f"{clip.path}: cannot be decoded ({'; '.join(log.errors[:2]) or 'it has no frames'})")
     return Clip(Path(out), width, height, pix_fmt, clip.fps, log.encoded)
 
-# %% ../../nbs/measure/10_video.ipynb #097a560f
+# %% ../../nbs/measure/10_video.ipynb #e7c8c0cf
 def read_luma(
     clip: Clip,
     frame: int,  # 0-based
@@ -284,7 +292,9 @@ def read_luma(
     with tempfile.TemporaryDirectory() as folder:
         plane = Path(folder) / "plane.raw"
         pick = f"select=eq(n\\,{frame}),extractplanes=y"
-        run_ffmpeg([*input_arguments(clip), "-map", "0:v:0", "-vf", pick, "-frames:v", "1", "-f", "rawvideo", str(plane)])
+        run_ffmpeg(
+            [*input_arguments(clip), "-map", "0:v:0", "-vf", pick, "-frames:v", "1", "-f", "rawvideo", str(plane)]
+        )
         luma = np.fromfile(plane, dtype=np.uint8 if depth == 8 else np.dtype("<u2"))
     if luma.size != clip.width * clip.height:
         raise BadInput(f"{clip.path}: has no frame {frame}; it has {clip.frames} frames, counted from 0")

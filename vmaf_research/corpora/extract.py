@@ -185,7 +185,7 @@ def write_tables(path: Path, tables: Iterator[pa.Table], schema: pa.Schema) -> i
             writer.write_table(pa.concat_tables(pending).combine_chunks())
     return rows
 
-# %% ../../nbs/corpora/28_extract.ipynb #2ba4e61f
+# %% ../../nbs/corpora/28_extract.ipynb #c248067f
 PAIR_TYPES = {
     "source": pa.string(),
     "dis_basename": pa.string(),
@@ -208,7 +208,7 @@ PAIR_TYPES = {
     "size_bytes": pa.int64(),
 }
 
-
+# %% ../../nbs/corpora/28_extract.ipynb #4e794989
 def pair_row(job: Job, corpus: Corpus, frames: int) -> dict[str, Any]:
     "One row of the pairs table."
     pair = job.pair

@@ -36,7 +36,7 @@ def _read_settings(folder: Path) -> ConfigParser:
     parser.read(folder / "settings.ini", encoding="utf-8")
     return parser
 
-# %% ../../nbs/measure/02_config.ipynb #7c76a35b
+# %% ../../nbs/measure/02_config.ipynb #fcfeae66
 @dataclass(frozen=True)
 class Settings:
     "Typed view of the `[research]` section of `settings.ini`, with absolute paths."
@@ -53,6 +53,9 @@ class Settings:
         "The value of one field; paths are relative to the root, so that the text is the same on every machine."
         value = getattr(self, name)
         return value.relative_to(self.root).as_posix() if isinstance(value, Path) else str(value)
+
+    def __repr__(self) -> str:
+        return f"Settings({', '.join(f'{f.name}={self.show(f.name)}' for f in fields(self))})"
 
     def _repr_html_(self) -> str:
         rows = "".join(

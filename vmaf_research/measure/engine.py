@@ -63,7 +63,7 @@ def parse_log(
     counts = tuple(decoded[key] for key in sorted(decoded))
     return FfmpegLog(lines, tuple(errors), counts, encoded)
 
-# %% ../../nbs/measure/04_engine.ipynb #ddc8408a
+# %% ../../nbs/measure/04_engine.ipynb #09c8bbc4
 def run_ffmpeg(
     arguments: list[str],  # everything after the global options: inputs, filters, outputs
     program: str | None = None,  # default: the engine's ffmpeg
@@ -104,7 +104,8 @@ def _ending(code: int) -> str:
 
 
 def _last_words(log: FfmpegLog) -> str:
-    return " / ".join((log.errors or log.lines)[-3:]) or "it said nothing"
+    words = dict.fromkeys(log.errors or log.lines[-3:])  # the first errors name the cause, the others follow from it
+    return " / ".join(list(words)[:3]) or "it said nothing"
 
 # %% ../../nbs/measure/04_engine.ipynb #77f774ac
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ def _probe_clip() -> bytes:
         frames.append(luma + bytes([128] * (PROBE_SIZE * PROBE_SIZE // 2)))
     return b"".join(frames)
 
-# %% ../../nbs/measure/04_engine.ipynb #9eeb8e2e
+# %% ../../nbs/measure/04_engine.ipynb #2c3e60aa
 def _probe_libvmaf(program: str, kind: str) -> dict:
     "libvmaf's JSON for the probe clip against itself; raises `EngineError` if the program cannot do it."
     with tempfile.TemporaryDirectory() as folder:
@@ -169,7 +170,10 @@ def _probe_libvmaf(program: str, kind: str) -> dict:
             raw = ["-f", "rawvideo", "-pix_fmt", "yuv420p", "-video_size", size, "-i", "probe.yuv"]
             graph = "[0:v][1:v]libvmaf=log_fmt=json:log_path=probe.json:model=version=vmaf_v0.6.1\\\\:name=vmaf"
             run_ffmpeg([*raw, *raw, "-filter_complex", graph, "-f", "null", "-"], program, folder, timeout=60)
-        return json.loads((Path(folder) / "probe.json").read_text())
+        try:
+            return json.loads((Path(folder) / "probe.json").read_bytes())
+        except (OSError, ValueError) as error:
+            raise EngineError(f"{program}: left no readable result ({error}); it is not a {kind} with libvmaf") from error
 
 # %% ../../nbs/measure/04_engine.ipynb #efd71181
 CURRENT_KEYS = ("integer_motion3", "integer_adm3", "VMAF_integer_feature_motion_sad_score")

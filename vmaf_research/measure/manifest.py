@@ -128,7 +128,7 @@ def read_manifest(
         raise BadInput(f"{path}: expected {SCHEMA} version {SCHEMA_VERSION}, found {document.get('schema')!r}")
     return document
 
-# %% ../../nbs/measure/05_manifest.ipynb #484b6820
+# %% ../../nbs/measure/05_manifest.ipynb #8934d19a
 @dataclass(frozen=True)
 class Verification:
     "What `verify` found."
@@ -146,9 +146,13 @@ class Verification:
         if self.differences:
             raise VerificationFailed(f"{self.manifest}: " + "; ".join(self.differences))
 
+    def __repr__(self) -> str:
+        found = "; ".join(self.differences) or f"{self.checked} files and folders are as recorded"
+        return f"{self.manifest.name}: {found}"
+
     def _repr_html_(self) -> str:
         if self.ok:
-            return f"<p>{escape(self.manifest.name)}: {self.checked} files and folders are as recorded</p>"
+            return f"<p>{escape(repr(self))}</p>"
         items = "".join(f"<li>{escape(difference)}</li>" for difference in self.differences)
         return f"<p>{escape(self.manifest.name)}:</p><ul>{items}</ul>"
 

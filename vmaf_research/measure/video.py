@@ -197,7 +197,7 @@ def _parse_y4m_header(path: Path, line: bytes) -> Clip:
         full_range="XCOLORRANGE=FULL" in fields,
     )  # fmt: skip
 
-# %% ../../nbs/measure/10_video.ipynb #e773995a
+# %% ../../nbs/measure/10_video.ipynb #f61fa90d
 def _open_container(path: Path, count: bool) -> Clip:
     "A clip of a file that describes itself."
     with tempfile.TemporaryDirectory() as folder:
@@ -208,7 +208,7 @@ def _open_container(path: Path, count: bool) -> Clip:
         try:
             log = run_ffmpeg([*file_input(path), *outputs])
         except EngineError as error:
-            raise BadInput(f"{path}: not a video that can be decoded ({error})") from error
+            raise BadInput(f"{path}: not a video that can be decoded, or cut off ({error})") from error
         if not head.is_file() or head.stat().st_size == 0:
             raise BadInput(f"{path}: no frame could be decoded ({'; '.join(log.errors) or 'it has no pictures'})")
         with open(head, "rb") as file:

@@ -53,7 +53,7 @@ def _cell(value: object) -> str:
     text = value if isinstance(value, str) else show_number(value)
     return " ".join(text.replace("|", "\\|").split())
 
-# %% ../../nbs/learn/42_cards.ipynb #5db1c34d
+# %% ../../nbs/learn/42_cards.ipynb #00d1df3d
 def is_teacher_copy(sidecar: Sidecar) -> bool:
     "Whether the model was trained on sampled vectors that the teacher labelled."
     return sidecar.training.recipe.get("sampled_vectors", 0) > 0
@@ -70,9 +70,10 @@ def _what_it_does(sidecar: Sidecar) -> str:
     if is_teacher_copy(sidecar):
         return (
             f"{text}\n\n**A portable, differentiable copy of the teacher, not new evidence about people.** It was "
-            f"trained on {training.recipe['sampled_vectors']:,} feature vectors that a random generator made up, a "
-            f"part of them in the neighbourhood of the {training.n_rows:,} measured rows of {corpus.name}, each "
-            "labelled by computing the teacher's own formula. No new viewer was asked and no new video was judged: "
+            f"trained on {training.recipe['sampled_vectors']:,} feature vectors that a random generator made up, each "
+            "labelled by computing the teacher's own formula. The "
+            f"{training.n_rows:,} measured rows of {corpus.name} at most showed it where real frames lie, and served "
+            "to judge it. No new viewer was asked and no new video was judged: "
             "where the teacher is wrong about what people see, this model is wrong in the same way."
         )
     return (
@@ -158,7 +159,7 @@ def _floors(sidecar: Sidecar) -> str:
     text = "What ordinary regressors with default settings reach on the same folds:\n\n"
     return text + markdown_table(["", "mean PLCC", "RMSE", "worst source", "its RMSE"], rows)
 
-# %% ../../nbs/learn/42_cards.ipynb #fa82932e
+# %% ../../nbs/learn/42_cards.ipynb #bf21698e
 def _origin(sidecar: Sidecar) -> str:
     training, corpus = sidecar.training, sidecar.corpus
     recipe = ", ".join(f"{key} {value}" for key, value in training.recipe.items() if key != "name")
@@ -176,7 +177,7 @@ def _origin(sidecar: Sidecar) -> str:
         ("ONNX operator set", sidecar.opset),
         (f"SHA-256 of {sidecar.onnx}", sidecar.sha256),
         (f"SHA-256 of {sidecar.onnx_raw}", sidecar.sha256_raw),
-        ("ONNX Runtime against torch", f"{max(sidecar.parity.contract, sidecar.parity.raw):.1g} VMAF at most"),
+        ("ONNX Runtime against torch", f"{max(sidecar.parity.contract, sidecar.parity.raw):.2g} VMAF at most"),
     ]
     return markdown_table(["", ""], rows) + "\n\n" + _gate(sidecar)
 

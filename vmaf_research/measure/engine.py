@@ -148,7 +148,7 @@ def _probe_clip() -> bytes:
         frames.append(luma + bytes([128] * (PROBE_SIZE * PROBE_SIZE // 2)))
     return b"".join(frames)
 
-# %% ../../nbs/measure/04_engine.ipynb #2c3e60aa
+# %% ../../nbs/measure/04_engine.ipynb #2fff8b5e
 def _probe_libvmaf(program: str, kind: str) -> dict:
     "libvmaf's JSON for the probe clip against itself; raises `EngineError` if the program cannot do it."
     with tempfile.TemporaryDirectory() as folder:
@@ -173,7 +173,7 @@ def _probe_libvmaf(program: str, kind: str) -> dict:
         try:
             return json.loads((Path(folder) / "probe.json").read_bytes())
         except (OSError, ValueError) as error:
-            raise EngineError(f"{program}: left no readable result ({error}); it is not a {kind} with libvmaf") from error
+            raise EngineError(f"{program}: left no readable result ({error}); it has no libvmaf") from error
 
 # %% ../../nbs/measure/04_engine.ipynb #efd71181
 CURRENT_KEYS = ("integer_motion3", "integer_adm3", "VMAF_integer_feature_motion_sad_score")

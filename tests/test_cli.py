@@ -1,0 +1,239 @@
+"""The commands as a user types them: what they print, which exit code they end with, and what they leave."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from vmaf_research.learn import refresh as refresh_module
+from vmaf_research.learn.recipes import RECIPES
+from vmaf_research.learn.registry import load, read_registry
+from vmaf_research.learn.table import make_table
+from vmaf_research.measure.engine import run_ffmpeg
+from vmaf_research.measure.errors import ShipRefused
+from vmaf_research.measure.features import CANONICAL_6
+from vmaf_research.serve.cli import main
+
+SOURCES = 4
+
+
+def train(table, out):
+    "Exit code of the command that trains fr_regressor_v1; made-up sources differ too much for the real threshold."
+    words = ["train", "fr-regressor-v1", "--parquet", str(table), "--out", str(out), "--ship-threshold", "0.8", "-q"]
+    return main(words)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    "A run of `train fr-regressor-v1` that passed its gate."
+    folder = tmp_path_factory.mktemp("trained")
+    make_table(SOURCES, 12, 100).to_parquet(folder / "table.parquet", index=False)
+    assert train(folder / "table.parquet", folder / "run") == 0
+    return folder
+
+
+def files(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_measure_prints_one_json_object(pan, encoded, capsys):
+    raw = ["--width", "320", "--height", "180"]
+    assert main(["measure", str(pan.path), str(encoded.path), *raw, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["teacher"] == ["vmaf_v0.6.1"]
+    assert len(result["frames"]) == 8
+    assert result["mean"]["vmaf"] == pytest.approx(np.mean([frame["vmaf"] for frame in result["frames"]]))
+    assert set(CANONICAL_6) < result["mean"].keys()
+    assert result["engine"]["libvmaf"]
+
+
+def test_measure_prints_a_list_for_people(encoded, capsys):
+    assert main(["measure", str(encoded.path), str(encoded.path), "--features", "adm2,motion2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1:]] == ["vmaf", "adm2", "motion2"]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["measure", "nowhere.mkv", "nowhere.mkv"], "no such file"),
+        (["measur"], "No such command"),
+        (["extract", "clips", "nowhere", "--out", "t.parquet"], "no such folder"),
+        (["extract", "netflix", "nowhere", "--out", "t.parquet"], "no such folder"),
+        (["refresh", "--data-root", "nowhere"], "no such folder"),
+        (["refresh", "--data-root", "a", "--clips", "b"], "do not go with it"),
+        (["refresh", "--width", "20"], "--data-root only"),
+        (["train", "fr-regressor-v1", "--parquet", "nowhere.parquet"], "no such file"),
+        (["train", "resnet", "--parquet", "nowhere.parquet"], "resnet"),
+        (["score", "nothing", "t.parquet", "--out", "u.parquet"], "nothing"),
+        (["manifest", "verify", "nowhere.json"], "nowhere.json"),
+    ],
+)
+def test_bad_words_and_paths(words, sentence, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(words) in (1, 2) if words[0] == "manifest" else main(words) == 2
+    assert sentence in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_train_packages_what_passed(trained):
+    run = trained / "run"
+    report = json.loads((run / "report.json").read_text())
+    assert report["models"]["fr_regressor_v1"]["shipped"] is True
+    assert len(report["recipes"]["adr0249"]["per_source"]) == SOURCES
+    assert set(report["floors"]) == {"ridge", "nusvr", "histgb"}
+    assert [row.id for row in read_registry(run / "model").models] == ["fr_regressor_v1"]
+    assert main(["registry", "verify", "--models", str(run / "model")]) == 0
+    assert main(["manifest", "verify", str(run / "report.json")]) == 0
+
+
+def test_same_command_gives_the_same_bytes(trained, tmp_path):
+    again = tmp_path / "run"
+    assert train(trained / "table.parquet", again) == 0
+    first, second = files(trained / "run"), files(again)
+    assert first.keys() == second.keys()
+    assert [name for name in first if first[name] != second[name]] == ["report.json.manifest.json"]
+
+
+def test_a_refused_model_leaves_nothing_behind(trained, tmp_path, capsys):
+    run = shutil.copytree(trained / "run", tmp_path / "run")
+    table = make_table(SOURCES, 12, 100)
+    table["vmaf"] = np.random.default_rng(0).permutation(table["vmaf"].to_numpy())
+    table.to_parquet(tmp_path / "shuffled.parquet", index=False)
+    assert train(tmp_path / "shuffled.parquet", run) == 3
+    assert "mean LOSO PLCC" in capsys.readouterr().err
+    assert not (run / "model").exists()
+    assert json.loads((run / "report.json").read_text())["models"]["fr_regressor_v1"]["shipped"] is False
+
+
+def test_an_unusable_table_does_not_touch_an_earlier_run(trained, tmp_path, capsys):
+    run = shutil.copytree(trained / "run", tmp_path / "run")
+    before = files(run)
+    table = make_table()
+    table.loc[7, "adm2"] = np.nan
+    table.to_parquet(tmp_path / "nan.parquet", index=False)
+    assert train(tmp_path / "nan.parquet", run) == 2
+    assert "adm2" in capsys.readouterr().err
+    assert files(run) == before
+
+
+def test_a_table_that_is_not_its_manifests(trained, tmp_path, encoded):
+    clips = tmp_path / "videos"
+    clips.mkdir()
+    shutil.copy(encoded.path, clips)
+    table = tmp_path / "t.parquet"
+    assert main(["extract", "clips", str(clips), "--out", str(table), "--height", "64", "--frames", "8", "-q"]) == 0
+    assert main(["manifest", "verify", str(table)]) == 0
+    shutil.copy(trained / "table.parquet", table)
+    assert main(["manifest", "verify", str(table)]) == 1
+    assert train(table, tmp_path / "run") == 2
+
+
+@pytest.fixture
+def little_budget(monkeypatch):
+    "The teacher_function recipe with a fraction of its vectors: the way is the same, the model is worse."
+    recipe = RECIPES["teacher_function"]
+    monkeypatch.setitem(RECIPES, recipe.name, replace(recipe, sampled_vectors=20_000))
+
+
+def test_refresh_of_a_folder_of_videos(tmp_path, little_budget, monkeypatch, capsys):
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    for number, pattern in enumerate(("testsrc2", "mandelbrot", "rgbtestsrc,noise=alls=40:allf=t")):
+        size = pattern.replace("testsrc2", "testsrc2=s=160x90").replace("mandelbrot", "mandelbrot=s=160x90")
+        run_ffmpeg(["-f", "lavfi", "-i", size, "-frames:v", "12", str(videos / f"video{number}.mkv")])
+    size = ["--height", "64", "--frames", "12"]
+    words = ["refresh", "--clips", str(videos), *size, "--out", str(tmp_path / "run"), "-q"]
+    monkeypatch.setattr(refresh_module, "install", lambda *_: pytest.fail("a run without --install installs nothing"))
+    code = main(words)
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert code == (0 if all(model["shipped"] for model in report["models"].values()) else 3)
+    assert set(report["recipes"]) == {"adr0249", "teacher_function", "tuned"}
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert page.count("<img") == 3 and str(tmp_path) not in page
+    table = (tmp_path / "run" / "features.parquet").read_bytes()
+    assert main(words) == code
+    assert (tmp_path / "run" / "features.parquet").read_bytes() == table
+    capsys.readouterr()
+
+
+def test_install_copies_accepted_models_only(trained, tmp_path):
+    plans = (refresh_module.PLANS["fr_regressor_v1"],)
+    table, home = trained / "table.parquet", tmp_path / "model"
+    options = {"install_into": home, "progress": False}
+    refresh_module.train_and_package(table, tmp_path / "run", plans, (), threshold=0.8, **options)
+    assert load("fr_regressor_v1", home).row.sha256 == load("fr_regressor_v1", trained / "run" / "model").row.sha256
+    before = files(home)
+    with pytest.raises(ShipRefused):
+        refresh_module.train_and_package(table, tmp_path / "run", plans, (), threshold=1.0, **options)
+    assert files(home) == before
+
+
+@pytest.mark.parametrize(("source", "target"), [("t.parquet", "s.parquet"), ("t.csv", "s.csv"), ("t.csv", "s.parquet")])
+def test_score_adds_two_columns(source, target, trained, tmp_path, capsys):
+    table = make_table(2)[[*CANONICAL_6, "source"]].assign(code="007", note="a, b")
+    getattr(table, {"parquet": "to_parquet", "csv": "to_csv"}[source.split(".")[1]])(tmp_path / source, index=False)
+    models = ["--models", str(trained / "run" / "model")]
+    assert main(["score", "fr_regressor_v1", str(tmp_path / source), "--out", str(tmp_path / target), *models]) == 0
+    read = {"parquet": pd.read_parquet, "csv": lambda path: pd.read_csv(path, dtype={"code": str})}
+    scored = read[target.split(".")[1]](tmp_path / target)
+    assert list(scored.columns) == [*table.columns, "score", "in_range"]
+    if source[-3:] == target[-3:]:
+        assert (scored["code"] == "007").all() and (scored["note"] == "a, b").all()
+    expected = load("fr_regressor_v1", trained / "run" / "model").score(table[list(CANONICAL_6)].to_numpy())
+    assert scored["score"].to_numpy() == pytest.approx(expected, abs=1e-6)
+    assert main(["manifest", "verify", str(tmp_path / target)]) == 0
+    assert f"{len(table)} rows" in capsys.readouterr().out
+
+
+def test_score_flags_rows_beyond_the_training_range(trained, tmp_path):
+    table = make_table(2)
+    table.loc[3, "motion2"] = 500.0
+    table.to_parquet(tmp_path / "t.parquet")
+    models = ["--models", str(trained / "run" / "model")]
+    out = tmp_path / "s.parquet"
+    assert main(["score", "fr_regressor_v1", str(tmp_path / "t.parquet"), "--out", str(out), *models]) == 0
+    assert not pd.read_parquet(out)["in_range"][3]
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda table: table.drop(columns="adm2"), "has no column adm2"),
+        (lambda table: table.assign(score=1.0), "already has a column score"),
+        (lambda table: table.assign(adm2=table["adm2"].where(table.index != 5)), "row 5 has no finite number in adm2"),
+        (lambda table: table.assign(adm2="high"), "adm2 does not hold numbers"),
+        (lambda table: table.iloc[:0], "no rows"),
+    ],
+)
+def test_score_refuses_and_leaves_no_file(change, sentence, trained, tmp_path, capsys):
+    change(make_table(2)).to_parquet(tmp_path / "t.parquet", index=False)
+    models = ["--models", str(trained / "run" / "model")]
+    words = ["score", "fr_regressor_v1", str(tmp_path / "t.parquet"), "--out", str(tmp_path / "s.parquet"), *models]
+    assert main(words) == 2
+    assert sentence in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["t.parquet"]
+
+
+def test_a_cut_off_table_is_named(trained, tmp_path, capsys):
+    path = tmp_path / "t.parquet"
+    make_table(2).to_parquet(path)
+    path.write_bytes(path.read_bytes()[:-100])
+    models = ["--models", str(trained / "run" / "model")]
+    assert main(["score", "fr_regressor_v1", str(path), "--out", str(tmp_path / "s.parquet"), *models]) == 2
+    assert "t.parquet: cannot be read as a table" in capsys.readouterr().err
+
+
+def test_a_damaged_model_is_neither_verified_nor_used(trained, tmp_path, capsys):
+    models = shutil.copytree(trained / "run" / "model", tmp_path / "model")
+    graph = bytearray((models / "fr_regressor_v1_raw.onnx").read_bytes())
+    graph[len(graph) // 2] ^= 1
+    (models / "fr_regressor_v1_raw.onnx").write_bytes(graph)
+    assert main(["registry", "verify", "--models", str(models)]) == 1
+    words = ["score", "fr_regressor_v1", str(trained / "table.parquet"), "--out", str(tmp_path / "s.parquet")]
+    assert main([*words, "--models", str(models)]) == 1
+    assert "fr_regressor_v1_raw.onnx" in capsys.readouterr().err
+    assert main(["registry", "list", "--models", str(trained / "run" / "model")]) == 0

@@ -193,11 +193,11 @@ def _gate(sidecar: Sidecar) -> str:
     text = f"It passed the ship gate ({mode}) before anything was exported"
     return f"{text}:\n\n{markdown_table(head, rows)}" if rows else f"{text}."
 
-# %% ../../nbs/learn/42_cards.ipynb #f1a84e3b
+# %% ../../nbs/learn/42_cards.ipynb #5714f0a4
 def _limits(sidecar: Sidecar) -> str:
     training, corpus = sidecar.training, sidecar.corpus
     names = zip(sidecar.feature_order, sidecar.feature_min, sidecar.feature_max, strict=True)
-    ranges = ", ".join(f"{name} {low:.3g} to {high:.3g}" for name, low, high in names)
+    ranges = ", ".join(f"{name} {round(low, 4):g} to {round(high, 4):g}" for name, low, high in names)
     saturated = sum(s.saturated_share * s.n for s in training.per_source.values()) / training.n_rows
     points = [
         "It imitates its teacher. Agreement with people is the teacher's business and was not measured here.",

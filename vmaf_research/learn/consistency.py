@@ -60,13 +60,13 @@ def graph_problems(
         found.append(("operator set", model.opset_import[0].version, sidecar.opset))
     return [f"{name}: {what} is {mine!r}, expected {theirs!r}" for what, mine, theirs in found]
 
-# %% ../../nbs/learn/43_consistency.ipynb #fecc05ea
+# %% ../../nbs/learn/43_consistency.ipynb #adb21c11
 def _function_problems(row: RegistryRow, sidecar: Sidecar, files: Mapping[str, bytes]) -> list[str]:
-    low, high = np.array(sidecar.feature_min), np.array(sidecar.feature_max)
-    features = np.float32(np.random.default_rng(0).uniform(low, high, (256, len(low)))).astype(np.float64)
-    standardised = (features - sidecar.feature_mean) / sidecar.feature_std
-    graphs = ((row.onnx, standardised), (row.onnx_raw, features))
-    contract, raw = (run_session(open_session(files[name], len(low)), rows) for name, rows in graphs)
+    mean, width = np.array(sidecar.feature_mean), len(sidecar.feature_order)
+    spread = np.random.default_rng(0).normal(0, sidecar.feature_std, (256, width))
+    features = np.float32((mean + spread).clip(sidecar.feature_min, sidecar.feature_max)).astype(np.float64)
+    graphs = ((row.onnx, (features - mean) / sidecar.feature_std), (row.onnx_raw, features))
+    contract, raw = (run_session(open_session(files[name], width), rows) for name, rows in graphs)
     difference = np.abs(contract.clip(*sidecar.output_range) - raw).max()
     if difference <= 2 * sidecar.parity.allowed:
         return []

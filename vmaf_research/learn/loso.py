@@ -29,7 +29,7 @@ from vmaf_research.learn.metrics import (
 from .table import KEY, TrainingTable, source_folds
 from .training import FittedRegressor, train_regressors
 
-# %% ../../nbs/learn/37_loso.ipynb #159b1db2
+# %% ../../nbs/learn/37_loso.ipynb #66c9dcbc
 @dataclass(frozen=True)
 class Evaluation:
     "How out-of-fold predictions agree with the target: per source, over all rows, and over clips."
@@ -47,7 +47,7 @@ class Evaluation:
         result = {}
         for metric in ("plcc", "srocc", "rmse"):
             values = [getattr(each, metric) for each in self.per_source.values()]
-            defined = len(values) > 0 and None not in values
+            defined = len(values) > 0 and all(value is not None and np.isfinite(value) for value in values)
             result[f"mean_{metric}"] = float(np.mean(values)) if defined else None
             result[f"std_{metric}"] = float(np.std(values, ddof=1)) if defined and len(values) > 1 else None
         worst = self.worst_source
@@ -78,7 +78,7 @@ class Evaluation:
 
 
 def _worse(value: float | None) -> float:
-    return np.inf if value is None else value
+    return value if value is not None and np.isfinite(value) else np.inf
 
 # %% ../../nbs/learn/37_loso.ipynb #08c83da9
 def evaluate(

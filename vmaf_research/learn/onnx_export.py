@@ -242,7 +242,7 @@ class Graphs:
     contract_difference: float  # greatest difference to the network found, VMAF
     raw_difference: float
 
-# %% ../../nbs/learn/40_onnx_export.ipynb #f50b451b
+# %% ../../nbs/learn/40_onnx_export.ipynb #eb96760f
 def parity(
     fitted: FittedRegressor,
     contract: bytes,
@@ -257,8 +257,9 @@ def parity(
     with torch.no_grad():
         unclipped = fitted.module(torch.from_numpy(standardised)).numpy()
     width = len(fitted.feature_names)
+    beyond = np.maximum(1, np.abs(unclipped) / VMAF_RANGE[1])
     return (
-        float(np.max(np.abs(run_session(open_session(contract, width), standardised) - unclipped))),
+        float(np.max(np.abs(run_session(open_session(contract, width), standardised) - unclipped) / beyond)),
         float(np.max(np.abs(run_session(open_session(raw, width), rows) - fitted.predict(rows)))),
     )
 

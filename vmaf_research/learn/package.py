@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TEACHER', 'training_block', 'trained_range', 'check_portable', 'build_sidecar', 'package_model']
 
-# %% ../../nbs/learn/45_package.ipynb #9232883f
+# %% ../../nbs/learn/45_package.ipynb #c014fbe8
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -23,8 +23,9 @@ from .metrics import VMAF_RANGE
 from .onnx_export import INPUT, OUTPUT, PARITY, Graphs, export_graphs
 from .recipes import find_recipe
 from .registry import Model, load, write_model
-from .sampling import sample_for_models
+from .sampling import sample_prior
 from .sidecar import RegistryRow, Sidecar, model_file_names, validated
+from .training import PRIOR_SEED
 
 # %% ../../nbs/learn/45_package.ipynb #e5a2da35
 TEACHER = "vmaf_v0.6.1"
@@ -58,14 +59,12 @@ def training_block(report: LosoReport, dataset: str) -> dict[str, Any]:
         "floors": {name: _floor(floor) for name, floor in report.floors.items()},
     }
 
-# %% ../../nbs/learn/45_package.ipynb #6322bcb5
+# %% ../../nbs/learn/45_package.ipynb #1657dd5a
 def trained_range(report: LosoReport) -> tuple[np.ndarray, np.ndarray]:  # least and greatest value per feature, [f]
     "The range of the feature vectors that the final model was trained on."
-    table, recipe = report.table, find_recipe(report.recipe)
-    vectors = table.features
-    if recipe.sampled_vectors:
-        everything, seeds = [np.arange(len(table))], [report.final.seed]
-        vectors = sample_for_models(table.features, table.target, everything, seeds, recipe, table.feature_names)[0]
+    recipe = find_recipe(report.recipe)
+    sampled = recipe.sampled_vectors
+    vectors = sample_prior(sampled, np.random.default_rng(PRIOR_SEED)) if sampled else report.table.features
     return vectors.min(axis=0), vectors.max(axis=0)
 
 # %% ../../nbs/learn/45_package.ipynb #f18739fb

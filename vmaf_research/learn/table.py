@@ -75,7 +75,7 @@ class TrainingTable:
     def _repr_html_(self) -> str:
         return f"<p>{escape(repr(self))}</p>" + self.summary().to_html(float_format="{:.4g}".format)
 
-# %% ../../nbs/learn/31_table.ipynb #b340e12f
+# %% ../../nbs/learn/31_table.ipynb #1f681e98
 def _read_columns(path: Path, columns: list[str]) -> pd.DataFrame:
     "The named columns of a Parquet or csv file; `BadInput` if the file or one of them is missing."
     if not path.is_file():
@@ -90,7 +90,7 @@ def _read_columns(path: Path, columns: list[str]) -> pd.DataFrame:
             return pd.read_csv(path, usecols=columns, dtype=text, **options)
         _need(columns, pq.read_schema(path).names, path)
         return pq.read_table(path, columns=columns).to_pandas()
-    except (pa.ArrowException, pd.errors.ParserError, UnicodeDecodeError, OSError) as error:
+    except (pa.ArrowException, pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeError, OSError) as error:
         raise BadInput(f"{path}: cannot be read as a table ({error}); was it written completely?") from error
 
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Evaluation', 'evaluate', 'LosoReport', 'plot_loso', 'loso']
 
-# %% ../../nbs/learn/37_loso.ipynb #100038b1
+# %% ../../nbs/learn/37_loso.ipynb #bc549f09
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.ticker import LogFormatter
 
 from .floors import floor_predictions
 from vmaf_research.learn.metrics import (
@@ -195,20 +196,21 @@ class LosoReport:
     def _repr_html_(self) -> str:
         return f"<p>{self!r}</p>" + self.comparison().to_html(float_format=show_number, na_rep=show_number(None))
 
-# %% ../../nbs/learn/37_loso.ipynb #29c15cec
+# %% ../../nbs/learn/37_loso.ipynb #78861ea5
 def plot_loso(report: LosoReport) -> plt.Axes:
-    "RMSE per source, network and floors, on a logarithmic axis: half the length is not half the error."
+    "RMSE per source, network and floors, on a logarithmic axis: equal distances are equal ratios of errors."
     everyone = {report.recipe: report.shipped, **report.floors}
-    positions = np.arange(len(report.per_source))
-    height = 0.8 / len(everyone)
-    _, axes = plt.subplots(figsize=(6, 0.5 + 0.4 * len(positions)))
+    sources = list(report.per_source)
+    _, axes = plt.subplots(figsize=(6, 1 + 0.3 * len(sources)))
     for number, (name, evaluation) in enumerate(everyone.items()):
         errors = [each.rmse or np.nan for each in evaluation.per_source.values()]
-        axes.barh(positions + number * height, errors, height, label=name)
-    axes.set_yticks(positions + 0.4 - height / 2, list(report.per_source))
+        axes.plot(errors, sources, linestyle="", marker="os^Dv"[number % 5], label=name, zorder=3 - number / 10)
     axes.set(xscale="log", xlabel="RMSE on the source left out [VMAF]")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.5)))
+    axes.grid(axis="both", which="both", color="0.9", zorder=0)
     axes.invert_yaxis()
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, ncols=len(everyone), loc="lower center", bbox_to_anchor=(0.5, 1))
     return axes
 
 # %% ../../nbs/learn/37_loso.ipynb #e988aded

@@ -44,7 +44,7 @@ class StackedAdam:
         torch.sqrt(self.square, out=self.scratch).mul_(scale / math.sqrt(1 - 0.999**self.steps)).add_(scale * 1e-8)
         self.parameters.addcdiv_(self.mean, self.scratch, value=-1)
 
-# %% ../../nbs/learn/33a_optimizers.ipynb #793d7983
+# %% ../../nbs/learn/33a_optimizers.ipynb #3629f61b
 class StackedSoap:
     """SOAP: Adam in the eigenbasis of Shampoo's preconditioner, for every layer of every model.
 
@@ -56,9 +56,9 @@ class StackedSoap:
         self.parameters, self.recipe, self.steps = stack.parameters, recipe, 0
         self.mean, self.square = torch.zeros_like(self.parameters), torch.zeros_like(self.parameters)
         self.shapes = [(inputs + 1, outputs) for inputs, outputs in stack.shapes]
-        eyes = [[torch.eye(size).to(self.parameters) for size in shape] for shape in self.shapes]
-        self.bases = [[eye.expand(len(stack), -1, -1) for eye in pair] for pair in eyes]
-        self.covariances = [[torch.zeros_like(basis, memory_format=torch.contiguous_format) for basis in pair] for pair in self.bases]
+        zeros = stack.parameters.new_zeros
+        self.covariances = [[zeros(len(stack), size, size) for size in shape] for shape in self.shapes]
+        self.bases: list[list[torch.Tensor]] = [[] for _ in self.shapes]  # set in the first step
 
     def layers(self, matrix: torch.Tensor) -> list[torch.Tensor]:
         "The layers of a matrix [K, P] as views [K, inputs + 1, outputs]."
@@ -96,7 +96,7 @@ class StackedSoap:
             pairs = zip(self.covariances[number], self.bases[number], strict=True)
             self.bases[number] = [torch.linalg.qr(covariance @ basis).Q for covariance, basis in pairs]
 
-
+# %% ../../nbs/learn/33a_optimizers.ipynb #dc8046ca
 BETA = 0.95  # decay of every running mean, as in the paper
 BASIS_STEPS = 20  # steps between two updates of the bases
 

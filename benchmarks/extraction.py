@@ -1,92 +1,158 @@
-"""One libvmaf pass per pair against two, and against the bare engine call, all in one run.
+"""Extraction in one libvmaf pass per pair, against the bare engine call and against two passes, all in one run.
 
-    python benchmarks/extraction.py [--height 720] [--frames 48] [--rounds 5]
+    python benchmarks/extraction.py [--quick] [REF DIS [DIS ...]] [--width W --height H --pix-fmt F]
 
-The pair is generated: a photograph that pans and turns, and its x264 encode, both as raw video, so that neither side
-pays for decoding. Prints seconds (minimum and median over the rounds) and ratios. The bare call is ffmpeg alone with
-the same arguments; "two passes" is what a feature extraction followed by a separate scoring run costs.
+Four sides do the same work in turn, several rounds long, one process at a time:
+
+- bare: ffmpeg alone, once per pair, with the arguments that `measure` gives it;
+- job: what extraction does for each pair: hash the distorted clip, look up, measure, check, store;
+- extract: the whole command from the files to the table and its manifest, with an empty cache: the jobs, and what is
+  done once per source (hash the reference) and once per corpus (the tables, the manifest);
+- two passes: ffmpeg alone, twice per pair: one run for the features, one for the score.
+
+By default the clips are generated: a fractal zoom with grain and an x264 encode of it, measured first as the encode
+and then decoded to raw video, whose many bytes have to be hashed. Prints wall-clock and processor seconds (the least
+over the rounds, which other work on the machine disturbs least) and their ratios to the bare call; on a busy machine
+the processor time is what to look at.
 """
 
 import argparse
-import statistics
+import os
+import resource
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from vmaf_research.corpora.extract import Job, run_job
-from vmaf_research.corpora.pairs import Pair
+import numpy as np
+
+from vmaf_research.corpora.extract import Job, extract, run_job
+from vmaf_research.corpora.pairs import Corpus, Pair
 from vmaf_research.measure.engine import find_engine, run_ffmpeg
 from vmaf_research.measure.features import CANONICAL_6, DEFAULT_TEACHER, FEATURE_SETS, resolve_teachers
-from vmaf_research.measure.libvmaf import comparison_format, filter_chain, libvmaf_options, measure
+from vmaf_research.measure.libvmaf import comparison_format, filter_chain, libvmaf_options
 from vmaf_research.measure.provenance import sha256_file
-from vmaf_research.measure.video import KEEP_FRAMES, Clip, input_arguments, open_clip
+from vmaf_research.measure.video import KEEP_FRAMES, input_arguments, open_clip
 
 
-def make_pair(folder: Path, height: int, frames: int) -> tuple[Clip, Clip]:
-    "A generated reference and its encode, both raw."
+def generate(folder: Path, height: int, frames: int) -> dict[str, Pair]:
+    "A generated reference with its encode, and with the same encode decoded to raw video."
     width = height * 16 // 9 // 2 * 2
     source = f"mandelbrot=size={width}x{height}:rate=25,noise=alls=6:allf=t:all_seed=1,format=yuv420p"
-    reference, encoded, distorted = folder / "reference.yuv", folder / "encoded.mkv", folder / "distorted.yuv"
-    run_ffmpeg(["-f", "lavfi", "-i", source, "-frames:v", str(frames), "-f", "rawvideo", str(reference)])
-    clip = open_clip(reference, width, height)
-    run_ffmpeg([*input_arguments(clip), "-c:v", "libx264", "-crf", "32", "-preset", "veryfast", str(encoded)])
-    run_ffmpeg(["-i", str(encoded), "-f", "rawvideo", str(distorted)])
-    return clip, open_clip(distorted, width, height)
+    run_ffmpeg(["-f", "lavfi", "-i", source, "-frames:v", str(frames), "-f", "rawvideo", str(folder / "zoom.yuv")])
+    reference = open_clip(folder / "zoom.yuv", width, height)
+    encoded, decoded = folder / "zoom_crf30.mp4", folder / "zoom_crf30.yuv"
+    run_ffmpeg([*input_arguments(reference), "-c:v", "libx264", "-crf", "30", str(encoded)])
+    run_ffmpeg(["-i", str(encoded), "-f", "rawvideo", str(decoded)])
+    clips = {"encoded": open_clip(encoded), "raw": open_clip(decoded, width, height)}
+    return {name: Pair("zoom", reference, clip, "libx264", "medium", 30, height) for name, clip in clips.items()}
 
 
-def bare(reference: Clip, distorted: Clip, features: tuple[str, ...], folder: Path) -> None:
+def bare(pair: Pair, features: tuple[str, ...], teachers: tuple[str, ...], folder: Path) -> None:
     "ffmpeg alone, with the arguments that `measure` gives it."
-    options = libvmaf_options(features, resolve_teachers([DEFAULT_TEACHER]))
-    form = comparison_format(reference, distorted)
-    chains = f"[0:v:0]{filter_chain(distorted, form)}[d];[1:v:0]{filter_chain(reference, form)}[r]"
-    command = [find_engine().path, "-nostdin", "-v", "error", *input_arguments(distorted), *input_arguments(reference)]
-    command += ["-filter_complex", f"{chains};[d][r]libvmaf={options}", *KEEP_FRAMES, "-f", "null", "-"]
-    subprocess.run(command, cwd=folder, check=True)
+    options = libvmaf_options(features, resolve_teachers(teachers))
+    form = comparison_format(pair.reference, pair.distorted)
+    size = pair.reference.size if pair.distorted.size != pair.reference.size else None
+    graph = (
+        f"[0:v:0]{filter_chain(pair.distorted, form, size)}[d];"
+        f"[1:v:0]{filter_chain(pair.reference, form)}[r];[d][r]libvmaf={options}"
+    )
+    command = [find_engine().path, "-nostdin", "-v", "error"]
+    command += [*input_arguments(pair.distorted), *input_arguments(pair.reference)]
+    subprocess.run([*command, "-filter_complex", graph, *KEEP_FRAMES, "-f", "null", "-"], cwd=folder, check=True)
+
+
+def seconds() -> np.ndarray:
+    "Wall clock, and processor time of this process and of those that it waited for."
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return np.array([time.perf_counter(), sum(usage.ru_utime + usage.ru_stime for usage in usages)])
+
+
+def compare(
+    sides: dict[str, Callable], rounds: int
+) -> dict[str, np.ndarray]:  # least wall-clock and processor seconds by side
+    "Run all sides in turn, several times; the first round warms caches and does not count."
+    found: dict[str, list[np.ndarray]] = {side: [] for side in sides}
+    for number in range(rounds + 1):
+        for side, run in sides.items():
+            before = seconds()
+            run(number)
+            if number:
+                found[side].append(seconds() - before)
+    return {side: np.min(times, axis=0) for side, times in found.items()}
+
+
+def report(found: dict[str, np.ndarray]) -> None:
+    "A line per side, and what follows from them."
+    print(f"{'':14}{'wall s':>9}{'ratio':>8}{'cpu s':>9}{'ratio':>8}")
+    for side, (wall, processor) in found.items():
+        wall_ratio, processor_ratio = found[side] / found["bare"]
+        print(f"{side:14}{wall:9.3f}{wall_ratio:8.3f}{processor:9.3f}{processor_ratio:8.3f}")
+    overhead, saved = found["job"] / found["bare"] - 1, 1 - found["job"] / found["two passes"]
+    for kind, name in ((1, "processor time"), (0, "wall clock")):
+        print(f"{name}: overhead per pair {overhead[kind]:.1%}, saved against two passes {saved[kind]:.0%}")
+
+
+def make_sides(pairs: list[Pair], root: Path, features: tuple[str, ...], folder: Path) -> dict[str, Callable]:
+    "The four ways to measure the same pairs; each takes the number of the round."
+    corpus = Corpus("benchmark", root, tuple(pairs))
+    one_core = ThreadPoolExecutor(1)
+    digest = sha256_file(pairs[0].reference.path)
+
+    def one_pass(_: int) -> None:
+        for pair in pairs:
+            bare(pair, features, (DEFAULT_TEACHER,), folder)
+
+    def jobs(number: int) -> None:
+        for pair in pairs:
+            digests = (digest, sha256_file(pair.distorted.path))
+            run_job(Job(pair, features, (DEFAULT_TEACHER,), digests, folder / f"jobs{number}"))
+
+    def extraction(number: int) -> None:
+        out, cache = folder / f"out{number}" / "table.parquet", folder / f"cache{number}"
+        extract(corpus, out, features=features, executor=one_core, cache=cache, progress=False)
+
+    def two_passes(_: int) -> None:
+        for pair in pairs:
+            bare(pair, features, (), folder)
+            bare(pair, CANONICAL_6, (DEFAULT_TEACHER,), folder)
+
+    return {"bare": one_pass, "job": jobs, "extract": extraction, "two passes": two_passes}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--height", type=int, default=720)
-    parser.add_argument("--frames", type=int, default=48)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("clips", nargs="*", type=Path, metavar="CLIP", help="a reference and its distorted versions")
+    parser.add_argument("--width", type=int, help="of raw clips")
+    parser.add_argument("--height", type=int, help="of raw clips, or of the generated ones (default 720)")
+    parser.add_argument("--pix-fmt", help="of raw clips")
+    parser.add_argument("--frames", type=int, help="of the generated clips (default 48)")
+    parser.add_argument("--rounds", type=int, help="rounds that count (default 4)")
     parser.add_argument("--features", default="fast", choices=sorted(FEATURE_SETS))
+    parser.add_argument("--quick", action="store_true", help="360 rows, 24 frames")
     options = parser.parse_args()
-    features = FEATURE_SETS[options.features]
+    if len(options.clips) == 1:
+        parser.error("give a reference and at least one distorted clip, or none of both")
+    features, rounds = FEATURE_SETS[options.features], options.rounds or 4
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        reference, distorted = make_pair(folder, options.height, options.frames)
-        pair = Pair("generated", reference, distorted)
-        digests = (sha256_file(reference.path), sha256_file(distorted.path))
-
-        def extraction(number: int) -> None:
-            "What extraction does per pair: hash, look up, measure, check, store; a new cache each time."
-            sha256_file(reference.path)
-            sha256_file(distorted.path)
-            run_job(Job(pair, features, (DEFAULT_TEACHER,), digests, folder / f"cache{number}"))
-
-        sides = {
-            "bare engine call": lambda number: bare(reference, distorted, features, folder),
-            "measure(): one pass": lambda number: measure(reference, distorted, features=features),
-            "extraction job": extraction,
-            "two passes": lambda number: (
-                measure(reference, distorted, features=features, teachers=[]),
-                measure(reference, distorted, features=CANONICAL_6),
-            ),
-        }
-        seconds: dict[str, list[float]] = {side: [] for side in sides}
-        find_engine()
-        for number in range(-1, options.rounds):  # the first round warms caches and does not count
-            for side, run in sides.items():
-                started = time.perf_counter()
-                run(number)
-                if number >= 0:
-                    seconds[side].append(time.perf_counter() - started)
-    print(f"{reference.size}, {options.frames} frames, features {options.features}, {options.rounds} rounds")
-    print(f"{'':24}{'min s':>9}{'median s':>10}{'ratio to bare (min)':>22}")
-    base = min(seconds["bare engine call"])
-    for side, times in seconds.items():
-        print(f"{side:24}{min(times):9.3f}{statistics.median(times):10.3f}{min(times) / base:22.3f}")
+        if options.clips:
+            geometry = (options.width, options.height, options.pix_fmt)
+            reference, *distorted = (open_clip(path.resolve(), *geometry) for path in options.clips)
+            groups = {"given": [Pair("given", reference, clip, encode_height=clip.height) for clip in distorted]}
+            root = Path(os.path.commonpath([clip.path.parent for clip in (reference, *distorted)]))
+        else:
+            height = options.height or (360 if options.quick else 720)
+            generated = generate(folder, height, options.frames or (24 if options.quick else 48))
+            groups, root = {kind: [pair] for kind, pair in generated.items()}, folder
+        for kind, pairs in groups.items():
+            clip = pairs[0].reference
+            counts = f"{len(pairs)} x {clip.size}, {clip.frames} frames"
+            print(f"\n{kind}: {counts}, features {options.features}, best of {rounds} rounds")
+            (folder / kind).mkdir()
+            report(compare(make_sides(pairs, root, features, folder / kind), rounds))
 
 
 if __name__ == "__main__":

@@ -84,7 +84,7 @@ def load_measured(job: Job) -> dict[str, Any] | None:
         return None
     return stored if stored.get("key") == job.key() else None
 
-# %% ../../nbs/corpora/28_extract.ipynb #df8c13f3
+# %% ../../nbs/corpora/28_extract.ipynb #ebaaf2a6
 def run_job(
     job: Job,
 ) -> bool | Problem:  # whether it had to be measured (False: it was there already), or why it cannot be
@@ -105,7 +105,7 @@ def run_job(
         "skipped": result.skipped,
         "capped": result.capped,
     }
-    write_json(job.path(), seal(document))
+    write_json(job.path(), seal(document), durable=False)  # the seal tells whether the disk has all of it
     return True
 
 # %% ../../nbs/corpora/28_extract.ipynb #251ed3f7

@@ -94,10 +94,11 @@ def open_sealed(
         )
     return document
 
-# %% ../../nbs/measure/03_provenance.ipynb #12318c91
+# %% ../../nbs/measure/03_provenance.ipynb #2160cdfc
 @contextmanager
 def atomic_path(
     path: Path | str,  # where the file shall be in the end; its folder is made if needed
+    durable: bool = True,  # wait for the disk; a file that can be made again and is checked when read needs not
 ) -> Iterator[Path]:
     "A temporary path beside `path` (same suffix) that replaces `path` when the block ends well, and vanishes if not."
     path = Path(path)
@@ -105,10 +106,12 @@ def atomic_path(
     temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.part{path.suffix}")
     try:
         yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
+        if durable:
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())
         os.replace(temporary, path)
-        _sync_folder(path.parent)
+        if durable:
+            _sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -132,13 +135,13 @@ def remove_partial(
     for temporary in path.parent.glob(pattern):
         temporary.unlink(missing_ok=True)
 
-# %% ../../nbs/measure/03_provenance.ipynb #7ccd5595
-def write_bytes(path: Path | str, data: bytes) -> None:
-    "Write `data` to `path` in one step."
-    with atomic_path(path) as temporary:
+# %% ../../nbs/measure/03_provenance.ipynb #d983d201
+def write_bytes(path: Path | str, data: bytes, durable: bool = True) -> None:
+    "Write `data` to `path` in one step; `durable` as in `atomic_path`."
+    with atomic_path(path, durable) as temporary:
         temporary.write_bytes(data)
 
-# %% ../../nbs/measure/03_provenance.ipynb #8efe2df9
-def write_json(path: Path | str, value: Any) -> None:
-    "Write `value` to `path` as the one spelling of `json_bytes`, in one step."
-    write_bytes(path, json_bytes(value))
+# %% ../../nbs/measure/03_provenance.ipynb #73316c72
+def write_json(path: Path | str, value: Any, durable: bool = True) -> None:
+    "Write `value` to `path` as the one spelling of `json_bytes`, in one step; `durable` as in `atomic_path`."
+    write_bytes(path, json_bytes(value), durable)

@@ -109,7 +109,7 @@ SHOWN = [  # fields whose value a reader finds in the card
     ("training", "loso_worst_source_rmse"), ("training", "in_sample_rmse"), ("training", "recipe", "epochs"),
     ("training", "per_source", "source1", "rmse"), ("training", "per_source", "source1", "plcc"),
     ("training", "floors", "ridge", "pooled_rmse"), ("feature_min", 0), ("feature_max", 1), ("feature_mean", 0),
-    ("parity", "raw"),
+    ("parity", "raw"), ("training", "intervals", "rmse", "high"),
 ]  # fmt: skip
 
 
@@ -128,6 +128,21 @@ def test_a_changed_fact_changes_the_card(path):
     if path == ("id",):
         document |= {"onnx": f"{block[last]}.onnx", "onnx_raw": f"{block[last]}_raw.onnx"}
     assert render_card(validated(Sidecar, document, "x")) != render_card(example_sidecar())
+
+
+def test_a_sidecar_without_a_field_is_refused_or_still_has_a_card(sidecar):
+    document = sidecar.to_json()
+    for path, _ in list(leaves(document)):
+        broken = json.loads(json.dumps(document))
+        block = broken
+        for key in path[:-1]:
+            block = block[key]
+        del block[path[-1]]
+        try:
+            less = validated(Sidecar, broken, "x")
+        except BadInput:
+            continue
+        assert render_card(less).startswith("---\nlicense: "), path
 
 
 def test_an_edited_card_is_reported_and_not_registered(folder, card, sidecar):

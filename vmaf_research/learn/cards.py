@@ -30,17 +30,17 @@ def model_index(sidecar: Sidecar) -> list[dict]:
     dataset = {"type": sidecar.corpus.kind, "name": sidecar.corpus.name}
     return [{"name": sidecar.id, "results": [{"task": task, "dataset": dataset, "metrics": metrics}]}]
 
-# %% ../../nbs/learn/42_cards.ipynb #74ca5c55
+# %% ../../nbs/learn/42_cards.ipynb #5faf7f08
 def front_matter(sidecar: Sidecar) -> str:
     "The YAML block at the top of the card, with its fences."
     block = {
         "license": sidecar.license.lower(),
         "library_name": "onnx",
         "pipeline_tag": "tabular-regression",
-        "tags": ["video-quality", "vmaf", "full-reference", "onnx", sidecar.training.recipe["name"]],
+        "tags": ["video-quality", "vmaf", "full-reference", "onnx", sidecar.training.recipe.name],
         "model-index": model_index(sidecar),
     }
-    return "---\n" + yaml.safe_dump(block, sort_keys=False, allow_unicode=True, width=1000) + "---"
+    return "---\n" + yaml.safe_dump(block, sort_keys=False, width=1000) + "---"
 
 # %% ../../nbs/learn/42_cards.ipynb #854adecf
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -53,10 +53,10 @@ def _cell(value: object) -> str:
     text = value if isinstance(value, str) else show_number(value)
     return " ".join(text.replace("|", "\\|").split())
 
-# %% ../../nbs/learn/42_cards.ipynb #00d1df3d
+# %% ../../nbs/learn/42_cards.ipynb #077f4c33
 def is_teacher_copy(sidecar: Sidecar) -> bool:
     "Whether the model was trained on sampled vectors that the teacher labelled."
-    return sidecar.training.recipe.get("sampled_vectors", 0) > 0
+    return sidecar.training.recipe.sampled_vectors > 0
 
 
 def _what_it_does(sidecar: Sidecar) -> str:
@@ -70,7 +70,7 @@ def _what_it_does(sidecar: Sidecar) -> str:
     if is_teacher_copy(sidecar):
         return (
             f"{text}\n\n**A portable, differentiable copy of the teacher, not new evidence about people.** It was "
-            f"trained on {training.recipe['sampled_vectors']:,} feature vectors that a random generator made up, each "
+            f"trained on {training.recipe.sampled_vectors:,} feature vectors that a random generator made up, each "
             "labelled by computing the teacher's own formula. The "
             f"{training.n_rows:,} measured rows of {corpus.name} at most showed it where real frames lie, and served "
             "to judge it. No new viewer was asked and no new video was judged: "
@@ -131,9 +131,9 @@ features = numpy.array([[{row}]], dtype=numpy.float32)
 (score,) = session.run(["{sidecar.output_names[0]}"], {{"{sidecar.input_names[0]}": features}})
 ```"""
 
-# %% ../../nbs/learn/42_cards.ipynb #93fbf7a9
+# %% ../../nbs/learn/42_cards.ipynb #c18be5d8
 def _results(sidecar: Sidecar) -> str:
-    training = sidecar.training
+    training, interval = sidecar.training, sidecar.training.intervals.rmse
     head = ["source", "rows", "at the ceiling", "PLCC", "SROCC", "Kendall τ-b", "RMSE", "bias", "largest error"]
     rows = [
         (name, s.n, f"{s.saturated_share:.0%}", s.plcc, s.srocc, s.kendall, s.rmse, s.bias, s.max_abs_error)
@@ -143,8 +143,9 @@ def _results(sidecar: Sidecar) -> str:
         f"Fidelity to the teacher, each source predicted by a network that was trained in the same way without it "
         f"(leave one source out). Predictions are clipped, ties have average ranks, errors are VMAF points. Mean PLCC "
         f"{show_number(training.loso_mean_plcc)} (standard deviation {show_number(training.loso_std_plcc)}), RMSE over "
-        f"all rows {show_number(training.loso_pooled_rmse)}, worst source `{training.loso_worst_source}` with "
-        f"{show_number(training.loso_worst_source_rmse)}. On its own training rows the shipped network has RMSE "
+        f"all rows {show_number(training.loso_pooled_rmse)} ({interval.level:.0%} bootstrap interval over the sources "
+        f"{show_number(interval.low)} to {show_number(interval.high)}), worst source `{training.loso_worst_source}` "
+        f"with {show_number(training.loso_worst_source_rmse)}. On its own training rows the shipped network has RMSE "
         f"{show_number(training.in_sample_rmse)}.\n\n" + markdown_table(head, rows) + "\n\n" + _floors(sidecar)
     )
 
@@ -159,10 +160,10 @@ def _floors(sidecar: Sidecar) -> str:
     text = "What ordinary regressors with default settings reach on the same folds:\n\n"
     return text + markdown_table(["", "mean PLCC", "RMSE", "worst source", "its RMSE"], rows)
 
-# %% ../../nbs/learn/42_cards.ipynb #bf21698e
+# %% ../../nbs/learn/42_cards.ipynb #48f7599d
 def _origin(sidecar: Sidecar) -> str:
     training, corpus = sidecar.training, sidecar.corpus
-    recipe = ", ".join(f"{key} {value}" for key, value in training.recipe.items() if key != "name")
+    recipe = ", ".join(f"{key} {value}" for key, value in training.recipe.to_json().items() if key != "name")
     rows = [
         ("licence of the model", sidecar.license),
         ("corpus", f"{corpus.name}: {corpus.description}"),
@@ -173,21 +174,22 @@ def _origin(sidecar: Sidecar) -> str:
         ("SHA-256 of the table", corpus.table_sha256),
         ("SHA-256 of its manifest", corpus.manifest_sha256),
         ("digest of the training rows", training.table_digest),
-        ("recipe", f"{training.recipe['name']}, seed {training.seed} ({recipe})"),
+        ("recipe", f"{training.recipe.name}, seed {training.seed} ({recipe})"),
         ("ONNX operator set", sidecar.opset),
         (f"SHA-256 of {sidecar.onnx}", sidecar.sha256),
         (f"SHA-256 of {sidecar.onnx_raw}", sidecar.sha256_raw),
         ("ONNX Runtime against torch", f"{max(sidecar.parity.contract, sidecar.parity.raw):.2g} VMAF at most"),
     ]
-    return markdown_table(["", ""], rows) + "\n\n" + _gate(sidecar)
+    known = [row for row in rows if row[1] is not None]
+    return markdown_table(["", ""], known) + "\n\n" + _gate(sidecar)
 
 
 def _gate(sidecar: Sidecar) -> str:
     head = ["check", "value", "limit", "gates"]
     rows = [
-        (c["name"], c["value"], f"{c['comparison']} {show_number(c['threshold'])}", "yes" if c["gating"] else "no")
-        for c in sidecar.gate.checks
-        if c["threshold"] is not None
+        (each.name, each.value, f"{each.comparison} {show_number(each.threshold)}", "yes" if each.gating else "no")
+        for each in sidecar.gate.checks
+        if each.threshold is not None
     ]
     mode = "strict" if sidecar.gate.strict else "contract"
     text = f"It passed the ship gate ({mode}) before anything was exported"

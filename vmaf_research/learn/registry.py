@@ -34,7 +34,7 @@ from .consistency import graph_problems, model_problems, sidecar_problems
 from .onnx_export import check_graph, open_session, run_session
 from .sidecar import ModelId, Record, RegistryRow, Sha256, Sidecar, model_file_names, validated
 
-# %% ../../nbs/learn/44_registry.ipynb #11ee7a64
+# %% ../../nbs/learn/44_registry.ipynb #3577eaef
 REGISTRY = "registry.json"
 _FileName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*(\.[a-z0-9]+)+$", max_length=256)]
 
@@ -55,6 +55,8 @@ class Registry(Record):
 
     def __repr__(self) -> str:
         return f"Registry({', '.join(row.id for row in self.models)}: {len(self.files)} files)"
+
+    __str__ = __repr__
 
     def _repr_html_(self) -> str:
         rows = "".join(

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['ModelId', 'GraphName', 'BundleName', 'Sha256', 'Opset', 'Kind', 'Share', 'Count', 'CheckedRecord', 'Record',
-           'validated', 'model_file_names', 'RegistryRow', 'CorpusRecord', 'ScoresRecord', 'FloorRecord',
-           'TrainingRecord', 'ParityRecord', 'GateRecord', 'Sidecar', 'example_sidecar']
+           'validated', 'model_file_names', 'RegistryRow', 'CorpusRecord', 'ScoresRecord', 'IntervalRecord',
+           'IntervalsRecord', 'FloorRecord', 'RecipeRecord', 'TrainingRecord', 'ParityRecord', 'CheckRecord',
+           'GateRecord', 'Sidecar', 'example_sidecar']
 
 # %% ../../nbs/learn/41_sidecar.ipynb #de563142
 import json
@@ -123,7 +124,7 @@ class CorpusRecord(Record):
     engine: dict[str, Any] = {}  # what measured the features and the teacher, such as versions
     codecs: list[str] = []  # encoders of the distorted clips
 
-# %% ../../nbs/learn/41_sidecar.ipynb #98b4eebf
+# %% ../../nbs/learn/41_sidecar.ipynb #f98853af
 class ScoresRecord(Record):
     "How predictions agree with the teacher; `None` is undefined. The fields of `learn.metrics.Agreement`."
 
@@ -137,6 +138,20 @@ class ScoresRecord(Record):
     saturated_share: Share
 
 
+class IntervalRecord(Record):
+    "What a metric may be on other sources; the fields of `learn.metrics.Interval`."
+
+    low: float | None
+    high: float | None
+    level: Share
+
+
+class IntervalsRecord(Record):
+    "Intervals of metrics over all rows, sources drawn with replacement."
+
+    rmse: IntervalRecord
+
+
 class FloorRecord(Record):
     "What an ordinary regressor reaches on the same folds."
 
@@ -145,7 +160,14 @@ class FloorRecord(Record):
     worst_source: str
     worst_source_rmse: float | None
 
-# %% ../../nbs/learn/41_sidecar.ipynb #0848ba1a
+
+class RecipeRecord(Record):
+    "How a model was trained; with the other fields of `learn.recipes.Recipe`."
+
+    name: str
+    sampled_vectors: Annotated[int, Field(ge=0)] = 0  # that the teacher labelled
+
+# %% ../../nbs/learn/41_sidecar.ipynb #6b1c8d8a
 class TrainingRecord(Record):
     "How a model was trained, and how well models trained in the same way predict sources that they did not see."
 
@@ -154,7 +176,7 @@ class TrainingRecord(Record):
     n_pairs: Count
     n_rows: Count
     table_digest: Sha256  # of the training rows, independent of the file format
-    recipe: dict[str, Any]  # the fields of `learn.recipes.Recipe`
+    recipe: RecipeRecord
     seed: int
     parameters: Count
     loso_mean_plcc: float  # over the sources, like the next five
@@ -170,6 +192,7 @@ class TrainingRecord(Record):
     loso_worst_source_rmse: float
     in_sample_plcc: float | None
     in_sample_rmse: float
+    intervals: IntervalsRecord
     per_source: dict[str, ScoresRecord]
     floors: dict[str, FloorRecord]  # empty if none was fitted
 
@@ -182,12 +205,22 @@ class ParityRecord(Record):
     allowed: float
 
 
+class CheckRecord(Record):
+    "One comparison of the gate; the fields of `learn.gate.Check`."
+
+    name: str
+    value: float | str | None
+    comparison: str
+    threshold: float | str | None  # `None`: reported only
+    gating: bool
+
+
 class GateRecord(Record):
     "The verdict of the ship gate; the fields of `learn.gate.GateResult`."
 
     passed: Literal[True]
     strict: bool
-    checks: list[dict[str, Any]]
+    checks: list[CheckRecord]
 
 # %% ../../nbs/learn/41_sidecar.ipynb #60764c34
 def _needs_equal_widths(record: Record) -> Record:
@@ -202,7 +235,7 @@ def _needs_equal_widths(record: Record) -> Record:
         raise ValueError("feature_min is greater than feature_max")
     return record
 
-# %% ../../nbs/learn/41_sidecar.ipynb #95fc248e
+# %% ../../nbs/learn/41_sidecar.ipynb #ef7b04ea
 class Sidecar(Record):
     "Everything that was measured about a model; `<id>.json` beside its graphs."
 
@@ -217,8 +250,8 @@ class Sidecar(Record):
     description: Annotated[str, Field(max_length=256)]
     license: Annotated[str, Field(max_length=128)]
     shipped: Literal[True]  # nothing else gets a sidecar
-    input_names: list[str]
-    output_names: list[str]
+    input_names: Annotated[list[str], Field(min_length=1, max_length=1)]
+    output_names: Annotated[list[str], Field(min_length=1, max_length=1)]
     feature_order: list[str]
     feature_mean: list[float]  # of the scaler that the contract graph needs
     feature_std: list[float]
@@ -240,7 +273,7 @@ class Sidecar(Record):
         rows = "".join(f"<tr><th>{name}</th><td>{escape(str(value))}</td></tr>" for name, value in shown.items())
         return f"<b>{self.id}</b><table>{rows}</table>"
 
-# %% ../../nbs/learn/41_sidecar.ipynb #43e1d075
+# %% ../../nbs/learn/41_sidecar.ipynb #8286cd54
 def example_sidecar(
     sources: int = 3,
     **changes: Any,  # fields to set differently
@@ -259,6 +292,7 @@ def example_sidecar(
         **{"recipe": {"name": "adr0249", "epochs": 30, "sampled_vectors": 0}, "seed": 0, "parameters": 4673},
         **loso,
         **{"in_sample_plcc": 0.999, "in_sample_rmse": 0.9},
+        "intervals": {"rmse": {"low": 0.7, "high": 2.2, "level": 0.95}},
         "per_source": {f"source{k}": scores for k in range(sources)},
         "floors": {"ridge": floor},
     }

@@ -134,7 +134,7 @@ def loss_gradient(
     slope = error.clamp_(-1, 1) if loss == "huber" else error.mul_(2)
     return slope.mul_(weights)
 
-# %% ../../nbs/learn/34a_stacks.ipynb #4ce563f2
+# %% ../../nbs/learn/34a_stacks.ipynb #df202d9e
 def train_stacks(
     features: np.ndarray,  # float64 [rows, f], raw
     target: np.ndarray,  # float64 [rows], VMAF
@@ -146,7 +146,7 @@ def train_stacks(
     device: torch.device | str = "cpu",
     progress: bool = False,
 ) -> list[FRRegressor]:  # K, that return `recipe_units`
-    "Train K networks; what each becomes depends on nothing but its own rows, scaler, seed and start."
+    "Train K networks; apart from rounding, what each becomes depends on its own rows, scaler, seed and start alone."
     device = torch.device(device)
     if starts is None:
         architecture = {"in_features": features.shape[1], "dropout": recipe.dropout}

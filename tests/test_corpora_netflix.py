@@ -3,11 +3,13 @@
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from vmaf_research.corpora.embedded import SCENES, render_scene
+from vmaf_research.corpora.extract import extract
 from vmaf_research.corpora.netflix import (
     PUBLIC_SET,
     netflix_corpus,
@@ -342,6 +344,30 @@ def test_snapshot_sees_a_new_clip(tree):
     assert read(tree).snapshot() != before
     (tree / "dis" / "Stones_30_90_50.yuv").unlink()
     assert read(tree).snapshot() == before
+
+
+def test_extraction_of_a_tree(sound, tmp_path):
+    done = extract(read(sound), tmp_path / "table.parquet", progress=False)
+    table, pairs = pd.read_parquet(done.table), pd.read_parquet(done.pairs)
+    assert (len(table), len(pairs)) == (4 * FRAMES, 4)
+    assert table["codec"].unique().tolist() == ["unknown"]
+    means = table.groupby("dis_basename")["vmaf"].mean()
+    assert means["Stones_80_180_900.yuv"] > means["Stones_20_90_50.yuv"]
+    first = pairs.iloc[0]
+    assert (first["reference_path"], first["distorted_path"]) == (
+        "ref/Astronaut_25fps.yuv",
+        "dis/Astronaut_20_90_50.yuv",
+    )
+    assert (first["encode_height"], first["bitrate_kbps"], first["reference_size"]) == (90, 50, FRAMES * FRAME_BYTES)
+    assert pairs[["crf", "preset", "size_bytes"]].isna().all(axis=None)
+
+
+def test_extraction_refuses_a_tree_with_problems(tree, tmp_path):
+    (tree / "dis" / "Stones_20_90_50.yuv").write_bytes(b"123")
+    with pytest.raises(BadInput, match="dis/Stones_20_90_50.yuv"):
+        extract(read(tree), tmp_path / "table.parquet", progress=False)
+    done = extract(read(tree), tmp_path / "table.parquet", progress=False, allow_failures=True)
+    assert (done.pair_count, [failure.id for failure in done.failures]) == (3, ["dis/Stones_20_90_50.yuv"])
 
 
 names = st.from_regex(r"[A-Za-z0-9]{1,12}", fullmatch=True)

@@ -16,7 +16,7 @@ from vmaf_research.measure.errors import BadInput, EngineError
 from vmaf_research.measure.features import FEATURE_SETS, TEACHERS
 from vmaf_research.measure.libvmaf import measure
 from vmaf_research.measure.teacher import check_against_teacher, load_teacher
-from vmaf_research.measure.video import convert_clip, input_arguments, open_clip
+from vmaf_research.measure.video import convert_clip, input_arguments, open_clip, pixel_format
 
 GOLDEN = Path(__file__).parents[2] / "shared" / "golden"
 
@@ -33,13 +33,16 @@ def git_blob_sha1(data):
     return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
 
 
-def public_pattern(folder, kind, value):
+def public_pattern(folder, kind, value, pix_fmt="yuv420p"):
     x, y = np.meshgrid(np.arange(1920), np.arange(1080))
+    form = pixel_format(pix_fmt)
+    dtype, scale = (np.uint8 if form.depth == 8 else np.dtype("<u2")), 2 ** (form.depth - 8)
+    chroma = np.full(form.frame_bytes(1920, 1080) // form.sample_bytes - 1920 * 1080, 128 * scale, dtype).tobytes()
     data = b""
     for time in range(3):
         board = np.where(((x - value - time) // 10 + y // 10) % 2 == 0, 16, 235)
         luma = board if kind == "checkerboard" else np.full_like(board, value)
-        data += luma.astype(np.uint8).tobytes() + bytes([128] * (1920 * 1080 // 2))
+        data += (luma * scale).astype(dtype).tobytes() + chroma
     path = folder / f"{kind}_{value}.yuv"
     path.write_bytes(data)
     return path, git_blob_sha1(data)
@@ -66,12 +69,27 @@ def test_public_patterns(tmp_path, kind, values, hashes, expected):
         assert means[name] == pytest.approx(value, abs=1e-3 if name == "vmaf" else 1e-4), name
 
 
+@pytest.mark.parametrize(
+    "pix_fmt",
+    ["yuv420p10le", "yuv420p12le", "yuv420p16le", "yuv422p", "yuv444p", "yuv422p10le", "yuv444p12le", "yuv444p16le"],
+)
+def test_a_public_pattern_in_other_formats(tmp_path, pix_fmt):
+    "The score depends on luma only, and more bits for the same picture change nothing."
+    paths = [public_pattern(tmp_path, "checkerboard", value, pix_fmt)[0] for value in (0, 1)]
+    clips = [open_clip(path, 1920, 1080, pix_fmt) for path in paths]
+    means = measure(*clips, features="canonical6").mean()
+    assert means["vmaf"] == pytest.approx(35.06866714286451, abs=1e-3)
+    assert means["adm2"] == pytest.approx(0.7853384465, abs=1e-4)
+    assert means["vif_scale3"] == pytest.approx(0.4964197163, abs=1e-4)
+
+
 @pytest.mark.skipif(not GOLDEN.is_dir(), reason="the public fixture files are not beside this checkout")
-def test_golden_files():
+@pytest.mark.parametrize("features", ["canonical6", "fast"])
+def test_golden_files(features):
     recorded = json.loads((GOLDEN / "expected.json").read_text())
     for pair in recorded["pairs"]:
         geometry = (pair["width"], pair["height"], pair["pix_fmt"])
-        result = measure(*(open_clip(GOLDEN / pair[side], *geometry) for side in ("ref", "dis")), features="canonical6")
+        result = measure(*(open_clip(GOLDEN / pair[side], *geometry) for side in ("ref", "dis")), features=features)
         assert result.frames == pair["frames"]
         for name, value in pair.get("expected", {}).items():
             tolerance = 1e-2 if (name, pair["id"]) == ("vmaf", "src01_160x90") else 1e-3 if name == "vmaf" else 1e-4
@@ -205,6 +223,50 @@ def test_a_frame_less_is_refused_whatever_the_container(pan, tmp_path):
         measure(pan, path)
     with pytest.raises(BadInput, match="8 frames against 7"):
         measure(pan, seven)
+    with pytest.raises(BadInput, match="pan.yuv has 8 frames and seven.mkv has 7"):
+        measure(path, pan)
+
+
+@pytest.mark.parametrize("size", ["32x32", "33x47", "2000x34", "40x640", "175x175", "321x181"])
+def test_pictures_of_awkward_size(tmp_path, size):
+    "Whatever libvmaf cannot take is left out with a reason, instead of a crash."
+    width, height = map(int, size.split("x"))
+    path = tmp_path / "noise.yuv"
+    samples = np.random.default_rng(0).integers(16, 236, 2 * pixel_format("yuv420p").frame_bytes(width, height))
+    path.write_bytes(samples.astype(np.uint8).tobytes())
+    clip = open_clip(path, width, height)
+    result = measure(clip, clip, features="full")
+    assert result.frames == 2
+    assert set(result.columns) | set(result.skipped) == {"vmaf", *FEATURE_SETS["full"]}
+    assert not set(result.columns) & set(result.skipped)
+    assert all(np.isfinite(values).all() for values in result.columns.values())
+    assert all(size in reason for reason in result.skipped.values())
+
+
+@pytest.mark.parametrize("size", ["31x64", "64x31", "16x16"])
+def test_pictures_that_are_too_small(tmp_path, size):
+    width, height = map(int, size.split("x"))
+    path = tmp_path / "grey.yuv"
+    path.write_bytes(bytes([128] * pixel_format("yuv420p").frame_bytes(width, height)))
+    clip = open_clip(path, width, height)
+    with pytest.raises(BadInput, match=f"{size} is too small for vmaf_v0.6.1"):
+        measure(clip, clip)
+    with pytest.raises(BadInput, match=f"{size} is too small, libvmaf needs 32"):
+        measure(clip, clip, teachers=[])
+
+
+def test_names_that_programs_misread(pan, encoded, tmp_path, monkeypatch):
+    "Spaces, colons, quotes, percent signs and a leading dash, in a relative folder."
+    monkeypatch.chdir(tmp_path)
+    Path("a:b c").mkdir()
+    reference, distorted = Path("a:b c", "-it's 100%d [x],y;z.yuv"), Path("a:b c", "file:é\\n.mkv")
+    reference.write_bytes(pan.path.read_bytes())
+    distorted.write_bytes(encoded.path.read_bytes())
+    clip = open_clip(reference, 320, 180)
+    result = measure(clip, distorted, features="canonical6")
+    assert np.array_equal(result.columns["vmaf"], measure(pan, encoded, features="canonical6").columns["vmaf"])
+    converted = convert_clip(clip, Path("a:b c", "out:1.y4m"), 160, 90)
+    assert open_clip(converted.path) == converted
 
 
 def script(folder, name, text):

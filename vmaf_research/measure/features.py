@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from .errors import BadInput
 
-# %% ../../nbs/measure/11_features.ipynb #9c644e04
+# %% ../../nbs/measure/11_features.ipynb #64b7abe2
 @dataclass(frozen=True)
 class Feature:
     "One feature column: which extractor computes it and what libvmaf calls it."
@@ -23,10 +23,11 @@ class Feature:
     fast: bool = True  # cheap enough for every extraction
     minimum_side: int = 32  # least width and height in pixels; libvmaf crashes or gives nothing below
     minimum_long_side: int = 32  # least value of the larger of the two
+    maximum_aspect: float = float("inf")  # largest ratio of the longer side to the shorter
     maximum_depth: int = 16  # bits per sample
     cap: float | None = None  # stands for the infinite value of identical frames
 
-# %% ../../nbs/measure/11_features.ipynb #61d91927
+# %% ../../nbs/measure/11_features.ipynb #20a750c8
 FEATURES = (
     Feature("adm2", "adm", "integer_adm2"),
     *(Feature(f"adm_scale{k}", "adm", f"integer_adm_scale{k}") for k in range(4)),
@@ -37,7 +38,7 @@ FEATURES = (
     *(Feature(f"psnr_{plane}", "psnr", f"psnr_{plane}") for plane in ("y", "cb", "cr")),
     Feature("float_ssim", "float_ssim", "float_ssim", fast=False),
     Feature("float_ms_ssim", "float_ms_ssim", "float_ms_ssim", fast=False, minimum_side=176),
-    Feature("cambi", "cambi", "cambi", minimum_long_side=216),
+    Feature("cambi", "cambi", "cambi", minimum_long_side=216, maximum_aspect=8),
     Feature("ciede2000", "ciede", "ciede2000", fast=False, cap=100.0),
     Feature("psnr_hvs", "psnr_hvs", "psnr_hvs", maximum_depth=12, cap=100.0),
     Feature("ssimulacra2", "ssimulacra2", "ssimulacra2", fast=False),
@@ -76,7 +77,7 @@ def resolve_features(
         raise BadInput(f"unknown features {', '.join(unknown)}: expected names among {', '.join(FULL_FEATURES)}")
     return names
 
-# %% ../../nbs/measure/11_features.ipynb #f814fc86
+# %% ../../nbs/measure/11_features.ipynb #5bd2f247
 def unsuited(
     feature: Feature,
     width: int,  # pixels
@@ -92,6 +93,9 @@ def unsuited(
     if max(width, height) < feature.minimum_long_side:
         needed = f"{feature.minimum_long_side} pixels on one side"
         return f"{width}x{height} is too small for {feature.extractor}: it needs {needed}"
+    if max(width, height) > feature.maximum_aspect * min(width, height):
+        needed = f"one side may be {feature.maximum_aspect:g} times the other"
+        return f"{width}x{height} is too narrow for {feature.extractor}: {needed}"
     return None
 
 # %% ../../nbs/measure/11_features.ipynb #610e20ec

@@ -6,7 +6,7 @@
 __all__ = ['LOG_NAME', 'INNER', 'Measurement', 'filter_chain', 'comparison_format', 'check_pair', 'libvmaf_options',
            'vmaf_tool_arguments', 'check_counts', 'read_column', 'measure']
 
-# %% ../../nbs/measure/12_libvmaf.ipynb #13086322
+# %% ../../nbs/measure/12_libvmaf.ipynb #4911d140
 import json
 import subprocess
 import tempfile
@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .engine import Engine, FfmpegLog, find_engine, parse_log, run_ffmpeg
+from .engine import Engine, FfmpegLog, find_engine, parse_log, run_ffmpeg, run_process
 from .errors import BadInput, EngineError
 from vmaf_research.measure.features import (
     DEFAULT_TEACHER,
@@ -192,13 +192,13 @@ def vmaf_tool_arguments(
         arguments += ["--feature", extractor]
     return [*arguments, "--threads", str(threads), "--json", "--output", LOG_NAME]
 
-# %% ../../nbs/measure/12_libvmaf.ipynb #01be976e
+# %% ../../nbs/measure/12_libvmaf.ipynb #df63ecc2
 def _run_vmaf_tool(
     engine: Engine, reference: Clip, distorted: Clip, arguments: list[str], folder: str, timeout: float | None
 ) -> FfmpegLog:
     "Measure with the `vmaf` tool; it counts no frames, so the clips' own counts are what is checked."
     try:
-        done = subprocess.run([engine.path, *arguments], cwd=folder, capture_output=True, timeout=timeout)
+        done = run_process([engine.path, *arguments], folder, timeout)
     except subprocess.TimeoutExpired as error:
         raise EngineError(
             f"vmaf did not finish within {timeout:g} s and was stopped; give it a longer timeout"

@@ -94,14 +94,14 @@ def open_sealed(
         )
     return document
 
-# %% ../../nbs/measure/03_provenance.ipynb #2160cdfc
+# %% ../../nbs/measure/03_provenance.ipynb #57d1c441
 @contextmanager
 def atomic_path(
     path: Path | str,  # where the file shall be in the end; its folder is made if needed
     durable: bool = True,  # wait for the disk; a file that can be made again and is checked when read needs not
 ) -> Iterator[Path]:
     "A temporary path beside `path` (same suffix) that replaces `path` when the block ends well, and vanishes if not."
-    path = Path(path)
+    path = Path(path).absolute()  # programs that write it may run in another folder, or take `a:b` for a protocol
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.part{path.suffix}")
     try:

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['rgb_frames', 'ssimulacra2_scores']
 
-# %% ../../nbs/measure/14_ssimulacra2.ipynb #6d611bb9
+# %% ../../nbs/measure/14_ssimulacra2.ipynb #f543168e
 import io
 import subprocess
 from collections.abc import Iterator
@@ -14,11 +14,11 @@ import numpy as np
 from PIL import Image
 from ssimulacra2 import compute_ssimulacra2
 
-from .engine import ffmpeg_path
+from .engine import ffmpeg_path, running
 from .errors import EngineError
 from .video import Clip, input_arguments, range_filter
 
-# %% ../../nbs/measure/14_ssimulacra2.ipynb #e1041f34
+# %% ../../nbs/measure/14_ssimulacra2.ipynb #038e70d8
 def rgb_frames(
     clip: Clip,
     size: str,  # geometry to deliver, such as `640x360`
@@ -29,7 +29,7 @@ def rgb_frames(
     command = [ffmpeg_path(), "-nostdin", "-v", "error", *input_arguments(clip), "-map", "0:v:0", "-vf", filters,
                "-fps_mode", "passthrough", "-f", "rawvideo", "-"]  # fmt: skip
     count = 3 * width * height
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+    with running(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         while len(block := process.stdout.read(count)) == count:
             yield np.frombuffer(block, dtype=np.uint8).reshape(height, width, 3)
 

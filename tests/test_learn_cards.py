@@ -127,7 +127,12 @@ def test_a_changed_fact_changes_the_card(path):
         block[last] = value - 1 if value else 5
     if path == ("id",):
         document |= {"onnx": f"{block[last]}.onnx", "onnx_raw": f"{block[last]}_raw.onnx"}
-    assert render_card(validated(Sidecar, document, "x")) != render_card(example_sidecar())
+    try:
+        changed = validated(Sidecar, document, "x")
+    except BadInput as error:
+        assert "per_source" in str(error)  # a summary that is not that of its sources
+    else:
+        assert render_card(changed) != render_card(example_sidecar())
 
 
 def test_a_sidecar_without_a_field_is_refused_or_still_has_a_card(sidecar):
@@ -168,19 +173,18 @@ def test_both_python_examples_run(folder, card, monkeypatch):
     assert outcome["outcome"] == load("first_v1", folder).score(outcome["features"])
 
 
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=60)
+
+
 @settings(max_examples=60, deadline=None)
-@given(st.text(min_size=1), st.text(min_size=1), st.text(max_size=200))
+@given(TEXT, TEXT, TEXT)
 def test_hostile_names_do_not_break_the_card(source, corpus_name, description):
     "File names and free texts end up in tables and YAML; neither may fall apart."
     training = example_sidecar().training.to_json()
     scores = next(iter(training["per_source"].values()))
-    training |= {"per_source": {source: scores}, "loso_worst_source": source}
+    training |= {"per_source": {source: scores}, "loso_worst_source": source, "n_sources": 1, "n_rows": scores["n"]}
     corpus = {"name": corpus_name, "kind": "none", "licence": "a|b", "description": description}
-    try:
-        sidecar = example_sidecar(training=training, corpus=corpus)
-    except (BadInput, UnicodeEncodeError):
-        return  # half a surrogate pair is no text
-    card = render_card(sidecar)
+    card = render_card(example_sidecar(training=training, corpus=corpus))
     document = yaml.safe_load(card.split("\n---\n")[0][4:])
     assert document["model-index"][0]["results"][0]["dataset"]["name"] == corpus_name
 

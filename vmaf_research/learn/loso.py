@@ -213,7 +213,7 @@ def plot_loso(report: LosoReport) -> plt.Axes:
     axes.legend(fontsize=8, ncols=len(everyone), loc="lower center", bbox_to_anchor=(0.5, 1))
     return axes
 
-# %% ../../nbs/learn/37_loso.ipynb #e988aded
+# %% ../../nbs/learn/37_loso.ipynb #d269cd3c
 def loso(
     table: TrainingTable,
     recipe: str = "adr0249",  # a name in `RECIPES`
@@ -237,7 +237,7 @@ def loso(
     for number, seed in enumerate(seeds):
         predictions = np.full(len(table), np.nan)
         for fold, model in zip(folds, fitted[number * len(folds) :], strict=False):
-            predictions[fold.test] = model.predict(table.features[fold.test])
+            predictions[fold.test] = model.predict(table.features[fold.test], clip=False)
         members[seed] = evaluate(f"{recipe}, seed {seed}", table, predictions)
     found = floor_predictions(table) if floors else {}
     return LosoReport(

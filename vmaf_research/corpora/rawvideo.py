@@ -52,7 +52,7 @@ def sample_file(
         parts.append(part[: len(part) // 2 * 2])
     return np.concatenate(parts)
 
-# %% ../../nbs/corpora/21_rawvideo.ipynb #e184e125
+# %% ../../nbs/corpora/21_rawvideo.ipynb #9bd7d19e
 class RowLength(NamedTuple):
     "How long the rows of a clip look."
 
@@ -62,7 +62,7 @@ class RowLength(NamedTuple):
     @property
     def contradicts(self) -> bool:
         "Whether another length than the declared width explains the samples better."
-        return self.support < 0.98
+        return self.support < 0.9
 
 
 def row_length(
@@ -75,7 +75,10 @@ def row_length(
     if len(curve) <= max(width + 1, least) or curve[least:].max() < 0.2:
         return None
     best = least + int(np.argmax(curve[least:]))
-    return RowLength(best, float(curve[width - 1 : width + 2].max() / curve[best]))
+    support = float(curve[width - 1 : width + 2].max() / curve[best])
+    if best % width == 0 and support > 0.8:
+        return RowLength(width, 1.0)  # every other row alike, as in interlaced video, says nothing against the width
+    return RowLength(best, support)
 
 # %% ../../nbs/corpora/21_rawvideo.ipynb #e1ce4fa5
 def block_means(

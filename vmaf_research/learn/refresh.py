@@ -253,7 +253,7 @@ def package_accepted(
         package_model(plan.model_id, report, gate, folder, corpus, plan.description, plan.notes)
     return tuple(plan.model_id for plan in accepted)
 
-# %% ../../nbs/learn/48_refresh.ipynb #16f0b63c
+# %% ../../nbs/learn/48_refresh.ipynb #ef9226b0
 def train_and_package(
     table: Path | str,  # a FULL_FEATURES table, or one with at least the key, the six features and `vmaf`
     out: Path | str,  # folder of the run
@@ -264,6 +264,7 @@ def train_and_package(
     threshold: float | None = None,  # of the mean PLCC; default: that of settings.ini
     seed: int | None = None,  # default: that of settings.ini
     export: bool = True,  # False: evaluate and gate only
+    expected_sources: Iterable[str] | None = None,  # the folds there must be; default: the sources of the table
     install_into: Path | str | None = None,  # also put the accepted models into this folder
     progress: bool = True,
 ) -> Refresh:
@@ -277,7 +278,8 @@ def train_and_package(
     corpus = corpus_facts(table)
     wanted = {plan.recipe: export for plan in plans} | {recipe: False for recipe in compared}
     reports = evaluate_recipes(rows, wanted, settings().seed if seed is None else seed, progress)
-    gates = {plan.model_id: ship_gate(reports[plan.recipe], threshold, strict) for plan in plans}
+    expected = None if expected_sources is None else tuple(expected_sources)
+    gates = {plan.model_id: ship_gate(reports[plan.recipe], threshold, strict, expected) for plan in plans}
     result = Refresh(out, reports, gates, ())
     _write_report(result, plans, corpus, table)
     shutil.rmtree(out / "model", ignore_errors=True)
@@ -310,7 +312,7 @@ def _write_report(result: Refresh, plans: tuple[Plan, ...], corpus: Mapping[str,
     provenance = run_provenance(__file__, args, {"table": describe_path(table, {"table": table.parent})}, outputs)
     write_manifest(result.report, "refresh", provenance, {"shipped": list(result.shipped)}, roots)
 
-# %% ../../nbs/learn/48_refresh.ipynb #68983eaf
+# %% ../../nbs/learn/48_refresh.ipynb #9291afb8
 def refresh(
     corpus: Corpus,
     out: Path | str,  # folder of the run
@@ -328,4 +330,6 @@ def refresh(
     """
     table = Path(out) / "features.parquet"
     extract(corpus, table, features=features, allow_failures=allow_failures, progress=progress)
-    return train_and_package(table, out, strict=strict, install_into=install_into, progress=progress)
+    return train_and_package(
+        table, out, strict=strict, expected_sources=corpus.sources, install_into=install_into, progress=progress
+    )

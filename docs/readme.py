@@ -5,6 +5,8 @@ from pathlib import Path
 
 import nbformat
 from nbconvert import MarkdownExporter
+from nbformat import NotebookNode
+from nbformat.v4 import new_markdown_cell
 
 ROOT = Path(__file__).parent.parent
 NOTICE = "<!-- Generated from nbs/index.ipynb by `make readme`: edit the notebook. -->\n\n"
@@ -13,9 +15,15 @@ NOTICE = "<!-- Generated from nbs/index.ipynb by `make readme`: edit the noteboo
 def readme() -> str:
     notebook = nbformat.read(ROOT / "nbs" / "index.ipynb", as_version=4)
     notebook.metadata["language_info"] = {"name": "python"}  # names the code fences
-    notebook.cells = [cell for cell in notebook.cells if cell.source and not cell.source.startswith("#| hide")]
+    cells = [cell for cell in notebook.cells if cell.source and not cell.source.startswith("#| hide")]
+    notebook.cells = [output_only(cell) if cell.source.startswith("#| echo: false") else cell for cell in cells]
     markdown, _ = MarkdownExporter().from_notebook_node(notebook)
     return NOTICE + markdown.strip() + "\n"
+
+
+def output_only(cell: NotebookNode) -> NotebookNode:
+    "The Markdown that a code cell displays, without its code."
+    return new_markdown_cell("\n\n".join(output["data"]["text/markdown"] for output in cell.outputs))
 
 
 def main() -> int:

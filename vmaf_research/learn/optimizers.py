@@ -13,18 +13,20 @@ import torch
 from .recipes import Recipe
 from .regressor import StackedRegressor
 
-# %% ../../nbs/learn/33a_optimizers.ipynb #a08b8e01
+# %% ../../nbs/learn/33a_optimizers.ipynb #c090e5f4
 class StackedAdam:
-    """Adam for a matrix of parameters whose rows are models with learning rates of their own.
+    """torch's own Adam or AdamW, in its fused form, for a matrix of parameters whose rows are models.
 
-    Kingma and Ba (arXiv 1412.6980); "adamw" decouples the weight decay (Loshchilov and Hutter, arXiv
-    1711.05101), "adam" adds it to the gradient. The constants are torch's defaults.
+    Adam treats every number alike, so a whole stack can be one parameter. Only where the models have learning rates
+    of their own, each row is one.
     """
 
     def __init__(self, stack: StackedRegressor, recipe: Recipe):
-        self.parameters, self.recipe, self.steps = stack.parameters, recipe, 0
-        self.mean, self.square = torch.zeros_like(self.parameters), torch.zeros_like(self.parameters)
-        self.scratch = torch.empty_like(self.parameters)
+        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer]
+        self.together = recipe.schedule == "constant"
+        self.parts = [stack.parameters] if self.together else list(stack.parameters)
+        options = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay, "fused": True}
+        self.optimizer = kind([{"params": [part]} for part in self.parts], **options)
 
     def step(
         self,
@@ -32,17 +34,11 @@ class StackedAdam:
         rates: torch.Tensor,  # [K, 1] learning rates
     ) -> None:
         "Change the parameters in place."
-        self.steps += 1
-        if self.recipe.optimizer == "adam":
-            gradient = gradient.add_(self.parameters, alpha=self.recipe.weight_decay)
-        else:
-            self.parameters.mul_(1 - rates * self.recipe.weight_decay)
-        self.mean.lerp_(gradient, 0.1)
-        self.square.mul_(0.999).addcmul_(gradient, gradient, value=0.001)
-        # parameters -= rate * (mean / c1) / (sqrt(square / c2) + 1e-8), with the scalars moved to the divisor
-        scale = (1 - 0.9**self.steps) / rates
-        torch.sqrt(self.square, out=self.scratch).mul_(scale / math.sqrt(1 - 0.999**self.steps)).add_(scale * 1e-8)
-        self.parameters.addcdiv_(self.mean, self.scratch, value=-1)
+        gradients = [gradient] if self.together else gradient
+        groups, rates = self.optimizer.param_groups, rates[: len(self.parts), 0].tolist()
+        for part, group, slope, rate in zip(self.parts, groups, gradients, rates, strict=True):
+            part.grad, group["lr"] = slope, rate
+        self.optimizer.step()
 
 # %% ../../nbs/learn/33a_optimizers.ipynb #fa7a3fdb
 class StackedSoap:

@@ -85,7 +85,7 @@ class StackedBatches:
         features = self.features[rows].sub_(self.center).mul_(self.factor)
         return features, self.target[rows], weights
 
-# %% ../../nbs/learn/34a_stacks.ipynb #dc3ac49e
+# %% ../../nbs/learn/34a_stacks.ipynb #692d0376
 class DropoutMasks:
     """Dropout at the price of a copy: masks are windows into one pool of random bits.
 
@@ -104,20 +104,23 @@ class DropoutMasks:
         places: int = 1 << 20,  # where a window may begin
     ):
         distinct, group = np.unique(np.asarray(seeds), return_inverse=True)
-        self.group = torch.as_tensor(group, device=device)
+        self.group = torch.as_tensor(group)
         self.generators = [torch.Generator().manual_seed(int(seed)) for seed in distinct]
-        self.shape, self.places = shape, places
-        keep = torch.rand(places + shape[1] * shape[2], generator=torch.Generator().manual_seed(0)) >= dropout
-        self.pool = (keep / (1 - dropout)).to(device)
+        self.layers, self.rows, self.units = shape
+        self.places, size = places, self.rows * self.units
+        keep = torch.rand(places + size, generator=torch.Generator().manual_seed(0)) >= dropout
+        self.windows = (keep / (1 - dropout)).to(device).unfold(0, size, 1)  # a view, [places + 1, size]
+        self.starts: Iterator[torch.Tensor] = iter(())
 
     def draw(self) -> list[torch.Tensor]:
         "Masks of one step: per hidden layer [K, rows, units], 0 or 1 / (1 - dropout)."
-        layers, rows, units = self.shape
-        size = rows * units
-        places = [torch.randint(self.places, (layers,), generator=g).tolist() for g in self.generators]
-        by_layer = zip(*places, strict=True)
-        windows = [torch.stack([self.pool[start : start + size] for start in layer]) for layer in by_layer]
-        return [window[self.group].view(-1, rows, units) for window in windows]
+        starts = next(self.starts, None)
+        if starts is None:  # places for many steps at once
+            shape = (256, self.layers, 1)
+            places = torch.cat([torch.randint(self.places, shape, generator=g) for g in self.generators], dim=-1)
+            self.starts = iter(places[:, :, self.group].to(self.windows.device))
+            starts = next(self.starts)
+        return [self.windows[layer].view(-1, self.rows, self.units) for layer in starts]
 
 # %% ../../nbs/learn/34a_stacks.ipynb #3870807d
 def loss_gradient(
@@ -171,7 +174,7 @@ def _in_parts(train_part: Callable[[np.ndarray], list], models: int, device: tor
     finally:
         torch.set_num_threads(threads)
 
-# %% ../../nbs/learn/34a_stacks.ipynb #e70038c7
+# %% ../../nbs/learn/34a_stacks.ipynb #32971288
 @torch.no_grad()
 def _train_stack(features, labels, row_sets, scalers, seeds, starts, recipe, device, progress) -> list[FRRegressor]:
     "Train some models together, in one thread."
@@ -183,17 +186,20 @@ def _train_stack(features, labels, row_sets, scalers, seeds, starts, recipe, dev
     dropout = DropoutMasks(recipe.dropout, seeds, hidden, device) if recipe.dropout else None
     limits = tuple(recipe_units(recipe, VMAF_RANGE).tolist()) if recipe.censored else None
     optimizer, final = OPTIMIZERS[recipe.optimizer](stack, recipe), stack.parameters.clone()
+    rates = torch.full((len(counts), 1), recipe.learning_rate, device=device)
     for step in tqdm(range(max(counts)), desc=recipe.name, disable=not progress):
         now = step % batches.steps
         if now == 0:
             inputs, wanted, weights = batches.gather()
         scores = both.forward(inputs[now], dropout.draw() if dropout else ())
         gradient = both.backward(loss_gradient(scores, wanted[now], weights[now], recipe.loss, limits))
-        factors = [rate_factor(recipe, min(step / count, 1.0)) for count in counts]
-        optimizer.step(gradient, torch.tensor(factors, device=device).mul_(recipe.learning_rate)[:, None])
-        for k, count in enumerate(counts):
-            if step + 1 == count:
-                final[k] = stack.parameters[k]
+        if recipe.schedule != "constant":
+            factors = [rate_factor(recipe, min(step / count, 1.0)) for count in counts]
+            rates = torch.tensor(factors, device=device).mul_(recipe.learning_rate)[:, None]
+        optimizer.step(gradient, rates)
+        if step + 1 in counts:
+            ended = torch.tensor(counts, device=device) == step + 1
+            final[ended] = stack.parameters[ended]
     modules = [copy.deepcopy(start).eval() for start in starts]
     unstack(stack, modules, final)
     return modules

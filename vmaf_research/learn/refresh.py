@@ -7,7 +7,7 @@ __all__ = ['PLANS', 'COMPARED', 'EMBEDDED', 'OTHER', 'REPORT_SCHEMA', 'Plan', 'c
            'evaluate_recipes', 'report_document', 'prediction_table', 'figure_html', 'report_body', 'report_page',
            'package_accepted', 'train_and_package', 'refresh']
 
-# %% ../../nbs/learn/48_refresh.ipynb #a6734839
+# %% ../../nbs/learn/48_refresh.ipynb #358b1be9
 import base64
 import io
 import shutil
@@ -28,6 +28,7 @@ from .gate import GateResult, ship_gate
 from .loso import LosoReport, loso
 from .metrics import show_number
 from .package import package_model
+from .recipes import find_recipe
 from .registry import install
 from .table import KEY, TrainingTable, load_training_table
 from ..measure.config import settings
@@ -253,7 +254,7 @@ def package_accepted(
         package_model(plan.model_id, report, gate, folder, corpus, plan.description, plan.notes)
     return tuple(plan.model_id for plan in accepted)
 
-# %% ../../nbs/learn/48_refresh.ipynb #ef9226b0
+# %% ../../nbs/learn/48_refresh.ipynb #22bfc8f2
 def train_and_package(
     table: Path | str,  # a FULL_FEATURES table, or one with at least the key, the six features and `vmaf`
     out: Path | str,  # folder of the run
@@ -287,13 +288,25 @@ def train_and_package(
         shipped = package_accepted(reports, plans, gates, corpus, out / "model")
         result = replace(result, shipped=shipped)
         _write_report(result, plans, corpus, table)
-    refused = [model_id for model_id, gate in gates.items() if not gate.passed]
-    if refused:
-        sentences = [f"{model_id}: {reason}" for model_id in refused for reason in gates[model_id].reasons]
-        raise ShipRefused(f"ship gate refused {'; '.join(sentences)}; nothing of it was exported, see {result.report}")
+    _raise_if_refused(result, plans)
     for model_id in result.shipped if install_into is not None else ():
         install(model_id, out / "model", Path(install_into))
     return result
+
+# %% ../../nbs/learn/48_refresh.ipynb #02f788d3
+def _raise_if_refused(result: Refresh, plans: tuple[Plan, ...]) -> None:
+    "Raise `ShipRefused` that names the models, the reasons, and how long their networks were trained."
+    sentences = []
+    for plan in plans:
+        gate, recipe = result.gates[plan.model_id], find_recipe(plan.recipe)
+        if not gate.passed:
+            passes = f"{recipe.epochs} passes over {len(result.reports[plan.recipe].table)} rows at most"
+            sentences.append(f"{plan.model_id}: {'; '.join(gate.reasons)} (recipe {recipe.name}: {passes})")
+    if sentences:
+        raise ShipRefused(
+            f"ship gate refused {'. '.join(sentences)}. Nothing of it was exported, see {result.report}; "
+            "a recipe with few passes needs many rows: more sources, encodes or frames"
+        )
 
 # %% ../../nbs/learn/48_refresh.ipynb #9fd0c4e4
 def _write_report(result: Refresh, plans: tuple[Plan, ...], corpus: Mapping[str, Any], table: Path) -> None:

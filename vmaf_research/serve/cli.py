@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['app', 'extract_app', 'registry_app', 'manifest_app', 'Width', 'Height', 'PixelFormat', 'Frames', 'Codecs', 'Features',
-           'Teachers', 'AllowFailures', 'Quiet', 'Strict', 'Models', 'Out', 'Workdir', 'feature_names', 'measure',
-           'open_netflix', 'build_corpus', 'show_warnings', 'run_extraction', 'extract_netflix', 'default_workdir',
-           'extract_clips', 'extract_embedded', 'ModelName', 'train', 'refresh', 'score', 'registry_list',
-           'registry_verify', 'manifest_verify', 'options', 'main']
+           'Teachers', 'AllowFailures', 'Quiet', 'Strict', 'Models', 'Out', 'Workdir', 'Allow', 'LONG_COMMANDS',
+           'feature_names', 'measure', 'open_netflix', 'build_corpus', 'show_warnings', 'run_extraction',
+           'extract_netflix', 'default_workdir', 'extract_clips', 'extract_embedded', 'ModelName', 'train', 'refresh',
+           'score', 'registry_list', 'registry_verify', 'manifest_verify', 'doctor', 'mcp', 'options', 'main']
 
-# %% ../../nbs/serve/60_cli.ipynb #24fbfd5a
+# %% ../../nbs/serve/60_cli.ipynb #3d5682c7
 import json
 import sys
 import warnings
@@ -32,6 +32,7 @@ from ..measure.features import DEFAULT_TEACHER, FEATURE_SETS, TEACHERS
 from ..measure.libvmaf import measure as measure_pair
 from ..measure.manifest import verify as verify_manifest
 from ..measure.video import open_clip
+from .doctor import doctor as examine
 
 # %% ../../nbs/serve/60_cli.ipynb #459d08d4
 app = typer.Typer(
@@ -327,18 +328,51 @@ def manifest_verify(
     result.raise_if_different()
     print(f"{result.checked} files and folders are as recorded")
 
-# %% ../../nbs/serve/60_cli.ipynb #606610bc
+# %% ../../nbs/serve/60_cli.ipynb #31f3673a
+@app.command()
+def doctor(
+    quick: Annotated[bool, typer.Option("--quick", help="Engine and disk only.")] = False,
+    models: Models = None,
+) -> None:
+    "Check what measuring needs, and say what to do about each problem; exit code 1 if there is one."
+    health = examine(quick, models)
+    print(health)
+    if not health.ok:
+        raise typer.Exit(1)
+
+# %% ../../nbs/serve/60_cli.ipynb #f759fbe5
+Allow = Annotated[list[Path], typer.Option(help="Folder that clients may read; may be repeated [default: this one].")]
+
+
+@app.command()
+def mcp(
+    allow: Allow = (),
+    http: Annotated[int | None, typer.Option(help="Port on the loopback address, instead of standard input.")] = None,
+    time_limit: Annotated[float | None, typer.Option(help="Seconds of one call [default: 600].")] = None,
+) -> None:
+    "Serve agents and editors over the Model Context Protocol."
+    from vmaf_research.serve.mcp import TIME_LIMIT, serve
+
+    serve(allow or (Path.cwd(),), http, TIME_LIMIT if time_limit is None else time_limit)
+
+# %% ../../nbs/serve/60_cli.ipynb #dd89dd65
 def _version(wanted: bool) -> None:
     if wanted:
         print(f"vmaf-research {vmaf_research.__version__}")
         raise typer.Exit
 
 
+LONG_COMMANDS = ("extract", "train", "refresh")
+
+
 @app.callback()
 def options(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")] = False,
 ) -> None:
-    pass
+    if context.invoked_subcommand in LONG_COMMANDS:
+        for problem in examine(quick=True).problems:
+            print(f"warning: {problem.sentence}", file=sys.stderr)
 
 # %% ../../nbs/serve/60_cli.ipynb #b3471553
 def main(

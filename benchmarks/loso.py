@@ -4,10 +4,10 @@
 
 45 fits (5 seeds, 9 sources left out) on a made-up table of 11,040 rows, with the two recipes of the original system:
 adr0249 (batch 256) and adr0303 (batch 32). Both sides run here, one after the other, and train the same number of
-epochs. The one-by-one side runs some of the 45 fits and its time is multiplied; what was multiplied is printed. It runs
-with the number of torch threads that is faster for it (for networks of this size mostly one). For the fits that both sides have, the error on the source left
-out is printed beside the range that the stacked side has over its seeds. --quick only shows that everything runs;
---full trains every epoch of adr0303 too (some minutes).
+epochs. The one-by-one side runs some of the 45 fits and its time is multiplied; what was multiplied is printed. It uses
+the number of torch threads that is faster for it, which for networks of this size is mostly one. For the fits that both
+sides have, the error on the source left out is printed beside the range that the stacked side has over its seeds.
+--quick only shows that everything runs; --full trains every epoch of adr0303 too (some minutes).
 """
 
 import argparse

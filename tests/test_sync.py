@@ -27,6 +27,7 @@ def test_package_is_what_the_notebooks_export(tmp_path):
     environment = {key: value for key, value in os.environ.items() if key != "IN_TEST"}
     subprocess.run([sys.executable, "-c", EXPORT], cwd=tmp_path, env=environment, check=True)
     exported, committed = modules(tmp_path), modules(ROOT)
-    assert sorted(map(str, exported)) == sorted(map(str, committed)), "run nbdev_export; a module may have lost its notebook"
+    names = sorted(map(str, exported)), sorted(map(str, committed))
+    assert names[0] == names[1], "run nbdev_export; a module may have lost its notebook"
     stale = [str(path) for path in exported if exported[path] != committed[path]]
-    assert not stale, f"differ from their notebooks: {stale}; run nbdev_export (or nbdev-update if the module was edited)"
+    assert not stale, f"differ from their notebooks: {stale}; run nbdev_export, or nbdev-update if a module was edited"

@@ -5,9 +5,7 @@
 # %% auto #0
 __all__ = ['BETA', 'BASIS_STEPS', 'OPTIMIZERS', 'StackedAdam', 'StackedSoap', 'rotate']
 
-# %% ../../nbs/learn/33a_optimizers.ipynb #775b5789
-import math
-
+# %% ../../nbs/learn/33a_optimizers.ipynb #6456ca7a
 import torch
 
 from .recipes import Recipe

@@ -4,13 +4,15 @@
 
 # %% auto #0
 __all__ = ['TOOLS', 'TIME_LIMIT', 'INSTRUCTIONS', 'TOKEN_VARIABLE', 'LOOPBACK', 'LEAST_TOKEN', 'served', 'add_resources',
-           'make_server', 'OneToken', 'make_http_server', 'serve']
+           'make_server', 'OneToken', 'make_http_server', 'end_with_calls', 'serve']
 
-# %% ../../nbs/serve/67_mcp.ipynb #3d894050
+# %% ../../nbs/serve/67_mcp.ipynb #7faaa0b2
 import inspect
 import os
 import secrets
+import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from functools import partial, update_wrapper
 from pathlib import Path
@@ -105,7 +107,7 @@ def _list_known(server: MCPServer, site: Site, read: Callable[[Callable[[], Any]
         look = partial(read, partial(records.read_digest, site, name))
         server.resource(address, name=name, description="A research digest.", mime_type="text/markdown")(look)
 
-# %% ../../nbs/serve/67_mcp.ipynb #250f8e3c
+# %% ../../nbs/serve/67_mcp.ipynb #454211f3
 INSTRUCTIONS = (
     "Measures video quality with libvmaf and runs small models that reproduce VMAF. Paths are relative to {first} or "
     "absolute; readable are {folders}. Errors say what to change. If something fails for no obvious reason, call "
@@ -116,14 +118,12 @@ INSTRUCTIONS = (
 def make_server(
     allow: Sequence[Path | str] = (".",),  # folders that clients may read
     models: Path | None = None,  # folder of the registry; default: the repository's
-    time_limit: float = TIME_LIMIT,  # seconds of one call
+    workers: Workers | None = None,  # that run the calls; default: one per core
     **options: Any,  # of `MCPServer`
 ) -> MCPServer:
     "A server with all tools and resources; raises `BadInput` for a folder that is not there."
-    if time_limit <= 0:
-        raise BadInput(f"a time limit of {time_limit:g} s leaves no time; expected more than 0")
     site = Site(Roots(allow), settings().model_path if models is None else models, settings().digest_path)
-    workers = Workers(core_count(), time_limit)
+    workers = workers or Workers(core_count(), TIME_LIMIT)
     folders = [str(folder) for folder in site.roots.folders]
     server = MCPServer(
         "vmaf-research",
@@ -162,17 +162,30 @@ def make_http_server(port: int, token: str, **options: Any) -> MCPServer:
     auth = AuthSettings(issuer_url=f"http://{LOOPBACK}:{port}", resource_server_url=None)
     return make_server(**options, auth=auth, token_verifier=OneToken(token))
 
-# %% ../../nbs/serve/67_mcp.ipynb #c6dfce5c
+# %% ../../nbs/serve/67_mcp.ipynb #381928d2
+def end_with_calls(workers: Workers) -> None:
+    "Let SIGTERM end the calls as well as this process."
+
+    def stop_and_leave() -> None:
+        workers.stop()
+        os._exit(128 + signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=stop_and_leave).start())
+
+# %% ../../nbs/serve/67_mcp.ipynb #1331e338
 def serve(
     allow: Sequence[Path | str] = (".",),  # folders that clients may read
     http: int | None = None,  # port on the loopback address; None: standard input and output
     time_limit: float = TIME_LIMIT,  # seconds of one call
 ) -> None:
-    "Serve until the client goes away (standard input and output) or the process is interrupted (HTTP)."
+    "Serve until the client goes away (standard input and output) or the process is ended."
+    workers = Workers(core_count(), time_limit)
     if http is None:
-        make_server(allow, time_limit=time_limit).run("stdio")
+        server = make_server(allow, workers=workers)
+        end_with_calls(workers)
+        server.run("stdio")
         return
     token = os.environ.get(TOKEN_VARIABLE) or secrets.token_urlsafe(32)
-    server = make_http_server(http, token, allow=allow, time_limit=time_limit)
+    server = make_http_server(http, token, allow=allow, workers=workers)
     print(f"http://{LOOPBACK}:{http}/mcp, Authorization: Bearer {token}", file=sys.stderr)
     server.run("streamable-http", host=LOOPBACK, port=http)

@@ -52,7 +52,7 @@ BitDepth = Annotated[Literal[8, 10, 12, 16], Field(description="Bits per sample 
 ScoreModel = Annotated[Literal[tuple(TEACHERS)], Field(description="VMAF model to score with.")]
 Resize = Annotated[bool, Field(description="Scale the distorted clip to the reference instead of refusing.")]
 
-# %% ../../nbs/serve/65_tools.ipynb #68239428
+# %% ../../nbs/serve/65_tools.ipynb #9d003c10
 MOST_PIXELS = 8192 * 4320
 
 
@@ -66,10 +66,12 @@ def open_pair(
 ) -> tuple[tuple[Clip, Clip], list[str]]:  # and warnings
     "Two clips in the allowed folders; raises `BadInput` for what cannot be opened or is too large."
     clips = []
-    for name, path in zip(paths, [site.roots.file(path) for path in paths], strict=True):
-        raw = path.suffix.lower() in RAW_SUFFIXES
-        given = (None, None) if resize and clips and not raw else (width, height)
-        clip = open_clip(path, *given, pix_fmt if raw else None, count=False)
+    files = [site.roots.file(path) for path in paths]
+    raw = [file.suffix.lower() in RAW_SUFFIXES for file in files]
+    for name, file, is_raw in zip(paths, files, raw, strict=True):
+        stated = is_raw or not (any(raw) or resize)  # beside raw video, a container is compared with it
+        size = (width, height) if stated else (None, None)
+        clip = open_clip(file, *size, pix_fmt if is_raw else None, count=False)
         if clip.width * clip.height > MOST_PIXELS:
             raise BadInput(f"{name!r}: {clip.size} pixels are more than this server reads; scale the video down")
         clips.append(clip)

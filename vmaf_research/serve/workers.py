@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['Result', 'Workers']
 
-# %% ../../nbs/serve/63_workers.ipynb #76ef17a7
+# %% ../../nbs/serve/63_workers.ipynb #bd858e26
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -13,9 +14,9 @@ import anyio
 from anyio import lowlevel, to_thread
 
 from ..measure.engine import STOPPER, Stopper
-from ..measure.errors import EngineError
+from ..measure.errors import BadInput, EngineError
 
-# %% ../../nbs/serve/63_workers.ipynb #03006344
+# %% ../../nbs/serve/63_workers.ipynb #4fc8679d
 Result = TypeVar("Result")
 
 
@@ -27,26 +28,51 @@ class Workers:
         most: int,  # calls that run at a time
         seconds: float,  # time limit of one call, from when it runs
     ):
+        if seconds <= 0:
+            raise BadInput(f"a time limit of {seconds:g} s leaves no time; expected more than 0")
         self.seconds = seconds
         self._free = anyio.CapacityLimiter(most)
+        self._stoppers: set[Stopper] = set()  # of the calls that run
+        self._ended = False
 
     async def run(self, work: Callable[[], Result]) -> Result:
         "The result of a function; raises what it raises, or `EngineError` if it takes too long."
         stopper = Stopper()
         async with self._free:
-            with anyio.move_on_after(self.seconds) as limit:
-                async with anyio.create_task_group() as group:
-                    group.start_soon(_stop_at_the_end, stopper)
-                    result, error = await to_thread.run_sync(_attempt, work, stopper, limiter=anyio.CapacityLimiter(1))
-                    group.cancel_scope.cancel()
-                await lowlevel.checkpoint_if_cancelled()
+            if self._ended:
+                raise EngineError("the server is ending")
+            self._stoppers.add(stopper)
+            try:
+                with anyio.move_on_after(self.seconds) as limit:
+                    result, error = await _run_in_thread(work, stopper)
+            finally:
+                self._stoppers.discard(stopper)
         if limit.cancelled_caught:
             raise EngineError(f"did not finish within {self.seconds:g} s and was stopped; give it a shorter clip")
         if error is not None:
             raise error
         return result
 
-# %% ../../nbs/serve/63_workers.ipynb #b8012b68
+    def stop(self, patience: float = 2.0) -> None:
+        "From another thread, when the process has to end: kill what runs, and wait some seconds for it to be tidied."
+        self._ended = True
+        for stopper in tuple(self._stoppers):
+            stopper.stop()
+        end = time.monotonic() + patience
+        while self._stoppers and time.monotonic() < end:
+            time.sleep(0.01)
+
+# %% ../../nbs/serve/63_workers.ipynb #b6f1ba25
+async def _run_in_thread(work: Callable[[], Result], stopper: Stopper) -> tuple[Result | None, Exception | None]:
+    "What `_attempt` returns; if this is cancelled, once the thread has ended."
+    async with anyio.create_task_group() as group:
+        group.start_soon(_stop_at_the_end, stopper)
+        outcome = await to_thread.run_sync(_attempt, work, stopper, limiter=anyio.CapacityLimiter(1))
+        group.cancel_scope.cancel()
+    await lowlevel.checkpoint_if_cancelled()
+    return outcome
+
+
 async def _stop_at_the_end(stopper: Stopper) -> None:
     "Wait to be cancelled, then stop the work; after its end there is nothing left to stop."
     try:

@@ -1,0 +1,624 @@
+"""The MCP server over the real protocol: in this process, on standard input and output, and over HTTP."""
+
+import base64
+import io
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import anyio
+import httpx2
+import numpy as np
+import psutil
+import pytest
+from conftest import write_pan
+from mcp import Client, MCPError, StdioServerParameters
+from mcp.client.streamable_http import streamable_http_client
+from packaged import IDS, unpack
+from PIL import Image
+from test_measure import GOLDEN, public_pattern
+
+from vmaf_research.corpora.jobs import core_count
+from vmaf_research.learn.registry import load
+from vmaf_research.learn.table import make_table
+from vmaf_research.measure.engine import find_engine, run_ffmpeg
+from vmaf_research.measure.errors import BadInput
+from vmaf_research.measure.features import CANONICAL_6
+from vmaf_research.measure.libvmaf import measure
+from vmaf_research.measure.video import input_arguments, open_clip
+from vmaf_research.serve import mcp as server_module
+from vmaf_research.serve.cli import main
+from vmaf_research.serve.mcp import TOKEN_VARIABLE, TOOLS, make_server
+from vmaf_research.serve.workers import Workers
+
+COMMAND = [sys.executable, "-c", "import sys; from vmaf_research.serve.cli import main; sys.exit(main())", "mcp"]
+MODES = ("auto", "legacy")  # today's protocol, and the handshake of earlier clients
+PUBLIC_PAIR = Path(os.environ.get("VMAF_PUBLIC_PAIR", GOLDEN))  # folder with the 48-frame pair of libvmaf's tests
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    "An allowed folder, with a file beside it that no client may read."
+    outer = tmp_path_factory.mktemp("server")
+    (outer / "allowed").mkdir()
+    shutil.copy(write_pan(outer / "secret.yuv").path, outer / "allowed" / "pan.yuv")
+    return outer / "allowed"
+
+
+def talk(target, conversation, mode="auto"):
+    "Run a conversation with a server, which is given as an object, a command line or a transport."
+    if isinstance(target, list):
+        environment = {name: os.environ[name] for name in ("VMAF_RESEARCH_CACHE", "PYTHONPATH") if name in os.environ}
+        target = StdioServerParameters(command=target[0], args=target[1:], env=environment)
+
+    async def connected():
+        async with Client(target, mode=mode) as client:
+            return await conversation(client)
+
+    return anyio.run(connected)
+
+
+def call(server, name, arguments, mode="auto"):
+    "The result of one call."
+    return talk(server, lambda client: client.call_tool(name, arguments), mode)
+
+
+def answer(server, name, **arguments):
+    "The structured content of one call, which must not fail."
+    result = call(server, name, arguments)
+    assert not result.is_error, result.content[0].text
+    return result.structured_content
+
+
+def engine_processes(process=None):
+    "Running programs of the engine below a process, by default this one."
+    name = Path(find_engine().path).name
+    found = []
+    for child in (process or psutil.Process()).children(recursive=True):
+        try:
+            if name.startswith(child.name()) and child.status() != psutil.STATUS_ZOMBIE:
+                found.append(child)
+        except psutil.NoSuchProcess:
+            pass
+    return found
+
+
+def wait_until(condition, seconds=30):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.02)
+
+
+# What there is
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_tools_say_what_they_take_and_return(folder, mode):
+    tools = talk(make_server([folder]), lambda client: client.list_tools(), mode).tools
+    assert {tool.name for tool in tools} == {function.__name__ for function in TOOLS}
+    for tool in tools:
+        assert tool.description and tool.input_schema["type"] == "object" and tool.output_schema["type"] == "object"
+        assert "site" not in tool.input_schema["properties"]
+        assert all("description" in each for each in tool.input_schema["properties"].values()), tool.name
+        assert tool.annotations.read_only_hint
+    by_name = {tool.name: tool.input_schema for tool in tools}
+    assert by_name["vmaf_score"]["required"] == ["ref", "dis"]
+
+
+# Scores
+
+
+@pytest.fixture(scope="module")
+def patterns(tmp_path_factory):
+    "The patterns of libvmaf's own tests, by name."
+    place = tmp_path_factory.mktemp("patterns")
+    wanted = [("checkerboard", 0), ("checkerboard", 1), ("checkerboard", 10), ("flat", 16), ("flat", 25)]
+    return {f"{kind} {value}": public_pattern(place, kind, value)[0] for kind, value in wanted}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    ("ref", "dis", "vmaf", "features"),
+    [
+        ("checkerboard 0", "checkerboard 1", 35.06866714286451, {"adm2": 0.7853384465, "vif_scale0": 0.1129314709}),
+        ("checkerboard 0", "checkerboard 10", 7.985898744818505, {"adm2": 0.0539965805, "motion2": 12.5547116667}),
+        ("flat 16", "flat 25", 97.42804264261031, {"adm2": 1, "motion2": 0}),
+    ],
+)
+def test_generated_pairs(patterns, ref, dis, vmaf, features, mode):
+    paths = {"ref": patterns[ref].name, "dis": patterns[dis].name, "width": 1920, "height": 1080}
+    server = make_server([patterns[ref].parent])
+    result = call(server, "vmaf_score", {**paths, "features": ["canonical6"], "per_frame": True}, mode)
+    content = result.structured_content
+    assert json.loads(result.content[0].text) == content
+    assert content["vmaf"] == pytest.approx(vmaf, abs=1e-3)
+    for name, value in features.items():
+        assert content["pooled"][name]["mean"] == pytest.approx(value, abs=1e-4)
+    assert len(content["per_frame"]) == content["frames"] == 3
+    assert set(content["pooled"]) == {"vmaf", *CANONICAL_6}
+
+
+@pytest.mark.skipif(not GOLDEN.is_dir(), reason="the public fixture files are not beside this checkout")
+def test_golden_pairs():
+    recorded = json.loads((GOLDEN / "expected.json").read_text())
+    tolerance = recorded["tolerance"]
+
+    async def conversation(client):
+        for pair in recorded["pairs"]:
+            depth = 10 if "10le" in pair["pix_fmt"] else 8
+            paths = {name: pair[name] for name in ("ref", "dis", "width", "height")}
+            wanted = {"bitdepth": depth, "features": ["canonical6"], "per_frame": True}
+            content = (await client.call_tool("vmaf_score", {**paths, **wanted})).structured_content
+            assert content["frames"] == pair["frames"]
+            for name, value in pair.get("expected", {}).items():
+                allowed = tolerance["vmaf" if name == "vmaf" else "features"]
+                allowed = 1e-2 if (name, pair["id"]) == ("vmaf", "src01_160x90") else allowed
+                assert content["pooled"][name]["mean"] == pytest.approx(value, abs=allowed), (pair["id"], name)
+            for name, values in pair.get("expected_frames", {}).items():
+                found = [frame[name] for frame in content["per_frame"][: len(values)]]
+                assert found == pytest.approx(values, abs=tolerance["vmaf"])
+
+    talk(make_server([GOLDEN]), conversation)
+
+
+@pytest.mark.skipif(
+    not (PUBLIC_PAIR / "src01_hrc01_576x324.yuv").is_file(), reason="VMAF_PUBLIC_PAIR does not name a folder with it"
+)
+def test_public_pair_of_48_frames():
+    "76.66890 is what libvmaf before 3.2 gives, which find_engine refuses."
+    paths = {"ref": "src01_hrc00_576x324.yuv", "dis": "src01_hrc01_576x324.yuv", "width": 576, "height": 324}
+    assert answer(make_server([PUBLIC_PAIR]), "vmaf_score", **paths)["vmaf"] == pytest.approx(76.66783, abs=1e-3)
+
+
+def test_containers_other_models_and_resizing(folder, encoded):
+    shutil.copy(encoded.path, folder / "crf38.mkv")
+    run_ffmpeg(["-y", *input_arguments(encoded), "-vf", "scale=160:90", str(folder / "small.mkv")])
+    server = make_server([folder])
+    pan = {"ref": "pan.yuv", "width": 320, "height": 180}
+    found = answer(server, "vmaf_score", **pan, dis="crf38.mkv", model="vmaf_v0.6.1neg", features=["psnr_y", "A"])
+    expected = measure(
+        open_clip(folder / "pan.yuv", 320, 180), encoded, features=["psnr_y"], teachers=["vmaf_v0.6.1neg"]
+    )
+    assert found["vmaf"] == pytest.approx(expected.mean()["vmaf_neg"])
+    assert set(found["pooled"]) == {"vmaf_neg", "psnr_y", *CANONICAL_6, "ssimulacra2"}
+    small = {**pan, "dis": "small.mkv"}
+    assert "160x90" in call(server, "vmaf_score", small).content[0].text
+    assert answer(server, "vmaf_score", **small, resize=True)["vmaf"] < found["vmaf"]
+
+
+@pytest.mark.filterwarnings("ignore:.*rows look")
+def test_a_geometry_that_fits_but_is_wrong_is_warned_of(folder):
+    "180 rows of 320 pixels have as many bytes as 320 rows of 180."
+    found = answer(make_server([folder]), "vmaf_score", ref="pan.yuv", dis="pan.yuv", width=180, height=320)
+    assert any("rows look 320 pixels long" in text for text in found["warnings"])
+
+
+# Refusals
+
+
+@pytest.fixture(scope="module")
+def traps(folder):
+    "Things in the allowed folder that are not what they seem."
+    (folder / "link.yuv").symlink_to(folder.parent / "secret.yuv")
+    (folder / "empty.yuv").touch()
+    (folder / "text.mkv").write_text("no video")
+    (folder / "list.m3u8").write_text(f"#EXTM3U\n#EXTINF:1,\n{folder.parent}/secret.ts\n#EXT-X-ENDLIST\n")
+    run_ffmpeg(["-f", "lavfi", "-i", "testsrc2=s=64x64", "-frames:v", "5", str(folder.parent / "secret.ts")])
+    os.mkfifo(folder / "pipe.yuv")
+    return folder
+
+
+RAW = {"ref": "pan.yuv", "dis": "pan.yuv", "width": 320, "height": 180}
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "sentence"),
+    [
+        ("vmaf_score", {**RAW, "ref": "nothing.yuv"}, "'nothing.yuv': no such file"),
+        ("vmaf_score", {**RAW, "ref": "../secret.yuv"}, "outside of the folders"),
+        ("vmaf_score", {**RAW, "ref": "/etc/passwd"}, "outside of the folders"),
+        ("vmaf_score", {**RAW, "ref": "link.yuv"}, "outside of the folders"),
+        ("vmaf_score", {**RAW, "ref": "a\0b"}, "outside of the folders"),
+        ("vmaf_score", {**RAW, "ref": "x" * 5000}, "no such file"),
+        ("vmaf_score", {**RAW, "ref": "."}, "no such file"),
+        ("vmaf_score", {**RAW, "ref": "pipe.yuv"}, "no such file"),
+        ("vmaf_score", {**RAW, "ref": "-version"}, "no such file"),
+        ("vmaf_score", {**RAW, "dis": "empty.yuv"}, "empty"),
+        ("vmaf_score", {"ref": "text.mkv", "dis": "text.mkv"}, "not a video"),
+        ("vmaf_score", {"ref": "list.m3u8", "dis": "list.m3u8"}, "not a video"),
+        ("vmaf_score", {**RAW, "width": 318}, "not a whole number of 318x180"),
+        ("vmaf_score", {"ref": "pan.yuv", "dis": "pan.yuv"}, "give its width and height"),
+        ("vmaf_score", {**RAW, "width": 16384, "height": 16384}, "not a whole number"),
+        ("vmaf_score", {**RAW, "width": 10**9}, "less than or equal to 16384"),
+        ("vmaf_score", {**RAW, "pixfmt": "411"}, "'420', '422' or '444'"),
+        ("vmaf_score", {**RAW, "model": "path=/etc/passwd"}, "vmaf_v0.6.1"),
+        ("vmaf_score", {**RAW, "features": ["adm2", "sharpness"]}, "unknown features sharpness"),
+        ("vmaf_score", {"ref": "pan.yuv"}, "dis"),
+        ("describe_worst_frames", {**RAW, "count": 1000}, "less than or equal to 16"),
+        ("describe_corpus", {"table": "pan.yuv"}, "no such file"),
+        ("verify_manifest", {"manifest": "pan.yuv"}, "no such file"),
+        ("format_disk", {}, "Unknown tool"),
+    ],
+)
+def test_refusals_are_errors_with_a_sentence(traps, name, arguments, sentence):
+    result = call(make_server([traps]), name, arguments)
+    assert result.is_error
+    text = result.content[0].text
+    assert sentence in text
+    assert "Traceback" not in text and str(traps.parent) + "/secret" not in text
+    assert not engine_processes()
+
+
+def test_nothing_is_told_about_paths_outside(traps):
+    server = make_server([traps])
+    there, not_there = "../secret.yuv", "../public.yuv"
+    texts = [call(server, "vmaf_score", {**RAW, "ref": name}).content[0].text for name in (there, not_there)]
+    assert texts[0].replace("secret", "public") == texts[1]
+
+
+def test_a_crash_tells_the_client_nothing(traps, monkeypatch):
+    def broken(site, ref: str) -> dict[str, str]:
+        "Fails in a way that nobody thought of."
+        raise RuntimeError(f"{traps.parent}/secret.yuv")
+
+    monkeypatch.setattr(server_module, "TOOLS", (broken,))
+    result = call(make_server([traps]), "broken", {"ref": "x"})
+    assert result.is_error and "secret" not in result.content[0].text and "Traceback" not in result.content[0].text
+
+
+def test_too_many_values_for_an_answer(folder, monkeypatch):
+    monkeypatch.setattr("vmaf_research.serve.tools.MOST_VALUES", 10)
+    result = call(make_server([folder]), "vmaf_score", {**RAW, "features": ["canonical6"], "per_frame": True})
+    assert result.is_error and "leave out per_frame" in result.content[0].text
+
+
+def test_files_beyond_the_bounds(folder, monkeypatch):
+    monkeypatch.setattr("vmaf_research.serve.roots.MOST_BYTES", 1000)
+    assert "reads files of up to 1000" in call(make_server([folder]), "vmaf_score", RAW).content[0].text
+    monkeypatch.undo()
+    monkeypatch.setattr("vmaf_research.serve.tools.MOST_PIXELS", 1000)
+    assert "scale the video down" in call(make_server([folder]), "vmaf_score", RAW).content[0].text
+
+
+# Calls that end early, and many at a time
+
+
+@pytest.fixture(scope="module")
+def long_pair(tmp_path_factory):
+    "A minute of work that takes no space: 1,000 black frames of 1920x1080 in a sparse file."
+    path = tmp_path_factory.mktemp("long") / "black.yuv"
+    with open(path, "wb") as file:
+        file.truncate(1000 * 1920 * 1080 * 3 // 2)
+    return path
+
+
+def long_call(path):
+    return "vmaf_score", {"ref": path.name, "dis": path.name, "width": 1920, "height": 1080}
+
+
+async def cancel_when_measuring(client, path, owner):
+    "Start more long calls than run at a time, wait for their ffmpeg, and go away; the server must still answer."
+    async with anyio.create_task_group() as group:
+        for _ in range(core_count() + 2):
+            group.start_soon(partial(client.call_tool, *long_call(path)))
+        with anyio.fail_after(30):
+            while not engine_processes(owner()):
+                await anyio.sleep(0.02)
+        await anyio.sleep(0.3)
+        assert engine_processes(owner())
+        group.cancel_scope.cancel()
+    with anyio.fail_after(10):
+        while engine_processes(owner()):
+            await anyio.sleep(0.02)
+    result = await client.call_tool("vmaf_score", {**long_call(path)[1], "ref": "nothing.yuv"})
+    assert "no such file" in result.content[0].text
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_cancelled_call_ends_its_ffmpeg(long_pair, mode):
+    server = make_server([long_pair.parent])
+    talk(server, lambda client: cancel_when_measuring(client, long_pair, psutil.Process), mode)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_cancelled_call_of_another_process_ends_its_ffmpeg(long_pair, mode):
+    command = [*COMMAND, "--allow", str(long_pair.parent)]
+    talk(command, lambda client: cancel_when_measuring(client, long_pair, psutil.Process), mode)
+    assert not engine_processes()
+
+
+@pytest.mark.parametrize("how", ["leave", "terminate"])
+def test_a_server_that_ends_in_the_middle_of_a_call_leaves_nothing(long_pair, how, tmp_path):
+    "The client closes standard input, or somebody ends the server."
+
+    async def until_the_end(client):
+        async with anyio.create_task_group() as group:
+            group.start_soon(partial(client.call_tool, *long_call(long_pair)))
+            with anyio.fail_after(30):
+                while not engine_processes():
+                    await anyio.sleep(0.02)
+            if how == "leave":
+                group.cancel_scope.cancel()
+            else:
+                psutil.Process().children()[0].terminate()
+
+    command = ["env", f"TMPDIR={tmp_path}", *COMMAND, "--allow", str(long_pair.parent)]
+    try:
+        talk(command, until_the_end)
+    except* MCPError:  # the connection was closed
+        assert how == "terminate"
+    wait_until(lambda: not engine_processes(), 10)
+    assert not psutil.Process().children() and not list(tmp_path.iterdir())
+
+
+def test_a_call_that_takes_too_long_is_stopped(long_pair):
+    result = call(make_server([long_pair.parent], workers=Workers(1, 0.5)), *long_call(long_pair))
+    assert result.is_error and "did not finish within 0.5 s" in result.content[0].text
+    assert not engine_processes()
+
+
+@pytest.mark.parametrize("over", ["memory", "stdio"])
+def test_fifty_calls_at_a_time(tmp_path, over):
+    "Ten different pairs, five times each: every call gets its own score, and few processes run at a time."
+    expected = {}
+    reference = write_pan(tmp_path / "ref.yuv", 64, 64, frames=3)
+    picture = np.fromfile(reference.path, np.uint8)
+    noise = np.random.default_rng(0).normal(size=picture.shape)
+    for number in range(10):
+        distorted = tmp_path / f"dis{number}.yuv"
+        np.clip(picture + (2 + number) * noise, 16, 235).astype(np.uint8).tofile(distorted)
+        clip = open_clip(distorted, 64, 64)
+        expected[distorted.name] = measure(reference, clip, features=()).mean()["vmaf"]
+    assert len(set(expected.values())) == 10
+    names = 5 * list(expected)
+    scores, most = [None] * len(names), 0
+
+    async def conversation(client):
+        async def one(place, name):
+            pair = {"ref": "ref.yuv", "dis": name, "width": 64, "height": 64}
+            scores[place] = (await client.call_tool("vmaf_score", pair)).structured_content["vmaf"]
+
+        async def watch():
+            nonlocal most
+            while True:
+                most = max(most, len(engine_processes()))
+                await anyio.sleep(0.01)
+
+        await client.call_tool("list_backends", {})
+        async with anyio.create_task_group() as watching:
+            watching.start_soon(watch)
+            async with anyio.create_task_group() as calls:
+                for place, name in enumerate(names):
+                    calls.start_soon(one, place, name)
+            watching.cancel_scope.cancel()
+
+    talk(make_server([tmp_path]) if over == "memory" else [*COMMAND, "--allow", str(tmp_path)], conversation)
+    assert scores == [expected[name] for name in names]
+    assert 1 <= most <= core_count()
+    assert not engine_processes()
+
+
+# Models, tables, corpora and resources
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory):
+    return unpack(tmp_path_factory.mktemp("model"))
+
+
+def test_models_are_described_and_run(folder, registry):
+    server = make_server([folder], models=registry)
+    assert [model["id"] for model in answer(server, "list_models")["models"]] == list(IDS)
+    described = answer(server, "describe_model", model_id=IDS[0])
+    assert list(described["features"]) == list(CANONICAL_6)
+    assert described["caveats"] and described["metrics"]["loso_mean_plcc"] > 0.5
+    table, model = make_table(2), load(IDS[0], registry)
+    table.loc[3, "motion2"] = 900.0
+    features = table[list(CANONICAL_6)].to_numpy()
+    expected, known = model.score(features), model.in_range(features)
+    for suffix, write in (("csv", table.to_csv), ("parquet", table.to_parquet)):
+        write(folder / f"rows.{suffix}", index=False)
+        scored = answer(server, "score_features", model_id=IDS[0], table=f"rows.{suffix}")
+        assert scored["rows"] == len(table)
+        assert scored["scores"] == pytest.approx(expected.tolist(), abs=1e-6)
+        assert scored["in_range"] == known.tolist() and not known[3]
+        assert scored["outside"] == np.sum(~known)
+    rows = table[list(CANONICAL_6)].head(3).to_dict("records")
+    assert answer(server, "score_features", model_id=IDS[0], rows=rows)["scores"] == pytest.approx(
+        expected[:3], abs=1e-6
+    )
+
+
+def test_features_that_cannot_be_scored(folder, registry):
+    server = make_server([folder], models=registry)
+    for arguments, sentence in (
+        ({"model_id": "other", "rows": [{}]}, "no model 'other'"),
+        ({"model_id": IDS[0]}, "give either rows or table"),
+        ({"model_id": IDS[0], "rows": []}, "has no column"),
+        ({"model_id": IDS[0], "rows": [{"adm2": 1}]}, "has no column vif_scale0"),
+        ({"model_id": IDS[0], "rows": [dict.fromkeys(CANONICAL_6, 1.0), {"adm2": 1}]}, "row 1 has no finite number"),
+        ({"model_id": IDS[0], "table": "pan.yuv"}, ".parquet"),
+        ({"model_id": IDS[0], "table": "../../rows.csv"}, "outside"),
+    ):
+        result = call(server, "score_features", arguments)
+        assert result.is_error and sentence in result.content[0].text
+
+
+def test_a_damaged_model_is_not_run_and_its_folder_not_named(folder, registry, tmp_path):
+    models = shutil.copytree(registry, tmp_path / "my models")
+    graph = bytearray((models / f"{IDS[0]}_raw.onnx").read_bytes())
+    graph[len(graph) // 2] ^= 1
+    (models / f"{IDS[0]}_raw.onnx").write_bytes(graph)
+    server = make_server([folder], models=models)
+    text = call(server, "describe_model", {"model_id": IDS[0]}).content[0].text
+    assert f"{IDS[0]}_raw.onnx" in text and str(tmp_path) not in text
+    health = answer(server, "doctor")
+    assert not health["ok"] and str(tmp_path) not in json.dumps(health)
+    (models / "registry.json").unlink()
+    text = call(server, "list_models", {}).content[0].text
+    assert "no such file" in text and str(tmp_path) not in text
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_cards_and_digests_are_resources(folder, registry, mode):
+    async def conversation(client):
+        listed = {str(resource.uri) for resource in (await client.list_resources()).resources}
+        assert {f"vmaf-research://model/{model_id}/card" for model_id in IDS} <= listed
+        for address in listed:
+            content = (await client.read_resource(address)).contents[0]
+            assert content.mime_type == "text/markdown" and content.text.strip()
+        templates = (await client.list_resource_templates()).resource_templates
+        assert {template.uri_template.split("//")[1].split("/")[0] for template in templates} == {
+            "model", "digest", "picture",
+        }  # fmt: skip
+        for address in ("model/other/card", "digest/other", "digest/..%2Fsecret", "picture/0", "file/x"):
+            with pytest.raises(MCPError) as caught:
+                await client.read_resource(f"vmaf-research://{address}")
+            assert str(folder.parent) not in str(caught.value) and "Traceback" not in str(caught.value)
+
+    talk(make_server([folder], models=registry), conversation, mode)
+
+
+def test_worst_frames_come_with_pictures(tmp_path):
+    noise = "testsrc2=s=320x180,noise=alls=60:allf=t:enable='between(n,5,6)'"
+    for name, pattern in (("ref", "testsrc2=s=320x180"), ("dis", noise)):
+        run_ffmpeg(["-f", "lavfi", "-i", pattern, "-frames:v", "12", "-c:v", "ffv1", str(tmp_path / f"{name}.mkv")])
+
+    async def conversation(client):
+        asked = {"ref": "ref.mkv", "dis": "dis.mkv", "count": 2}
+        content = (await client.call_tool("describe_worst_frames", asked)).structured_content
+        assert {frame["frame_index"] for frame in content["frames"]} == {5, 6}
+        assert content["frames"][0]["vmaf"] <= content["frames"][1]["vmaf"] < content["mean"]
+        pictures = {}
+        for side in ("reference_png", "distorted_png"):
+            blob = (await client.read_resource(content["frames"][0][side])).contents[0].blob
+            pictures[side] = Image.open(io.BytesIO(base64.b64decode(blob)))
+            assert pictures[side].size == (320, 180)
+        assert pictures["reference_png"].tobytes() != pictures["distorted_png"].tobytes()
+
+    talk(make_server([tmp_path]), conversation)
+
+
+def test_a_corpus_is_described_and_its_manifest_verified(tmp_path, encoded):
+    clips = tmp_path / "videos"
+    clips.mkdir()
+    shutil.copy(encoded.path, clips / "pan.mkv")
+    table = tmp_path / "t.parquet"
+    assert main(["extract", "clips", str(clips), "--out", str(table), "--height", "64", "--frames", "4", "-q"]) == 0
+    server = make_server([tmp_path])
+    described = answer(server, "describe_corpus", table="t.parquet")
+    assert described["counts"]["sources"] == 1 and described["sources"] == ["pan"]
+    assert described["counts"]["rows"] == 4 * described["counts"]["pairs"]
+    assert described["codecs"]["libx264"]["pairs"] == described["counts"]["pairs"]
+    assert sum(described["geometries"].values()) == described["counts"]["pairs"]
+    assert 0 <= described["vmaf"]["min"] <= described["vmaf"]["mean"] <= described["vmaf"]["max"] <= 100
+    report = answer(server, "verify_manifest", manifest="t.parquet")
+    assert report["ok"] and report["checked"] > 2
+
+    elsewhere = tmp_path / "only the table"
+    elsewhere.mkdir()
+    for path in tmp_path.glob("t.parquet*"):
+        shutil.copy(path, elsewhere)
+    refused = call(make_server([elsewhere]), "verify_manifest", {"manifest": "t.parquet"})
+    assert refused.is_error and "outside of the folders" in refused.content[0].text
+
+    data = bytearray(table.read_bytes())
+    data[100] ^= 1
+    table.write_bytes(data)
+    report = answer(server, "verify_manifest", manifest="t.parquet")
+    assert not report["ok"] and "t.parquet" in report["differences"][0]
+    refused = call(server, "describe_corpus", {"table": "t.parquet"})
+    assert refused.is_error and "not the file that its manifest describes" in refused.content[0].text
+
+
+# As a process
+
+
+def test_a_process_on_standard_input_and_output(patterns):
+    "The whole way that an editor goes: start the command, list, score, be refused, leave."
+
+    async def conversation(client):
+        tools = (await client.list_tools()).tools
+        pair = {"ref": patterns["checkerboard 0"].name, "dis": patterns["checkerboard 1"].name}
+        score = await client.call_tool("vmaf_score", {**pair, "width": 1920, "height": 1080})
+        refused = await client.call_tool("vmaf_score", {**pair, "ref": "/etc/passwd"})
+        return tools, score, refused, [child.pid for child in psutil.Process().children()]
+
+    command = [*COMMAND, "--allow", str(patterns["flat 16"].parent)]
+    tools, score, refused, pids = talk(command, conversation)
+    assert len(tools) == len(TOOLS)
+    assert score.structured_content["vmaf"] == pytest.approx(35.0687, abs=1e-3)
+    assert refused.is_error
+    assert pids and not any(psutil.pid_exists(pid) for pid in pids)
+
+
+@pytest.fixture(scope="module")
+def http_server(folder):
+    "A server on a free port, and its token."
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    token = "a token of the tests"
+    command = [*COMMAND, "--allow", str(folder), "--http", str(port)]
+    process = subprocess.Popen(command, env={**os.environ, TOKEN_VARIABLE: token}, stderr=subprocess.DEVNULL)
+
+    def listens():
+        assert process.poll() is None
+        with socket.socket() as client:
+            return client.connect_ex(("127.0.0.1", port)) == 0
+
+    try:
+        wait_until(listens)
+        yield process, f"http://127.0.0.1:{port}/mcp", token
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def test_http_needs_the_token_and_stays_on_this_machine(http_server):
+    process, address, token = http_server
+    listening = [each for each in psutil.Process(process.pid).net_connections() if each.status == psutil.CONN_LISTEN]
+    assert {each.laddr.ip for each in listening} == {"127.0.0.1"}
+    for header in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {token}"}):
+        assert httpx2.post(address, json={}, headers=header).status_code == 401
+    strange = {"Authorization": f"Bearer {token}", "Host": "evil.example"}
+    assert httpx2.post(address, json={}, headers=strange).status_code in (403, 421)
+
+
+def test_http_serves_who_has_the_token(http_server):
+    _, address, token = http_server
+
+    async def conversation():
+        headers = {"Authorization": f"Bearer {token}"}
+        async with httpx2.AsyncClient(headers=headers, timeout=60) as http:
+            async with Client(streamable_http_client(address, http_client=http)) as client:
+                return await client.call_tool("vmaf_score", RAW)
+
+    assert anyio.run(conversation).structured_content["vmaf"] > 95
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--allow", "nowhere"], "no such folder"),
+        (["--time-limit", "0"], "expected more than 0"),
+        (["--http", "8765"], "can be guessed"),
+    ],
+)
+def test_servers_that_do_not_start(words, sentence, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(TOKEN_VARIABLE, "secret")
+    assert main(["mcp", *words]) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_no_folder_at_all():
+    with pytest.raises(BadInput, match="no folder is allowed"):
+        make_server([])

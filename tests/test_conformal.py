@@ -10,10 +10,9 @@ from vmaf_research.learn.conformal import (
     attainable_level,
     calibrate,
     conformal_rank,
-    nested_coverage,
-    pooled_half_width,
     sources_needed,
 )
+from vmaf_research.learn.coverage import nested_coverage, pooled_half_width
 from vmaf_research.learn.table import load_training_table, make_table
 from vmaf_research.measure.errors import BadInput
 

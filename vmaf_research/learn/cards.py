@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['LOSO_METRICS', 'model_index', 'front_matter', 'markdown_table', 'is_teacher_copy', 'render_card']
 
-# %% ../../nbs/learn/42_cards.ipynb #e9388ff9
+# %% ../../nbs/learn/42_cards.ipynb #a95b133a
 from collections.abc import Iterable, Sequence
 
 import yaml
 
+from .conformal import UNITS, attainable_level, model_calibration, show_level, sources_needed
 from .metrics import show_number
 from .sidecar import Sidecar
 
@@ -131,7 +132,7 @@ features = numpy.array([[{row}]], dtype=numpy.float32)
 (score,) = session.run(["{sidecar.output_names[0]}"], {{"{sidecar.input_names[0]}": features}})
 ```"""
 
-# %% ../../nbs/learn/42_cards.ipynb #c18be5d8
+# %% ../../nbs/learn/42_cards.ipynb #74303770
 def _results(sidecar: Sidecar) -> str:
     training, interval = sidecar.training, sidecar.training.intervals.rmse
     head = ["source", "rows", "at the ceiling", "PLCC", "SROCC", "Kendall τ-b", "RMSE", "bias", "largest error"]
@@ -139,6 +140,7 @@ def _results(sidecar: Sidecar) -> str:
         (name, s.n, f"{s.saturated_share:.0%}", s.plcc, s.srocc, s.kendall, s.rmse, s.bias, s.max_abs_error)
         for name, s in training.per_source.items()
     ]
+    tables = f"{markdown_table(head, rows)}\n\n{_floors(sidecar)}{_intervals(sidecar)}"
     return (
         f"Fidelity to the teacher, each source predicted by a network that was trained in the same way without it "
         f"(leave one source out). Predictions are clipped, ties have average ranks, errors are VMAF points. Mean PLCC "
@@ -146,7 +148,7 @@ def _results(sidecar: Sidecar) -> str:
         f"all rows {show_number(training.loso_pooled_rmse)} ({interval.level:.0%} bootstrap interval over the sources "
         f"{show_number(interval.low)} to {show_number(interval.high)}), worst source `{training.loso_worst_source}` "
         f"with {show_number(training.loso_worst_source_rmse)}. On its own training rows the shipped network has RMSE "
-        f"{show_number(training.in_sample_rmse)}.\n\n" + markdown_table(head, rows) + "\n\n" + _floors(sidecar)
+        f"{show_number(training.in_sample_rmse)}.\n\n{tables}"
     )
 
 
@@ -159,6 +161,28 @@ def _floors(sidecar: Sidecar) -> str:
     rows += [(k, f.mean_plcc, f.pooled_rmse, f.worst_source, f.worst_source_rmse) for k, f in training.floors.items()]
     text = "What ordinary regressors with default settings reach on the same folds:\n\n"
     return text + markdown_table(["", "mean PLCC", "RMSE", "worst source", "its RMSE"], rows)
+
+# %% ../../nbs/learn/42_cards.ipynb #abd5cf7d
+_SHOWN_LEVELS = (0.5, 0.8)  # beside the greatest that can be had
+
+
+def _intervals(sidecar: Sidecar) -> str:
+    if sidecar.calibration is None:
+        return ""
+    calibrations = [model_calibration(sidecar, unit) for unit in UNITS]
+    best = attainable_level(sidecar.training.n_sources)
+    levels = [*(level for level in _SHOWN_LEVELS if level < best), best]
+    rows = [(show_level(level), *(each.half_width(level) for each in calibrations)) for level in levels]
+    return (
+        f"\n\nIntervals for a source that the model has not seen, calibrated by source from the errors above: score ± "
+        f"half-width, within {sidecar.output_range[0]:g} and {sidecar.output_range[1]:g}. The level is the chance that "
+        "a frame of a new source is inside, or that all clips of it are inside at once (mean scores of their frames). "
+        f"{sidecar.training.n_sources} sources support no level beyond {show_level(best)}; 0.95 needs "
+        f"{sources_needed(0.95)}. They hold for sources that are like these ones.\n\n"
+        + markdown_table(["level", "half-width, frame", "half-width, all clips"], rows)
+        + f"\n\n`vmaf-research score {sidecar.id} table.parquet --out scored.parquet --interval {show_level(best)}` "
+        "adds the bounds as columns `low` and `high`."
+    )
 
 # %% ../../nbs/learn/42_cards.ipynb #48f7599d
 def _origin(sidecar: Sidecar) -> str:

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['sidecar_problems', 'graph_problems', 'model_problems']
 
-# %% ../../nbs/learn/43_consistency.ipynb #99fe1c05
+# %% ../../nbs/learn/43_consistency.ipynb #ab73189e
 import json
 from collections.abc import Mapping
 
@@ -14,7 +14,7 @@ import numpy as np
 from ..measure.errors import BadInput
 from ..measure.provenance import SEAL, json_bytes, seal, sha256_bytes
 from .cards import render_card
-from .onnx_export import INPUT, OUTPUT, check_graph, open_session, run_session
+from .onnx_export import CODEC_INPUT, INPUT, OUTPUT, check_graph, open_session, run_session
 from .sidecar import RegistryRow, Sidecar, validated
 
 # %% ../../nbs/learn/43_consistency.ipynb #50038192
@@ -33,7 +33,7 @@ def sidecar_problems(
         if found != registered
     ]
 
-# %% ../../nbs/learn/43_consistency.ipynb #c00e3f94
+# %% ../../nbs/learn/43_consistency.ipynb #c201b06d
 def graph_problems(
     name: str,  # of the file
     data: bytes,
@@ -42,13 +42,14 @@ def graph_problems(
 ) -> list[str]:  # sentences; empty if there is nothing to say
     "What is wrong with one graph, on its own and compared with the sidecar."
     try:
-        model = check_graph(data, len(sidecar.feature_order))
+        model = check_graph(data, len(sidecar.feature_order), len(sidecar.codec_block_layout))
     except BadInput as error:
         return [f"{name}: {error}"]
     said = {each.key: each.value for each in model.metadata_props}
     facts = {
         "id": sidecar.id,
         "features": ",".join(sidecar.feature_order),
+        **({"codec_block": ",".join(sidecar.codec_block_layout)} if sidecar.codec_block_layout else {}),
         "teacher": sidecar.teacher,
         "output_range": ",".join(f"{end:g}" for end in sidecar.output_range),
         "table_digest": sidecar.training.table_digest,
@@ -60,19 +61,23 @@ def graph_problems(
         found.append(("operator set", model.opset_import[0].version, sidecar.opset))
     return [f"{name}: {what} is {mine!r}, expected {theirs!r}" for what, mine, theirs in found]
 
-# %% ../../nbs/learn/43_consistency.ipynb #adb21c11
+# %% ../../nbs/learn/43_consistency.ipynb #9fd02e8f
 def _function_problems(row: RegistryRow, sidecar: Sidecar, files: Mapping[str, bytes]) -> list[str]:
-    mean, width = np.array(sidecar.feature_mean), len(sidecar.feature_order)
-    spread = np.random.default_rng(0).normal(0, sidecar.feature_std, (256, width))
+    mean, width = np.array(sidecar.feature_mean), (len(sidecar.feature_order), len(sidecar.codec_block_layout))
+    generator = np.random.default_rng(0)
+    spread = generator.normal(0, sidecar.feature_std, (256, width[0]))
     features = np.float32((mean + spread).clip(sidecar.feature_min, sidecar.feature_max)).astype(np.float64)
+    codecs = generator.uniform(0, 1, (256, width[1]))
     graphs = ((row.onnx, (features - mean) / sidecar.feature_std), (row.onnx_raw, features))
-    contract, raw = (run_session(open_session(files[name], width), rows) for name, rows in graphs)
+    contract, raw = (
+        run_session(open_session(files[name], *width), np.hstack([rows, codecs])) for name, rows in graphs
+    )
     difference = np.abs(contract.clip(*sidecar.output_range) - raw).max()
     if difference <= 2 * sidecar.parity.allowed:
         return []
     return [f"{row.onnx} with the scaler of {row.sidecar} differs from {row.onnx_raw} by {difference:.3g} VMAF"]
 
-# %% ../../nbs/learn/43_consistency.ipynb #7e96ce5b
+# %% ../../nbs/learn/43_consistency.ipynb #a61b14b8
 def model_problems(
     row: RegistryRow,
     files: Mapping[str, bytes],  # content of the files of the model, by name
@@ -91,8 +96,9 @@ def model_problems(
     graphs = ((row.onnx, row.sha256), (row.onnx_raw, row.sha256_raw))
     problems = sidecar_problems(row, sidecar)
     problems += [each for name, digest in graphs for each in graph_problems(name, files[name], digest, sidecar)]
-    if (sidecar.input_names, sidecar.output_names) != ([INPUT], [OUTPUT]):
-        problems.append(f"{row.sidecar}: inputs and outputs are not {INPUT} and {OUTPUT}")
+    inputs = [INPUT, CODEC_INPUT] if sidecar.codec_block_layout else [INPUT]
+    if (sidecar.input_names, sidecar.output_names) != (inputs, [OUTPUT]):
+        problems.append(f"{row.sidecar}: inputs and outputs are not {' and '.join(inputs)} and {OUTPUT}")
     if files[row.card] != render_card(sidecar).encode():
         problems.append(f"{row.card}: is not the card that the sidecar gives; render it again")
     return problems or _function_problems(row, sidecar, files)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TEACHER', 'training_block', 'trained_range', 'check_portable', 'build_sidecar', 'package_model']
 
-# %% ../../nbs/learn/45_package.ipynb #c014fbe8
+# %% ../../nbs/learn/45_package.ipynb #4836c838
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -17,15 +17,16 @@ from ..measure.config import settings
 from ..measure.errors import BadInput, ShipRefused
 from ..measure.provenance import sha256_bytes
 from .cards import render_card
+from .conformal import calibration_block
 from .gate import GateResult
 from .loso import Evaluation, LosoReport
 from .metrics import VMAF_RANGE
-from .onnx_export import INPUT, OUTPUT, PARITY, Graphs, export_graphs
+from .onnx_export import CODEC_INPUT, INPUT, OUTPUT, PARITY, Graphs, codec_slots, export_graphs
 from .recipes import find_recipe
 from .registry import Model, load, write_model
 from .sampling import sample_prior
 from .sidecar import RegistryRow, Sidecar, model_file_names, validated
-from .training import PRIOR_SEED
+from .training import PRIOR_SEED, FittedRegressor
 
 # %% ../../nbs/learn/45_package.ipynb #e5a2da35
 TEACHER = "vmaf_v0.6.1"
@@ -84,7 +85,7 @@ def check_portable(corpus: Mapping[str, Any]) -> None:
         if PurePosixPath(text).is_absolute() or PureWindowsPath(text).is_absolute():
             raise BadInput(f"corpus record: {text!r} is a path on this machine; give a name or a relative path")
 
-# %% ../../nbs/learn/45_package.ipynb #9b0e8471
+# %% ../../nbs/learn/45_package.ipynb #3fdbc1a9
 def build_sidecar(
     model_id: str,
     report: LosoReport,
@@ -94,6 +95,7 @@ def build_sidecar(
     description: str,
     notes: str,
     license: str,
+    ensemble: Mapping[str, Any] | None = None,  # the fields of `learn.sidecar.EnsembleRecord`, for a member of one
 ) -> Sidecar:
     "Everything that was measured about a model, checked."
     fitted, (low, high) = report.final, trained_range(report)
@@ -101,16 +103,32 @@ def build_sidecar(
         **{"id": model_id, "kind": "fr"},
         **_graph_fields(model_id, graphs),
         **{"notes": notes, "description": description, "license": license, "shipped": True},
-        **{"input_names": [INPUT], "output_names": [OUTPUT], "feature_order": list(fitted.feature_names)},
-        **{"feature_mean": fitted.feature_mean.tolist(), "feature_std": fitted.feature_std.tolist()},
-        **{"feature_min": low.tolist(), "feature_max": high.tolist()},
-        **{"teacher": TEACHER, "output_range": list(VMAF_RANGE)},
+        **_input_fields(fitted, low, high),
+        **{"output_names": [OUTPUT], "teacher": TEACHER, "output_range": list(VMAF_RANGE)},
         "training": training_block(report, corpus["name"]),
         "corpus": dict(corpus),
         "parity": {"contract": graphs.contract_difference, "raw": graphs.raw_difference, "allowed": PARITY},
         "gate": gate.to_json(),
+        "calibration": calibration_block(report.table, report.shipped.predictions),
+        **({} if ensemble is None else {"ensemble": dict(ensemble)}),
     }
     return validated(Sidecar, document, f"sidecar of {model_id}")
+
+
+def _input_fields(fitted: FittedRegressor, low: np.ndarray, high: np.ndarray) -> dict[str, Any]:
+    "The inputs, the scaler of the first one, and the range of the training rows."
+    slots = codec_slots(fitted.feature_names)
+    count = len(fitted.feature_names) - slots
+    fields = {
+        "input_names": [INPUT, CODEC_INPUT] if slots else [INPUT],
+        "feature_order": list(fitted.feature_names[:count]),
+        **{"feature_mean": fitted.feature_mean[:count].tolist(), "feature_std": fitted.feature_std[:count].tolist()},
+        **{"feature_min": low[:count].tolist(), "feature_max": high[:count].tolist()},
+    }
+    if slots:
+        fields |= {"codec_block_layout": list(fitted.feature_names[count:])}
+        fields |= {"codec_min": low[count:].tolist(), "codec_max": high[count:].tolist()}
+    return fields
 
 
 def _graph_fields(model_id: str, graphs: Graphs) -> dict[str, Any]:
@@ -124,7 +142,7 @@ def _row_of(sidecar: Sidecar, smoke: bool) -> RegistryRow:
     shared = [name for name in RegistryRow.model_fields if name in document]
     return validated(RegistryRow, {name: document[name] for name in shared} | {"smoke": smoke}, f"row of {sidecar.id}")
 
-# %% ../../nbs/learn/45_package.ipynb #0effeb77
+# %% ../../nbs/learn/45_package.ipynb #a0ba0920
 def package_model(
     model_id: str,
     report: LosoReport,  # of `loso(..., final=True)`
@@ -135,6 +153,7 @@ def package_model(
     notes: str,
     smoke: bool = False,  # a placeholder that is not meant to be used for real
     license: str = "Apache-2.0",  # of the model, an SPDX identifier
+    ensemble: Mapping[str, Any] | None = None,  # the fields of `learn.sidecar.EnsembleRecord`, for a member of one
 ) -> Model:
     "Export and register the final model of a report; raises `ShipRefused`, with nothing written, if it must not ship."
     gate.raise_if_refused()
@@ -144,7 +163,7 @@ def package_model(
         raise BadInput(f"{model_id}: the report has no final model; evaluate with `loso(..., final=True)`")
     table = report.table
     graphs = export_graphs(report.final, model_id, table.features, table.digest, TEACHER)
-    sidecar = build_sidecar(model_id, report, gate, graphs, corpus, description, notes, license)
+    sidecar = build_sidecar(model_id, report, gate, graphs, corpus, description, notes, license, ensemble)
     files = {sidecar.onnx: graphs.contract, sidecar.onnx_raw: graphs.raw}
     write_model(folder, _row_of(sidecar, smoke), sidecar, render_card(sidecar), files)
     return load(model_id, folder)

@@ -622,3 +622,30 @@ def test_servers_that_do_not_start(words, sentence, tmp_path, monkeypatch, capsy
 def test_no_folder_at_all():
     with pytest.raises(BadInput, match="no folder is allowed"):
         make_server([])
+
+
+# What the documentation says
+
+DOCUMENT = Path(__file__).parents[1] / "docs" / "mcp.md"
+
+
+def test_the_documented_client_works(tmp_path):
+    script = DOCUMENT.read_text().split("```python\n")[1].split("```")[0]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, env={**os.environ, "PATH": path}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    names, score = done.stdout.splitlines()
+    assert names.split() == [function.__name__ for function in TOOLS]
+    assert score == "VMAF 35.0687"
+
+
+def test_every_tool_is_documented_with_its_arguments(folder):
+    rows = {line.split("`")[1]: line for line in DOCUMENT.read_text().splitlines() if line.startswith("| `")}
+    tools = talk(make_server([folder]), lambda client: client.list_tools()).tools
+    for tool in tools:
+        own = set(tool.input_schema["properties"])
+        if tool.name == "describe_worst_frames":  # "the same pair"
+            own -= set(next(each for each in tools if each.name == "vmaf_score").input_schema["properties"])
+        assert all(f"`{name}`" in rows[tool.name] for name in own), tool.name

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from vmaf_research.learn.conformal import (
     UNITS,
     attainable_level,
+    bounds,
     calibrate,
     conformal_rank,
     sources_needed,
@@ -102,7 +103,7 @@ def test_coverage_of_a_new_source_is_the_level_and_no_accident(unit, level):
 
 def test_bounds_stay_within_the_scale():
     calibration = calibrate(*columns([[3.0], [5.0]]), "frame")
-    low, high = calibration.interval(np.array([0.0, 1.0, 50.0, 99.0, 100.0]), 0.6)
+    low, high = bounds(np.array([0.0, 1.0, 50.0, 99.0, 100.0]), calibration.half_width(0.6))
     assert low.tolist() == [0, 0, 45, 94, 95]
     assert high.tolist() == [5, 6, 55, 100, 100]
 

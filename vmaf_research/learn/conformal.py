@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['UNITS', 'attainable_level', 'show_level', 'sources_needed', 'conformal_rank', 'frame_half_widths',
-           'greatest_residuals', 'Calibration', 'calibrate', 'to_unit', 'ensemble_mean', 'calibrate_predictions',
-           'calibration_block', 'model_calibration']
+           'greatest_residuals', 'bounds', 'Calibration', 'calibrate', 'to_unit', 'ensemble_mean',
+           'calibrate_predictions', 'calibration_block', 'model_calibration']
 
 # %% ../../nbs/learn/56_conformal.ipynb #ae0a2b59
 import math
@@ -74,7 +74,15 @@ def greatest_residuals(residual: np.ndarray, source: np.ndarray) -> dict[str, fl
     np.maximum.at(greatest, index, residual)
     return dict(zip(names.tolist(), greatest.tolist(), strict=True))
 
-# %% ../../nbs/learn/56_conformal.ipynb #320e0c59
+# %% ../../nbs/learn/56_conformal.ipynb #00cbf8ea
+def bounds(
+    score: np.ndarray,  # VMAF, within its range
+    half_width: float,  # VMAF
+) -> tuple[np.ndarray, np.ndarray]:  # within VMAF's range
+    "Lower and upper ends of intervals."
+    return np.clip(score - half_width, *VMAF_RANGE), np.clip(score + half_width, *VMAF_RANGE)
+
+# %% ../../nbs/learn/56_conformal.ipynb #734abed9
 @dataclass(frozen=True, repr=False)
 class Calibration:
     "Half-widths of intervals for frames, or for all clips of a source at once."
@@ -94,15 +102,6 @@ class Calibration:
     ) -> float:  # VMAF
         "Half of an interval's width; raises `BadInput` for a level that so many sources cannot guarantee."
         return self.half_widths[conformal_rank(level, self.n_sources) - 1]
-
-    def interval(
-        self,
-        score: np.ndarray,  # VMAF, within its range
-        level: float,
-    ) -> tuple[np.ndarray, np.ndarray]:  # within VMAF's range
-        "Lower and upper bounds of scores."
-        half_width = self.half_width(level)
-        return np.clip(score - half_width, *VMAF_RANGE), np.clip(score + half_width, *VMAF_RANGE)
 
     def to_json(self) -> dict:
         "All fields as plain values for JSON."

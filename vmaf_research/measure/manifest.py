@@ -156,14 +156,16 @@ class Verification:
         items = "".join(f"<li>{escape(difference)}</li>" for difference in self.differences)
         return f"<p>{escape(self.manifest.name)}:</p><ul>{items}</ul>"
 
-# %% ../../nbs/measure/05_manifest.ipynb #7b20733c
+# %% ../../nbs/measure/05_manifest.ipynb #46bfab20
 def verify(
     manifest: Path | str,  # the manifest, or the output that it describes
     roots: Mapping[str, Path] | None = None,  # where roots are now, if they moved
 ) -> Verification:
-    "Compare every input and output of a manifest with what is on the disk."
+    "Compare every input and output of a manifest with what is on the disk; raises `BadInput` if there is no manifest."
     path = Path(manifest)
     path = path if path.name.endswith(".manifest.json") else manifest_path(path)
+    if not path.is_file():
+        raise BadInput(f"{path}: no such manifest; name one, or the output that it lies beside")
     try:
         document = read_manifest(path)
     except BadInput as error:

@@ -18,5 +18,6 @@ html_additional_pages = {"index": "redirect.html"}
 templates_path = ["_templates"]
 nb_execution_mode = "off"  # committed outputs are the record; the tests keep them true
 nb_merge_streams = True
+nb_render_markdown_format = "gfm"  # tables in what cells display
 myst_enable_extensions = ["dollarmath", "colon_fence"]
 suppress_warnings = ["mystnb.unknown_mime_type", "toc.not_included"]

@@ -9,12 +9,15 @@ import pandas as pd
 import pytest
 
 from vmaf_research.learn import refresh as refresh_module
+from vmaf_research.learn.cards import render_card
 from vmaf_research.learn.recipes import RECIPES
-from vmaf_research.learn.registry import load, read_registry
+from vmaf_research.learn.registry import load, read_registry, write_model
+from vmaf_research.learn.sidecar import Sidecar, validated
 from vmaf_research.learn.table import make_table
 from vmaf_research.measure.engine import run_ffmpeg
 from vmaf_research.measure.errors import ShipRefused
 from vmaf_research.measure.features import CANONICAL_6
+from vmaf_research.measure.provenance import SEAL
 from vmaf_research.serve.cli import main
 
 SOURCES = 4
@@ -237,3 +240,112 @@ def test_a_damaged_model_is_neither_verified_nor_used(trained, tmp_path, capsys)
     assert main([*words, "--models", str(models)]) == 1
     assert "fr_regressor_v1_raw.onnx" in capsys.readouterr().err
     assert main(["registry", "list", "--models", str(trained / "run" / "model")]) == 0
+
+
+def test_score_with_an_interval(trained, tmp_path, capsys):
+    table, out = tmp_path / "t.parquet", tmp_path / "s.parquet"
+    make_table(2, 12, 100).to_parquet(table, index=False)
+    words = ["score", "fr_regressor_v1", str(table), "--out", str(out), "--models", str(trained / "run" / "model")]
+    assert main([*words, "--interval", "0.8"]) == 0
+    scored = pd.read_parquet(out)
+    assert list(scored.columns)[-4:] == ["score", "in_range", "low", "high"]
+    record = load("fr_regressor_v1", trained / "run" / "model").sidecar.calibration.frame
+    assert scored["low"].to_numpy() == pytest.approx((scored["score"] - record.half_widths[-1]).clip(0, 100))
+    assert scored["high"].to_numpy() == pytest.approx((scored["score"] + record.half_widths[-1]).clip(0, 100))
+    assert main(["manifest", "verify", str(out)]) == 0
+    before = out.read_bytes()
+    for level, sentence in (("0.9", "0.9 needs 9 sources"), ("0.95", "needs 19 sources"), ("80", "between 0 and 1")):
+        assert main([*words, "--interval", level]) == 2
+        assert sentence in capsys.readouterr().err
+    assert out.read_bytes() == before
+
+
+def test_bounds_are_not_overwritten(trained, tmp_path, capsys):
+    table, out = tmp_path / "t.parquet", tmp_path / "s.parquet"
+    make_table(2).assign(low=0.0).to_parquet(table, index=False)
+    words = ["score", "fr_regressor_v1", str(table), "--out", str(out), "--models", str(trained / "run" / "model")]
+    assert main([*words, "--interval", "0.5"]) == 2
+    assert "already has a column low" in capsys.readouterr().err
+    assert main(words) == 0
+
+
+@pytest.fixture(scope="module")
+def candidates(trained):
+    "Encodes of two sources with their pairs table, as an extraction leaves them."
+    table = make_table(2, 12, 20)
+    table.to_parquet(trained / "candidates.parquet", index=False)
+    pairs = table[["source", "dis_basename"]].drop_duplicates()
+    number = pairs["dis_basename"].str.extract(r"(\d+)", expand=False).astype(int)
+    pairs = pairs.assign(codec="libx264", crf=14.0 + 3 * number, bitrate_kbps=6000 * 0.7**number)
+    pairs.to_parquet(trained / "candidates.parquet.pairs.parquet", index=False)
+    return trained / "candidates.parquet"
+
+
+def cheapest(candidates, out, *words):
+    models = ["--models", str(candidates.parent / "run" / "model")]
+    return main(["score", "fr_regressor_v1", str(candidates), "--out", str(out), *models, *words])
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv"])
+def test_the_cheapest_encode_whose_lower_bound_reaches_the_target(suffix, candidates, tmp_path, capsys):
+    out = tmp_path / f"answer{suffix}"
+    assert cheapest(candidates, out, "--quality-confidence", "0.6", "--target", "60") == 0
+    clips = pd.read_parquet(out) if suffix == ".parquet" else pd.read_csv(out)
+    assert len(clips) == 24 and set(clips["codec"]) == {"libx264"}
+    text = capsys.readouterr().out
+    for source, group in clips.groupby("source"):
+        reaching = group[group["low"] >= 60]
+        chosen = group[group["chosen"]]
+        assert len(chosen) == 1 and chosen["crf"].item() == reaching["crf"].max()
+        assert f"{source} libx264: {chosen['dis_basename'].item()}" in text
+    assert main(["manifest", "verify", str(out)]) == 0
+
+
+def test_a_target_that_nobody_reaches_is_unreachable(candidates, tmp_path, capsys):
+    assert cheapest(candidates, tmp_path / "a.parquet", "--quality-confidence", "0.8", "--target", "100") == 0
+    assert capsys.readouterr().out.count("unreachable") == 2
+    assert not pd.read_parquet(tmp_path / "a.parquet")["chosen"].any()
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--quality-confidence", "0.8"], "go together"),
+        (["--target", "90"], "go together"),
+        (["--quality-confidence", "0.8", "--target", "90", "--interval", "0.8"], "give one of them"),
+        (["--quality-confidence", "0.95", "--target", "90"], "needs 19 sources"),
+        (["--quality-confidence", "0.8", "--target", "900"], "expected a VMAF score"),
+    ],
+)
+def test_choices_that_are_refused(words, sentence, candidates, tmp_path, capsys):
+    assert cheapest(candidates, tmp_path / "a.parquet", *words) == 2
+    assert sentence in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_candidates_without_costs(candidates, tmp_path, capsys):
+    shutil.copy(candidates, tmp_path / "t.parquet")
+    words = ["score", "fr_regressor_v1", str(tmp_path / "t.parquet"), "--out", str(tmp_path / "a.parquet")]
+    models = ["--models", str(candidates.parent / "run" / "model")]
+    assert main([*words, *models, "--quality-confidence", "0.8", "--target", "90"]) == 2
+    assert "has no column crf, bitrate_kbps" in capsys.readouterr().err
+    pairs = pd.read_parquet(f"{candidates}.pairs.parquet")
+    pairs.loc[0, "crf"] = np.nan
+    pairs.to_parquet(tmp_path / "t.parquet.pairs.parquet", index=False)
+    assert main([*words, *models, "--quality-confidence", "0.8", "--target", "90"]) == 2
+    assert "crf of source0 clip0.mkv is not a finite number" in capsys.readouterr().err
+    assert not (tmp_path / "a.parquet").exists()
+
+
+def test_a_model_without_calibration_has_no_intervals(trained, candidates, tmp_path, capsys):
+    model = load("fr_regressor_v1", trained / "run" / "model")
+    document = {name: value for name, value in model.sidecar.to_json().items() if name not in ("calibration", SEAL)}
+    graphs = {name: (trained / "run" / "model" / name).read_bytes() for name in (model.row.onnx, model.row.onnx_raw)}
+    sidecar = validated(Sidecar, document, "x")
+    write_model(tmp_path / "model", model.row, sidecar, render_card(sidecar), graphs)
+    words = ["score", "fr_regressor_v1", str(candidates), "--out", str(tmp_path / "a.parquet")]
+    words += ["--models", str(tmp_path / "model")]
+    assert main(words) == 0
+    for wish in (["--interval", "0.5"], ["--quality-confidence", "0.5", "--target", "50"]):
+        assert main([*words, *wish]) == 2
+        assert "fr_regressor_v1: has no calibration" in capsys.readouterr().err

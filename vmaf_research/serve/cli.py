@@ -283,18 +283,39 @@ def refresh(
     )
     print(result)
 
-# %% ../../nbs/serve/60_cli.ipynb #8d6630bd
+# %% ../../nbs/serve/60_cli.ipynb #22ddfc51
 @app.command()
 def score(
     model_id: Annotated[str, typer.Argument(help="Id of a registered model.")],
     table: Annotated[Path, typer.Argument(help="A .parquet or .csv file with the model's features as columns.")],
     out: Annotated[Path, typer.Option(help="The table to write: the same with the columns score and in_range.")],
     models: Models = None,
+    interval: Annotated[
+        float | None, typer.Option(help="Level, such as 0.9: also add low and high for a frame of a new source.")
+    ] = None,
+    quality_confidence: Annotated[
+        float | None, typer.Option(help="Choose the cheapest encode that reaches --target with this confidence.")
+    ] = None,
+    target: Annotated[float | None, typer.Option(help="VMAF that the chosen encode shall have.")] = None,
 ) -> None:
-    "Add a model's score to any table that has its features."
-    from vmaf_research.learn.score import score_table
+    """Add a model's score to any table that has its features.
 
-    print(score_table(model_id, table, out, models))
+    With --quality-confidence and --target: write one row per encode instead, and say for every source which is the
+    cheapest (highest CRF, then lowest bitrate) whose lower bound reaches the target. Needs the columns crf and
+    bitrate_kbps, in the table or in the pairs table beside it.
+    """
+    if (quality_confidence is None) != (target is None):
+        raise BadInput("--quality-confidence and --target go together")
+    if target is not None and interval is not None:
+        raise BadInput("--interval is for frames, --quality-confidence for clips: give one of them")
+    if target is None:
+        from vmaf_research.learn.score import score_table
+
+        print(score_table(model_id, table, out, models, interval))
+    else:
+        from vmaf_research.learn.candidates import choose_encodes
+
+        print(choose_encodes(model_id, table, out, quality_confidence, target, models))
 
 # %% ../../nbs/serve/60_cli.ipynb #04f7400e
 @registry_app.command("list")

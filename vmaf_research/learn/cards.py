@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['LOSO_METRICS', 'model_index', 'front_matter', 'markdown_table', 'is_teacher_copy', 'render_card']
 
-# %% ../../nbs/learn/42_cards.ipynb #a95b133a
+# %% ../../nbs/learn/42_cards.ipynb #4d7d38b3
 from collections.abc import Iterable, Sequence
 
 import yaml
 
+from .codecs import codec_block
 from .conformal import UNITS, attainable_level, model_calibration, show_level, sources_needed
 from .metrics import show_number
 from .sidecar import Sidecar
@@ -54,7 +55,7 @@ def _cell(value: object) -> str:
     text = value if isinstance(value, str) else show_number(value)
     return " ".join(text.replace("|", "\\|").split())
 
-# %% ../../nbs/learn/42_cards.ipynb #077f4c33
+# %% ../../nbs/learn/42_cards.ipynb #fe10abba
 def is_teacher_copy(sidecar: Sidecar) -> bool:
     "Whether the model was trained on sampled vectors that the teacher labelled."
     return sidecar.training.recipe.sampled_vectors > 0
@@ -77,10 +78,34 @@ def _what_it_does(sidecar: Sidecar) -> str:
             "to judge it. No new viewer was asked and no new video was judged: "
             "where the teacher is wrong about what people see, this model is wrong in the same way."
         )
+    text += _member_text(sidecar)
     return (
         f"{text}\n\nIt was trained on {training.n_rows:,} frames of {training.n_pairs} distorted clips made from "
         f"{training.n_sources} sources ({corpus.name}). Its target is the teacher's score, not the opinion of viewers."
     )
+
+# %% ../../nbs/learn/42_cards.ipynb #c91873bb
+def _member_text(sidecar: Sidecar) -> str:
+    "What a codec-aware model takes beside features, and which ensemble it belongs to."
+    text = ""
+    if sidecar.codec_block_layout:
+        text += (
+            f"\n\nIt also takes the *codec block*: {len(sidecar.codec_block_layout)} numbers that say which encoder "
+            "made the clip, with which preset and which quality value (`vmaf_research.learn.codecs.codec_block`)."
+        )
+    if sidecar.ensemble:
+        group = sidecar.ensemble
+        rows = ", ".join(f"{name} {count:,}" for name, count in group.encoders.items())
+        text += (
+            f"\n\nIt is seed {group.seed} of the {len(group.members)} members of `{group.id}`, whose mean is the "
+            f"score: {', '.join(f'`{name}`' for name in group.members)}. The verdict on the ensemble was PROMOTE: mean "
+            f"PLCC {show_number(group.mean_plcc)}, spread of the seeds {show_number(group.plcc_spread)}. Rows per "
+            f"encoder: {rows}. It counts as a smoke test (`smoke: true` in the registry) until "
+            "`vmaf-research registry promote` has turned that off."
+        )
+        if len(group.encoders) == 1:
+            text += " With a single encoder in the table, what it makes of the codec block is untested."
+    return text
 
 # %% ../../nbs/learn/42_cards.ipynb #541d2bc6
 _SCALE = (  # share of the scale, what it stands for
@@ -103,10 +128,16 @@ def _score_meaning(sidecar: Sidecar) -> str:
         "input must be standardised first: subtract `feature_mean` and divide by `feature_std` of the sidecar."
     )
 
-# %% ../../nbs/learn/42_cards.ipynb #0cba3b20
+# %% ../../nbs/learn/42_cards.ipynb #312791e5
 def _how_to_run(sidecar: Sidecar) -> str:
     row = ", ".join(f"{value:.6g}" for value in sidecar.feature_mean)
-    return f"""Add a `score` column to a table that has the columns {", ".join(sidecar.feature_order)}:
+    whole, definition, feed = row, "", f'{{"{sidecar.input_names[0]}": features}}'
+    if sidecar.codec_block_layout:
+        block = ", ".join(f"{value:.6g}" for value in codec_block(["libx264"], ["medium"], [23])[0])
+        whole = f"{row}, {block}"
+        definition = f"codec = numpy.array([[{block}]], dtype=numpy.float32)  # libx264, medium, CRF 23\n"
+        feed = f'{{"{sidecar.input_names[0]}": features, "{sidecar.input_names[1]}": codec}}'
+    return f"""Add a `score` column to a table that has the columns {", ".join(sidecar.columns)}:
 
 ```sh
 vmaf-research score {sidecar.id} table.parquet --out scored.parquet
@@ -118,7 +149,7 @@ The same from Python; `load` checks every byte before it runs one:
 from vmaf_research.learn.registry import load
 
 model = load("{sidecar.id}")
-model.score([[{row}]])  # raw features, in the order of model.feature_names
+model.score([[{whole}]])  # raw features, in the order of model.feature_names
 ```
 
 Without this project, with NumPy and ONNX Runtime alone:
@@ -129,7 +160,7 @@ import onnxruntime
 
 session = onnxruntime.InferenceSession("{sidecar.onnx_raw}")
 features = numpy.array([[{row}]], dtype=numpy.float32)
-(score,) = session.run(["{sidecar.output_names[0]}"], {{"{sidecar.input_names[0]}": features}})
+{definition}(score,) = session.run(["{sidecar.output_names[0]}"], {feed})
 ```"""
 
 # %% ../../nbs/learn/42_cards.ipynb #74303770

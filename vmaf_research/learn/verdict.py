@@ -6,7 +6,7 @@
 __all__ = ['MOST_SPREAD', 'LEAST_DIFFERENCE', 'ADVICE', 'VERDICT_SCHEMA', 'PROMOTE', 'HOLD', 'contract_gate', 'verdict_checks',
            'recommendation', 'Verdict', 'judge', 'validate', 'read_verdict']
 
-# %% ../../nbs/learn/53_verdict.ipynb #8827d98c
+# %% ../../nbs/learn/53_verdict.ipynb #c3d8e472
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -34,7 +34,7 @@ from vmaf_research.learn.run_checks import (
 )
 from ..measure.config import settings
 from ..measure.errors import BadInput
-from ..measure.provenance import SEAL, open_sealed, seal, write_json
+from ..measure.provenance import SEAL, content_digest, open_sealed, seal, write_json
 
 # %% ../../nbs/learn/53_verdict.ipynb #330799d2
 MOST_SPREAD = 0.005  # greatest minus least mean PLCC of the seeds
@@ -69,7 +69,7 @@ def contract_gate(
         "failing_seeds": failing,
     }
 
-# %% ../../nbs/learn/53_verdict.ipynb #71810dc9
+# %% ../../nbs/learn/53_verdict.ipynb #d4da3ebc
 LEAST_DIFFERENCE = 0.01  # of two members, as a share of the ensemble's own error
 
 
@@ -77,7 +77,6 @@ def verdict_checks(
     run: RunFiles,
     table: EnsembleTable,
     corpus_root: Path | None = None,
-    threshold: float | None = None,
 ) -> tuple[tuple[Check, ...], tuple[str, ...], dict[str, Any]]:  # checks, reasons to hold, the contract's report
     "Every check of the verdict; the order of rows and files does not matter."
     problems = {
@@ -88,7 +87,7 @@ def verdict_checks(
         "problems of the corpus": (corpus_problems(run, table, corpus_root), "evidence names its files"),
     }
     checks = [check(name, len(found), "equal to", 0, True, why) for name, (found, why) in problems.items()]
-    gate = contract_gate({seed: document["mean_plcc"] for seed, document in run.by_seed.items()}, threshold)
+    gate = contract_gate({seed: document["mean_plcc"] for seed, document in run.by_seed.items()})
     defined = [value for value in gate["per_seed_plccs"].values() if value is not None]
     worst = min(defined) if defined and len(defined) == len(gate["per_seed_plccs"]) else None
     limit = gate["mean_plcc_threshold"]
@@ -124,7 +123,7 @@ def recommendation(checks: Sequence[Check]) -> str:
         return "Keep smoke: true. " + "; ".join(advice) + "."
     return "Export the members, register them, and turn smoke off with `vmaf-research registry promote --verdict`."
 
-# %% ../../nbs/learn/53_verdict.ipynb #d85a7131
+# %% ../../nbs/learn/53_verdict.ipynb #16471328
 VERDICT_SCHEMA = "vmaf-research-ensemble-verdict"
 PROMOTE, HOLD = "PROMOTE", "HOLD"
 
@@ -144,6 +143,11 @@ class Verdict:
         return tuple(self.document["failing"])
 
     @property
+    def digest(self) -> str:
+        "SHA-256 of what lasts, to refer to the verdict by."
+        return content_digest(self.lasting)
+
+    @property
     def lasting(self) -> dict[str, Any]:
         "All but the block `volatile`: the same input gives the same."
         return {name: value for name, value in self.document.items() if name != "volatile"}
@@ -159,15 +163,14 @@ class Verdict:
     def _repr_html_(self) -> str:
         return f"<pre>{escape(str(self))}</pre>"
 
-# %% ../../nbs/learn/53_verdict.ipynb #fd18a8aa
+# %% ../../nbs/learn/53_verdict.ipynb #bd4377ff
 def judge(
     run: RunFiles,
     table: EnsembleTable,
     corpus_root: Path | None = None,  # folder of the corpus's files, to compare them with the run's
-    threshold: float | None = None,  # least PLCC; default: `ship_gate_plcc` of settings.ini
 ) -> Verdict:
     "The verdict on a run, bound to the bytes that it was made from. Writes nothing."
-    checks, reasons, gate = verdict_checks(run, table, corpus_root, threshold)
+    checks, reasons, gate = verdict_checks(run, table, corpus_root)
     first = next(iter(run.artefacts.values()))
     digest = first.get("corpus_digest")
     return Verdict(
@@ -186,10 +189,7 @@ def judge(
                 **{"digest": table.rows.digest, "n_rows": len(table.rows), "sources": list(table.rows.sources)},
                 "encoders": table.encoders,
             },
-            "corpus": {
-                **{"name": table.corpus, "present": digest is not None, "sha256": digest},
-                "compared_with_files": corpus_root is not None,
-            },
+            "corpus": {"name": table.corpus, "present": digest is not None, "sha256": digest},
             "artefacts": run.digests,
             "recipe": first["recipe"],
             "package_version": first["package_version"],
@@ -198,16 +198,16 @@ def judge(
             "volatile": {
                 "generated_at_utc": datetime.now(UTC).isoformat(timespec="seconds"),
                 "run_folder": run.folder.name,
+                "corpus_files_compared": corpus_root is not None,
             },
         }
     )
 
-# %% ../../nbs/learn/53_verdict.ipynb #3a949a3d
+# %% ../../nbs/learn/53_verdict.ipynb #90f52015
 def validate(
     folder: Path | str,  # of the run
     table: Path | str | None = None,  # default: where the run found it
     corpus_root: Path | None = None,  # folder of the corpus's files, to compare them with the run's
-    threshold: float | None = None,  # least PLCC; default: `ship_gate_plcc` of settings.ini
 ) -> Verdict:
     """Judge a run and write PROMOTE.json or HOLD.json into its folder; the opposite one of an earlier time goes.
 
@@ -215,7 +215,7 @@ def validate(
     """
     folder = Path(folder)
     run = read_run(folder)
-    verdict = judge(run, load_ensemble_table(find_table(folder) if table is None else table), corpus_root, threshold)
+    verdict = judge(run, load_ensemble_table(find_table(folder) if table is None else table), corpus_root)
     name = verdict.document["verdict"]
     (folder / f"{HOLD if name == PROMOTE else PROMOTE}.json").unlink(missing_ok=True)
     write_json(folder / f"{name}.json", seal(verdict.document))

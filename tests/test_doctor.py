@@ -123,5 +123,5 @@ def test_long_commands_ask_first(tmp_path, monkeypatch, capsys):
         assert main(words) == 2
         lines = capsys.readouterr().err.splitlines()
         assert lines[0].startswith("warning: cache: ") and lines[1].startswith("error: nowhere")
-    assert main(["manifest", "verify", "nowhere"]) == 1
+    assert main(["measure", "nowhere.mkv", "nowhere.mkv"]) == 2
     assert "warning" not in capsys.readouterr().err

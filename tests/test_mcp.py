@@ -300,7 +300,7 @@ def long_pair(tmp_path_factory):
 
 
 def long_call(path):
-    return "vmaf_score", {"ref": path.name, "dis": path.name, "width": 1920, "height": 1080}
+    return "vmaf_score", {"ref": str(path), "dis": str(path), "width": 1920, "height": 1080}
 
 
 async def cancel_when_measuring(client, path, owner):
@@ -560,13 +560,13 @@ def test_a_process_on_standard_input_and_output(patterns):
 
 
 @pytest.fixture(scope="module")
-def http_server(folder):
+def http_server(folder, long_pair):
     "A server on a free port, and its token."
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     token = "a token of the tests"
-    command = [*COMMAND, "--allow", str(folder), "--http", str(port)]
+    command = [*COMMAND, "--allow", str(folder), "--allow", str(long_pair.parent), "--http", str(port)]
     process = subprocess.Popen(command, env={**os.environ, TOKEN_VARIABLE: token}, stderr=subprocess.DEVNULL)
 
     def listens():
@@ -592,16 +592,29 @@ def test_http_needs_the_token_and_stays_on_this_machine(http_server):
     assert httpx2.post(address, json={}, headers=strange).status_code in (403, 421)
 
 
-def test_http_serves_who_has_the_token(http_server):
-    _, address, token = http_server
+def test_http_serves_who_has_the_token_until_it_is_ended(http_server, long_pair):
+    process, address, token = http_server
 
     async def conversation():
         headers = {"Authorization": f"Bearer {token}"}
         async with httpx2.AsyncClient(headers=headers, timeout=60) as http:
             async with Client(streamable_http_client(address, http_client=http)) as client:
-                return await client.call_tool("vmaf_score", RAW)
+                score = await client.call_tool("vmaf_score", RAW)
+                assert score.structured_content["vmaf"] > 95
+                await cancel_when_measuring(client, long_pair, partial(psutil.Process, process.pid))
+                async with anyio.create_task_group() as group:
+                    group.start_soon(client.call_tool, *long_call(long_pair))
+                    with anyio.fail_after(30):
+                        while not engine_processes():
+                            await anyio.sleep(0.02)
+                    process.terminate()
 
-    assert anyio.run(conversation).structured_content["vmaf"] > 95
+    try:
+        anyio.run(conversation)
+    except* (MCPError, httpx2.HTTPError):  # the connection was closed
+        pass
+    process.wait(10)
+    wait_until(lambda: not engine_processes(), 10)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@
 __all__ = ['TOOLS', 'TIME_LIMIT', 'INSTRUCTIONS', 'TOKEN_VARIABLE', 'LOOPBACK', 'LEAST_TOKEN', 'served', 'add_resources',
            'make_server', 'OneToken', 'make_http_server', 'end_with_calls', 'serve']
 
-# %% ../../nbs/serve/67_mcp.ipynb #7faaa0b2
+# %% ../../nbs/serve/67_mcp.ipynb #923c4e5c
 import inspect
 import os
 import secrets
@@ -18,6 +18,7 @@ from functools import partial, update_wrapper
 from pathlib import Path
 from typing import Any
 
+import uvicorn
 from mcp.server.auth.provider import AccessToken
 from mcp.server.auth.settings import AuthSettings
 from mcp.server.mcpserver import MCPServer
@@ -172,7 +173,7 @@ def end_with_calls(workers: Workers) -> None:
 
     signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=stop_and_leave).start())
 
-# %% ../../nbs/serve/67_mcp.ipynb #1331e338
+# %% ../../nbs/serve/67_mcp.ipynb #94f978cd
 def serve(
     allow: Sequence[Path | str] = (".",),  # folders that clients may read
     http: int | None = None,  # port on the loopback address; None: standard input and output
@@ -180,12 +181,13 @@ def serve(
 ) -> None:
     "Serve until the client goes away (standard input and output) or the process is ended."
     workers = Workers(core_count(), time_limit)
+    end_with_calls(workers)
     if http is None:
-        server = make_server(allow, workers=workers)
-        end_with_calls(workers)
-        server.run("stdio")
+        make_server(allow, workers=workers).run("stdio")
         return
     token = os.environ.get(TOKEN_VARIABLE) or secrets.token_urlsafe(32)
     server = make_http_server(http, token, allow=allow, workers=workers)
     print(f"http://{LOOPBACK}:{http}/mcp, Authorization: Bearer {token}", file=sys.stderr)
-    server.run("streamable-http", host=LOOPBACK, port=http)
+    app = server.streamable_http_app(host=LOOPBACK)
+    # told to end, it waits a second for the calls that run, then cancels them
+    uvicorn.run(app, host=LOOPBACK, port=http, log_level="warning", timeout_graceful_shutdown=1)

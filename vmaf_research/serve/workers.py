@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['Result', 'Workers']
 
-# %% ../../nbs/serve/63_workers.ipynb #bd858e26
+# %% ../../nbs/serve/63_workers.ipynb #c7693be5
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 import anyio
@@ -16,7 +17,7 @@ from anyio import lowlevel, to_thread
 from ..measure.engine import STOPPER, Stopper
 from ..measure.errors import BadInput, EngineError
 
-# %% ../../nbs/serve/63_workers.ipynb #4fc8679d
+# %% ../../nbs/serve/63_workers.ipynb #faf43a75
 Result = TypeVar("Result")
 
 
@@ -32,26 +33,33 @@ class Workers:
             raise BadInput(f"a time limit of {seconds:g} s leaves no time; expected more than 0")
         self.seconds = seconds
         self._free = anyio.CapacityLimiter(most)
-        self._stoppers: set[Stopper] = set()  # of the calls that run
+        self._stoppers: set[Stopper] = set()  # of the threads that run
         self._ended = False
 
     async def run(self, work: Callable[[], Result]) -> Result:
         "The result of a function; raises what it raises, or `EngineError` if it takes too long."
         stopper = Stopper()
         async with self._free:
-            if self._ended:
-                raise EngineError("the server is ending")
-            self._stoppers.add(stopper)
-            try:
-                with anyio.move_on_after(self.seconds) as limit:
-                    result, error = await _run_in_thread(work, stopper)
-            finally:
-                self._stoppers.discard(stopper)
+            with anyio.move_on_after(self.seconds) as limit:
+                result, error = await _run_in_thread(partial(self._attempt, work, stopper), stopper)
         if limit.cancelled_caught:
             raise EngineError(f"did not finish within {self.seconds:g} s and was stopped; give it a shorter clip")
         if error is not None:
             raise error
         return result
+
+    def _attempt(self, work: Callable[[], Result], stopper: Stopper) -> tuple[Result | None, Exception | None]:
+        "In the thread, whose context is its own: what the function returned, or what it raised."
+        STOPPER.set(stopper)
+        self._stoppers.add(stopper)
+        try:
+            if self._ended:
+                raise EngineError("the server is ending")
+            return work(), None
+        except Exception as error:
+            return None, error
+        finally:
+            self._stoppers.discard(stopper)
 
     def stop(self, patience: float = 2.0) -> None:
         "From another thread, when the process has to end: kill what runs, and wait some seconds for it to be tidied."
@@ -62,15 +70,15 @@ class Workers:
         while self._stoppers and time.monotonic() < end:
             time.sleep(0.01)
 
-# %% ../../nbs/serve/63_workers.ipynb #b6f1ba25
-async def _run_in_thread(work: Callable[[], Result], stopper: Stopper) -> tuple[Result | None, Exception | None]:
-    "What `_attempt` returns; if this is cancelled, once the thread has ended."
+# %% ../../nbs/serve/63_workers.ipynb #ef0b49e4
+async def _run_in_thread(attempt: Callable[[], Result], stopper: Stopper) -> Result:
+    "What a function returns; if this is cancelled, the work is stopped and the thread waited for."
     async with anyio.create_task_group() as group:
         group.start_soon(_stop_at_the_end, stopper)
-        outcome = await to_thread.run_sync(_attempt, work, stopper, limiter=anyio.CapacityLimiter(1))
+        result = await to_thread.run_sync(attempt, limiter=anyio.CapacityLimiter(1))
         group.cancel_scope.cancel()
     await lowlevel.checkpoint_if_cancelled()
-    return outcome
+    return result
 
 
 async def _stop_at_the_end(stopper: Stopper) -> None:
@@ -79,12 +87,3 @@ async def _stop_at_the_end(stopper: Stopper) -> None:
         await anyio.sleep_forever()
     finally:
         stopper.stop()
-
-
-def _attempt(work: Callable[[], Result], stopper: Stopper) -> tuple[Result | None, Exception | None]:
-    "In the thread, whose context is its own: what the function returned, or what it raised."
-    STOPPER.set(stopper)
-    try:
-        return work(), None
-    except Exception as error:
-        return None, error

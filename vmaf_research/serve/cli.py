@@ -9,7 +9,7 @@ __all__ = ['app', 'extract_app', 'registry_app', 'manifest_app', 'Width', 'Heigh
            'extract_netflix', 'default_workdir', 'extract_clips', 'extract_embedded', 'ModelName', 'train', 'refresh',
            'score', 'registry_list', 'registry_verify', 'manifest_verify', 'doctor', 'mcp', 'options', 'main']
 
-# %% ../../nbs/serve/60_cli.ipynb #3d5682c7
+# %% ../../nbs/serve/60_cli.ipynb #386aec64
 import json
 import sys
 import warnings
@@ -33,21 +33,25 @@ from ..measure.libvmaf import measure as measure_pair
 from ..measure.manifest import verify as verify_manifest
 from ..measure.video import open_clip
 from .doctor import doctor as examine
+from .ensemble_cli import ensemble_app, registry_promote, registry_rollback
 
-# %% ../../nbs/serve/60_cli.ipynb #459d08d4
+# %% ../../nbs/serve/60_cli.ipynb #73b990b9
 app = typer.Typer(
     help="Measure video pairs with libvmaf, train tiny models that reproduce VMAF, gate and package them.",
-    epilog="Exit codes: 0 done, 1 a verification failed, 2 bad or missing input, 3 refused to ship.",
+    epilog="Exit codes: 0 done, 1 a verification failed or HOLD, 2 bad or missing input, 3 refused to ship.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
 extract_app = typer.Typer(help="Extract a corpus to the FULL_FEATURES table, with a manifest.", no_args_is_help=True)
-registry_app = typer.Typer(help="Look at the registered models and check them.", no_args_is_help=True)
+registry_app = typer.Typer(help="Look at the registered models, check and promote them.", no_args_is_help=True)
 manifest_app = typer.Typer(help="Check what a manifest recorded.", no_args_is_help=True)
 app.add_typer(extract_app, name="extract")
 app.add_typer(registry_app, name="registry")
+app.add_typer(ensemble_app, name="ensemble")
 app.add_typer(manifest_app, name="manifest")
+registry_app.command("promote")(registry_promote)
+registry_app.command("rollback")(registry_rollback)
 
 # %% ../../nbs/serve/60_cli.ipynb #1248013c
 Width = Annotated[int | None, typer.Option(help="Width of raw video, pixels.")]

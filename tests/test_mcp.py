@@ -25,8 +25,13 @@ from PIL import Image
 from test_measure import GOLDEN, public_pattern
 
 from vmaf_research.corpora.jobs import core_count
+from vmaf_research.learn.conformal import model_calibration
+from vmaf_research.learn.ensemble import run_ensemble
+from vmaf_research.learn.ensemble_table import make_codec_rows
+from vmaf_research.learn.recipes import Recipe
 from vmaf_research.learn.registry import load
 from vmaf_research.learn.table import make_table
+from vmaf_research.learn.verdict import validate
 from vmaf_research.measure.engine import find_engine, run_ffmpeg
 from vmaf_research.measure.errors import BadInput
 from vmaf_research.measure.features import CANONICAL_6
@@ -431,9 +436,10 @@ def test_models_are_described_and_run(folder, registry):
         assert scored["in_range"] == known.tolist() and not known[3]
         assert scored["outside"] == np.sum(~known)
     rows = table[list(CANONICAL_6)].head(3).to_dict("records")
-    assert answer(server, "score_features", model_id=IDS[0], rows=rows)["scores"] == pytest.approx(
-        expected[:3], abs=1e-6
-    )
+    level = described["greatest_interval_level"]
+    scored = answer(server, "score_features", model_id=IDS[0], rows=rows, level=level)
+    assert scored["scores"] == pytest.approx(expected[:3].tolist(), abs=1e-6)
+    assert scored["half_width"] == model_calibration(model.sidecar, "frame").half_width(level)
 
 
 def test_features_that_cannot_be_scored(folder, registry):
@@ -444,6 +450,7 @@ def test_features_that_cannot_be_scored(folder, registry):
         ({"model_id": IDS[0], "rows": []}, "has no column"),
         ({"model_id": IDS[0], "rows": [{"adm2": 1}]}, "has no column vif_scale0"),
         ({"model_id": IDS[0], "rows": [dict.fromkeys(CANONICAL_6, 1.0), {"adm2": 1}]}, "row 1 has no finite number"),
+        ({"model_id": IDS[0], "rows": [dict.fromkeys(CANONICAL_6, 1.0)], "level": 0.99}, "guarantee at most"),
         ({"model_id": IDS[0], "table": "pan.yuv"}, ".parquet"),
         ({"model_id": IDS[0], "table": "../../rows.csv"}, "outside"),
     ):
@@ -538,25 +545,24 @@ def test_a_corpus_is_described_and_its_manifest_verified(tmp_path, encoded):
     assert refused.is_error and "not the file that its manifest describes" in refused.content[0].text
 
 
+def test_the_verdict_on_a_run(tmp_path):
+    make_codec_rows().to_parquet(tmp_path / "rows.parquet")
+    recipe = Recipe("quick", "adam", 5e-3, 0.0, "one_cycle", "mse", epochs=2, batch_size=64, dropout=0.0)
+    run_ensemble(tmp_path / "rows.parquet", tmp_path / "run", recipe, progress=False)
+    written = validate(tmp_path / "run")
+    server = make_server([tmp_path])
+    found = answer(server, "read_verdict", run="run")
+    assert found == answer(server, "read_verdict", run="run/HOLD.json")
+    assert found["verdict"] == "HOLD" and found["reasons"] == list(written.reasons)
+    assert found["digest"] == written.digest
+    assert [check["passed"] for check in found["checks"]] == [check["passed"] for check in written.document["checks"]]
+    text = (tmp_path / "run" / "HOLD.json").read_text()
+    (tmp_path / "run" / "HOLD.json").write_text(text.replace("HOLD", "PROMOTE"))
+    refused = call(server, "read_verdict", {"run": "run"})
+    assert refused.is_error and "damaged or edited" in refused.content[0].text
+
+
 # As a process
-
-
-def test_a_process_on_standard_input_and_output(patterns):
-    "The whole way that an editor goes: start the command, list, score, be refused, leave."
-
-    async def conversation(client):
-        tools = (await client.list_tools()).tools
-        pair = {"ref": patterns["checkerboard 0"].name, "dis": patterns["checkerboard 1"].name}
-        score = await client.call_tool("vmaf_score", {**pair, "width": 1920, "height": 1080})
-        refused = await client.call_tool("vmaf_score", {**pair, "ref": "/etc/passwd"})
-        return tools, score, refused, [child.pid for child in psutil.Process().children()]
-
-    command = [*COMMAND, "--allow", str(patterns["flat 16"].parent)]
-    tools, score, refused, pids = talk(command, conversation)
-    assert len(tools) == len(TOOLS)
-    assert score.structured_content["vmaf"] == pytest.approx(35.0687, abs=1e-3)
-    assert refused.is_error
-    assert pids and not any(psutil.pid_exists(pid) for pid in pids)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@
 __all__ = ['TOOLS', 'TIME_LIMIT', 'INSTRUCTIONS', 'TOKEN_VARIABLE', 'LOOPBACK', 'LEAST_TOKEN', 'served', 'add_resources',
            'make_server', 'OneToken', 'make_http_server', 'end_with_calls', 'serve']
 
-# %% ../../nbs/serve/67_mcp.ipynb #923c4e5c
+# %% ../../nbs/serve/67_mcp.ipynb #84baae98
 import inspect
 import os
 import secrets
@@ -29,22 +29,23 @@ import vmaf_research
 from ..corpora.jobs import core_count
 from ..measure.config import settings
 from ..measure.errors import BadInput, ResearchError
-from . import records, tools
+from . import records, scoring, tools
 from .roots import Roots
 from .tools import Site
 from .workers import Workers
 
-# %% ../../nbs/serve/67_mcp.ipynb #c89e7dd2
+# %% ../../nbs/serve/67_mcp.ipynb #dbf5e2b2
 TOOLS = (
     tools.vmaf_score,
     tools.describe_worst_frames,
     tools.list_backends,
     tools.doctor,
-    records.list_models,
-    records.describe_model,
-    records.score_features,
+    scoring.list_models,
+    scoring.describe_model,
+    scoring.score_features,
     records.describe_corpus,
     records.verify_manifest,
+    records.read_verdict,
 )
 TIME_LIMIT = 600.0  # seconds of one call, unless the user says otherwise
 
@@ -69,7 +70,7 @@ def served(
     tool.__signature__ = inspect.signature(bound)
     return tool
 
-# %% ../../nbs/serve/67_mcp.ipynb #fb723543
+# %% ../../nbs/serve/67_mcp.ipynb #23bf6e8f
 def add_resources(server: MCPServer, site: Site) -> None:
     "Model cards and research digests as Markdown, and the pictures of `describe_worst_frames`."
 
@@ -79,10 +80,10 @@ def add_resources(server: MCPServer, site: Site) -> None:
         except ResearchError as error:
             raise ResourceError(site.hide(str(error))) from error
 
-    @server.resource(records.CARD_ADDRESS, mime_type="text/markdown")
+    @server.resource(scoring.CARD_ADDRESS, mime_type="text/markdown")
     def model_card(model_id: str) -> str:
         "Card of a registered model: what it does, how to run it, how good it is, what it does not do."
-        return read(lambda: records.read_card(site, model_id))
+        return read(lambda: scoring.read_card(site, model_id))
 
     @server.resource(records.DIGEST_ADDRESS, mime_type="text/markdown")
     def research_digest(name: str) -> str:
@@ -96,12 +97,12 @@ def add_resources(server: MCPServer, site: Site) -> None:
 
     _list_known(server, site, read)
 
-# %% ../../nbs/serve/67_mcp.ipynb #9bc183ff
+# %% ../../nbs/serve/67_mcp.ipynb #4ec54d4c
 def _list_known(server: MCPServer, site: Site, read: Callable[[Callable[[], Any]], Any]) -> None:
     "List the cards and digests that are there now."
     for model_id in sorted(path.stem for path in site.models.glob("*.md")):
-        address = records.CARD_ADDRESS.format(model_id=model_id)
-        look = partial(read, partial(records.read_card, site, model_id))
+        address = scoring.CARD_ADDRESS.format(model_id=model_id)
+        look = partial(read, partial(scoring.read_card, site, model_id))
         server.resource(address, name=model_id, description="A model card.", mime_type="text/markdown")(look)
     for name in records.digest_names(site):
         address = records.DIGEST_ADDRESS.format(name=name)

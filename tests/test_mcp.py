@@ -364,7 +364,9 @@ def test_a_server_that_ends_in_the_middle_of_a_call_leaves_nothing(long_pair, ho
 
 
 def test_a_call_that_takes_too_long_is_stopped(long_pair):
+    began = time.monotonic()
     result = call(make_server([long_pair.parent], workers=Workers(1, 0.5)), *long_call(long_pair))
+    assert time.monotonic() - began < 20, "it was waited for, not stopped"
     assert result.is_error and "did not finish within 0.5 s" in result.content[0].text
     assert not engine_processes()
 

@@ -144,3 +144,27 @@ def test_pooled_half_width_is_the_order_statistic():
     assert pooled_half_width(np.arange(-9.0, 0.0), 0.9) == 9
     assert pooled_half_width(np.arange(1.0, 100.0), 0.9) == 90
     assert pooled_half_width(np.array([2.0, 1.0]), 0.9) == 2  # too few rows: the greatest there is
+
+
+@given(st.floats(0.01, 100), st.sampled_from(UNITS))
+def test_widths_of_an_ensemble_follow_its_spread_and_its_scale(factor, unit):
+    rng = np.random.default_rng(2)
+    source = np.repeat([f"s{k}" for k in range(6)], 20)
+    spread = rng.lognormal(0, 1, 120)
+    residual = spread * rng.normal(0, 1, 120)
+    calibration, larger = (calibrate(c * residual, source, unit, c * spread) for c in (1, factor))
+    assert np.allclose(larger.half_width(0.8, factor * spread), factor * calibration.half_width(0.8, spread))
+    widest = calibration.half_width(6 / 7, spread)
+    assert (np.abs(residual) <= widest * (1 + 1e-9)).all()
+    assert np.argmax(widest) == np.argmax(spread)
+
+
+def test_a_calibration_of_an_ensemble_is_not_that_of_one_network():
+    source = np.repeat(["a", "b", "c"], 4)
+    residual, spread = np.linspace(-2, 2, 12), np.linspace(0.1, 0.4, 12)
+    with pytest.raises(BadInput, match="give the spread"):
+        calibrate(residual, source, "frame", spread).half_width(0.5)
+    with pytest.raises(BadInput, match="that of one network"):
+        calibrate(residual, source, "frame").half_width(0.5, spread)
+    with pytest.raises(BadInput, match="copies have no spread"):
+        calibrate(residual, source, "frame", np.zeros(12))

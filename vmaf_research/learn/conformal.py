@@ -82,15 +82,16 @@ def bounds(
     "Lower and upper ends of intervals."
     return np.clip(score - half_width, *VMAF_RANGE), np.clip(score + half_width, *VMAF_RANGE)
 
-# %% ../../nbs/learn/56_conformal.ipynb #734abed9
+# %% ../../nbs/learn/56_conformal.ipynb #9ce23104
 @dataclass(frozen=True, repr=False)
 class Calibration:
     "Half-widths of intervals for frames, or for all clips of a source at once."
 
     unit: str  # one of `UNITS`
     n_units: int  # frames or clips that it is based on
-    half_widths: tuple[float, ...]  # VMAF, one per source; number k is for the level k / (n_sources + 1), k from 1
-    greatest: dict[str, float]  # greatest absolute residual of every source, VMAF
+    half_widths: tuple[float, ...]  # one per source; number k is for the level k / (n_sources + 1), k from 1
+    greatest: dict[str, float]  # greatest absolute residual of every source
+    mean_spread: float | None = None  # VMAF; if given, the two above are multiples of (spread + mean_spread), else VMAF
 
     @property
     def n_sources(self) -> int:
@@ -99,13 +100,23 @@ class Calibration:
     def half_width(
         self,
         level: float,  # share of new sources that the interval shall hold for
-    ) -> float:  # VMAF
+        spread: np.ndarray | None = None,  # standard deviation of the members, if this is about an ensemble
+    ) -> float | np.ndarray:  # VMAF, of the shape of `spread`
         "Half of an interval's width; raises `BadInput` for a level that so many sources cannot guarantee."
-        return self.half_widths[conformal_rank(level, self.n_sources) - 1]
+        if (spread is None) != (self.mean_spread is None):
+            whose = "one network" if self.mean_spread is None else "an ensemble: give the spread of its members"
+            raise BadInput(f"calibration of {self.n_units} {self.unit}s: it is that of {whose}")
+        width = self.half_widths[conformal_rank(level, self.n_sources) - 1]
+        return width if spread is None else width * (spread + self.mean_spread)
 
     def to_json(self) -> dict:
         "All fields as plain values for JSON."
-        return asdict(self) | {"half_widths": list(self.half_widths)}
+        fields = asdict(self) | {"half_widths": list(self.half_widths)}
+        return {name: value for name, value in fields.items() if value is not None}
+
+    @property
+    def _measure(self) -> str:
+        return "VMAF" if self.mean_spread is None else f"(σ + {show_number(self.mean_spread)})"
 
     def plot(self) -> plt.Axes:
         "Half-width against level, up to the greatest level that can be had."
@@ -113,21 +124,23 @@ class Calibration:
         _, axes = plt.subplots(figsize=(5, 3))
         axes.step(levels, [self.half_widths[0], *self.half_widths], where="pre")
         axes.axvspan(levels[-1], 1, color="0.9", label=f"needs more than {self.n_sources} sources")
-        axes.set(xlabel="level", ylabel=f"half-width, {self.unit}s [VMAF]", xlim=(0, 1))
+        axes.set(xlabel="level", ylabel=f"half-width, {self.unit}s [{self._measure}]", xlim=(0, 1))
         axes.set_ylim(bottom=0)
         axes.legend(fontsize=8, loc="upper left")
         return axes
 
     def __repr__(self) -> str:
-        widest, best = show_number(self.half_widths[-1]), show_level(attainable_level(self.n_sources))
+        widest = f"{show_number(self.half_widths[-1])} {self._measure}"
+        best = show_level(attainable_level(self.n_sources))
         about = f"{self.n_units} {self.unit}s of {self.n_sources} sources"
         return f"Calibration({about}: ± {widest} at level {best}, the greatest)"
 
-# %% ../../nbs/learn/56_conformal.ipynb #6f064659
+# %% ../../nbs/learn/56_conformal.ipynb #f2e3e5b2
 def calibrate(
     residual: np.ndarray,  # [frames or clips], teacher minus clipped out-of-fold prediction, signed or not
     source: np.ndarray,  # [frames or clips]
     unit: str,  # one of `UNITS`
+    spread: np.ndarray | None = None,  # [frames or clips], standard deviation over the members of an ensemble
 ) -> Calibration:
     "Calibration from residuals of predictions that were made without their source; raises `BadInput`."
     residual, source = np.abs(np.asarray(residual, dtype=float)), np.asarray(source)
@@ -138,9 +151,15 @@ def calibrate(
     bad = ~np.isfinite(residual)
     if bad.any():
         raise BadInput(f"residual {bad.argmax()}, of {source[bad.argmax()]}, is not finite ({bad.sum()} such {unit}s)")
+    mean_spread = None
+    if spread is not None:
+        mean_spread = float(np.mean([spread[source == name].mean() for name in np.unique(source)]))
+        if not mean_spread > 0:
+            raise BadInput("the members of the ensemble say the same everywhere: copies have no spread")
+        residual = residual / (spread + mean_spread)
     greatest = greatest_residuals(residual, source)
     widths = frame_half_widths(residual, source) if unit == "frame" else np.sort(list(greatest.values()))
-    return Calibration(unit, len(residual), tuple(widths.tolist()), greatest)
+    return Calibration(unit, len(residual), tuple(widths.tolist()), greatest, mean_spread)
 
 # %% ../../nbs/learn/56_conformal.ipynb #8abad4ef
 def to_unit(
@@ -162,7 +181,7 @@ def ensemble_mean(
     spread = predictions.std(axis=0, ddof=1) if len(predictions) > 1 else np.zeros(predictions.shape[1:])
     return predictions.mean(axis=0), spread
 
-# %% ../../nbs/learn/56_conformal.ipynb #76cd1cf8
+# %% ../../nbs/learn/56_conformal.ipynb #5e004558
 def calibrate_predictions(
     table: TrainingTable,
     predictions: np.ndarray,  # [rows] or [members, rows], out of fold
@@ -172,11 +191,11 @@ def calibrate_predictions(
     result = {}
     for unit in UNITS:
         target, source = to_unit(table.target, table, unit)
-        mean, _ = ensemble_mean(to_unit(members, table, unit)[0])
-        result[unit] = calibrate(target - mean, source, unit)
+        mean, spread = ensemble_mean(to_unit(members, table, unit)[0])
+        result[unit] = calibrate(target - mean, source, unit, spread if len(members) > 1 else None)
     return result
 
-# %% ../../nbs/learn/56_conformal.ipynb #012a4b39
+# %% ../../nbs/learn/56_conformal.ipynb #d3fcbc75
 def calibration_block(table: TrainingTable, predictions: np.ndarray) -> dict:
     "The `calibration` block of a sidecar, from out-of-fold predictions as in `calibrate_predictions`."
     found = calibrate_predictions(table, predictions)
@@ -188,4 +207,4 @@ def model_calibration(sidecar: Sidecar, unit: str) -> Calibration:
     if sidecar.calibration is None:
         raise BadInput(f"{sidecar.id}: has no calibration, so there is no interval for its scores; package it again")
     record = getattr(sidecar.calibration, unit)
-    return Calibration(unit, record.n_units, tuple(record.half_widths), dict(record.greatest))
+    return Calibration(unit, record.n_units, tuple(record.half_widths), dict(record.greatest), record.mean_spread)

@@ -89,7 +89,7 @@ class Coverage:
     def _repr_html_(self) -> str:
         return f"<p>level {self.level:g}, {self.unit}s</p>" + self.summary().to_html(float_format=show_number)
 
-# %% ../../nbs/learn/57_coverage.ipynb #17326e49
+# %% ../../nbs/learn/57_coverage.ipynb #fc542add
 NAIVE_FACTOR = 1.96  # standard deviations of a normal interval of 95 %
 
 
@@ -114,12 +114,12 @@ def measure_coverage(
     inside, widths = {}, {}
     for number, name in enumerate(names.tolist()):
         own, residual = source == name, np.abs(target - mean[number])
-        found = {
-            "by source": calibrate(residual[~own], source[~own], unit).half_width(inner),
-            "pooled": pooled_half_width(residual[~own], level),
-        }
+        found = {"by source": calibrate(residual[~own], source[~own], unit).half_width(inner)}
         if spread is not None:
-            found["naive"] = NAIVE_FACTOR * spread[number, own]
+            own_spread, others = spread[number, own], spread[number, ~own]
+            scaled = calibrate(residual[~own], source[~own], unit, others).half_width(inner, own_spread)
+            found |= {"by source, scaled": scaled, "naive": NAIVE_FACTOR * own_spread}
+        found["pooled"] = pooled_half_width(residual[~own], level)
         inside[name] = {method: float(np.mean(residual[own] <= width)) for method, width in found.items()}
         widths[name] = {method: float(np.mean(width)) for method, width in found.items()}
     tables = [pd.DataFrame.from_dict(rows, orient="index") for rows in (inside, widths)]

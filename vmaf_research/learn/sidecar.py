@@ -240,7 +240,7 @@ class GateRecord(Record):
     strict: bool
     checks: list[CheckRecord]
 
-# %% ../../nbs/learn/41_sidecar.ipynb #928cb0a8
+# %% ../../nbs/learn/41_sidecar.ipynb #2ca452be
 def _needs_ordered_widths(record: Record) -> Record:
     "A half-width per source, not decreasing, and the last one the greatest residual."
     widths = record.half_widths
@@ -256,6 +256,7 @@ class CalibrationRecord(Record):
     n_units: Count
     half_widths: Annotated[list[Error], Field(min_length=1)]
     greatest: dict[str, Error]
+    mean_spread: Annotated[float, Field(gt=0)] | None = None  # of an ensemble
 
     _ordered_widths = model_validator(mode="after")(_needs_ordered_widths)
 
@@ -275,6 +276,8 @@ def _needs_its_calibration(record: Record) -> Record:
         return record
     frame, clip = calibration.frame, calibration.clip
     errors = {source: each.max_abs_error for source, each in training.per_source.items()}
+    if frame.mean_spread or clip.mean_spread:
+        raise ValueError("calibration is that of an ensemble, the model is one network")
     if calibration.table_digest != training.table_digest or (frame.unit, clip.unit) != ("frame", "clip"):
         raise ValueError("calibration is of other rows, or its units are exchanged")
     if (frame.n_units, clip.n_units) != (training.n_rows, training.n_pairs) or frame.greatest != errors:

@@ -1,0 +1,493 @@
+"""The ensemble from rows to members in use: what is refused on the way, and what never changes by accident."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vmaf_research.learn.codecs import CODEC_BLOCK, ENCODER_VOCAB, VOCABULARIES, adapt_one_hot, codec_block, crf_norm
+from vmaf_research.learn.ensemble import PREDICTIONS, SEEDS, artefact_name, member_id, run_ensemble
+from vmaf_research.learn.ensemble_table import RENAMED, load_ensemble_table, make_codec_rows
+from vmaf_research.learn.recipes import RECIPES, Recipe
+from vmaf_research.learn.registry import REGISTRY, install, load, read_registry, verify
+from vmaf_research.measure.config import settings
+from vmaf_research.measure.encode import ENCODERS
+from vmaf_research.measure.errors import BadInput
+from vmaf_research.measure.provenance import open_sealed, seal, write_json
+from vmaf_research.serve import cli
+from vmaf_research.serve.cli import main
+
+QUICK = Recipe("quick", "adam", 5e-3, 0.0, "one_cycle", "mse", epochs=60, batch_size=32, dropout=0.0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick():
+    "A recipe that learns made-up rows in a second; the way is the same."
+    RECIPES["quick"] = QUICK
+    yield
+    del RECIPES["quick"]
+
+
+@pytest.fixture(scope="module")
+def promoted(quick, tmp_path_factory):
+    "A table, its run with PROMOTE.json, and the exported members."
+    folder = tmp_path_factory.mktemp("ensemble")
+    (folder / "videos").mkdir()
+    (folder / "videos" / "clip.y4m").write_bytes(b"stands for a video")
+    make_codec_rows().to_parquet(folder / "rows.parquet")
+    run_ensemble(folder / "rows.parquet", folder / "run", "quick", corpus_root=folder / "videos", progress=False)
+    assert main(["ensemble", "validate", str(folder / "run")]) == 0
+    assert main(["ensemble", "export", str(folder / "run"), "-q"]) == 0
+    return folder
+
+
+@pytest.fixture
+def own(promoted, tmp_path):
+    "A copy of it to damage."
+    folder = tmp_path / "copy"
+    shutil.copytree(promoted, folder)
+    return folder
+
+
+def reseal(path, change):
+    "Edit a sealed document and make its seal right again."
+    document = open_sealed(path)
+    change(document)
+    write_json(path, seal(document))
+
+
+def said(capsys):
+    streams = capsys.readouterr()
+    return streams.out + streams.err
+
+
+def validate(folder):
+    return main(["ensemble", "validate", str(folder / "run"), "--table", str(folder / "rows.parquet")])
+
+
+def export(folder):
+    return main(["ensemble", "export", str(folder / "run"), "--table", str(folder / "rows.parquet"), "-q"])
+
+
+def promote(folder):
+    verdict = ["--verdict", str(folder / "run" / "PROMOTE.json")]
+    return main(["registry", "promote", *verdict, "--models", str(folder / "run" / "model")])
+
+
+def rollback(folder):
+    return main(["registry", "rollback", "--models", str(folder / "run" / "model")])
+
+
+def smoke(folder):
+    return [row.smoke for row in read_registry(folder).models]
+
+
+# Codecs
+
+
+def test_vocabulary_and_block_are_those_of_the_contract():
+    assert len(ENCODER_VOCAB) == 12 and len(CODEC_BLOCK) == 14
+    assert ENCODER_VOCAB[:5] == ("libx264", "libx265", "libsvtav1", "libvvenc", "libvpx-vp9")
+    assert ENCODER_VOCAB[-1] == "unknown"
+    (row,) = codec_block(["hevc_nvenc"], ["p4"], [51])
+    assert row.tolist() == [0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 5 / 9, 1.0]
+
+
+@given(st.sampled_from(sorted(VOCABULARIES)), st.data())
+def test_adapters_keep_the_encoder(name, data):
+    names = VOCABULARIES[name]
+    slot = data.draw(st.integers(0, len(names) - 1))
+    (row,) = adapt_one_hot(np.eye(len(names))[[slot]], name)
+    assert row.sum() == 1
+    encoder = {"x264": "libx264", "x265": "libx265"}.get(names[slot], names[slot])
+    assert ENCODER_VOCAB[row.argmax()] == (encoder if encoder in ENCODER_VOCAB else "unknown")
+
+
+@given(st.sampled_from(sorted(ENCODERS)), st.floats(-10, 80))
+def test_quality_is_normed_by_the_encoder_alone(encoder, quality):
+    best, worst = ENCODERS[encoder].quality_range
+    if best <= quality <= worst:
+        assert crf_norm(encoder, quality) == pytest.approx((quality - best) / (worst - best))
+    else:
+        with pytest.raises(BadInput, match="outside its range"):
+            crf_norm(encoder, quality)
+
+
+# Tables
+
+
+def table_of(tmp_path, rows, name="rows.parquet"):
+    path = tmp_path / name
+    if name.endswith(".parquet"):
+        rows.to_parquet(path)
+    elif name.endswith(".csv"):
+        rows.to_csv(path, index=False)
+    else:
+        rows.to_json(path, orient="records", lines=True, double_precision=15)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda rows: rows.assign(exit_status=np.where(rows.index == 7, 1, 0)), "encodes that failed: 1 of 480 rows"),
+        (lambda rows: rows.assign(vmaf=rows["vmaf"].where(rows.index != 5)), "in vmaf"),
+        (lambda rows: rows.assign(motion2=rows["motion2"].where(rows.index != 5, np.inf)), "in motion2"),
+        (lambda rows: rows.assign(crf=rows["crf"].where(rows.index != 5)), "no crf in 1 of 480 rows"),
+        (lambda rows: rows.assign(codec=rows["codec"].where(rows.index != 5)), "no codec in 1 of 480 rows"),
+        (lambda rows: pd.concat([rows, rows[:3]]), "the same frame twice: 3 of 483 rows, first source source0"),
+        (lambda rows: rows.assign(crf=63), "the same frame twice"),
+        (lambda rows: rows.assign(crf=rows["crf"] + 20), "outside its range, 0 to 51"),
+        (lambda rows: rows.assign(crf="medium"), "expected the numbers"),
+        (lambda rows: rows.drop(columns="codec"), "has no column codec"),
+        (lambda rows: rows.assign(cq=rows["crf"]), "cq and crf, which mean the same"),
+        (lambda rows: rows.iloc[:0], "no rows"),
+        (lambda rows: rows[rows["source"] == "source1"], "only the source source1"),
+    ],
+)
+def test_rows_that_are_refused(change, sentence, tmp_path, capsys):
+    path = table_of(tmp_path, change(make_codec_rows()))
+    assert main(["ensemble", "run", str(path), "--out", str(tmp_path / "run"), "-q"]) == 2
+    assert sentence in said(capsys)
+    assert not (tmp_path / "run").exists()
+
+
+def test_missing_table_and_wrong_number_of_folds(tmp_path, capsys):
+    assert main(["ensemble", "run", str(tmp_path / "t.jsonl"), "--out", str(tmp_path / "run")]) == 2
+    assert "no such file" in said(capsys)
+    path = table_of(tmp_path, make_codec_rows())
+    assert main(["ensemble", "run", str(path), "--out", str(tmp_path / "run"), "--folds", "9"]) == 2
+    assert "has 4 sources (source0, source1, source2, source3), 9 folds were asked for" in said(capsys)
+
+
+def test_forms_of_one_table_give_the_same_rows(tmp_path):
+    rows = make_codec_rows(3, 4, 5)
+    shuffled = rows.sample(frac=1, random_state=1).rename(columns={new: old for old, new in RENAMED.items()})
+    tables = [load_ensemble_table(table_of(tmp_path, rows, name)) for name in ("a.parquet", "b.csv")]
+    tables.append(load_ensemble_table(table_of(tmp_path, shuffled, "c.jsonl")))
+    for other in tables[1:]:
+        assert other.rows.features == pytest.approx(tables[0].rows.features, abs=1e-12)
+        assert other.rows.source.tolist() == tables[0].rows.source.tolist()
+    moved = load_ensemble_table(table_of(tmp_path, rows.sample(frac=1, random_state=2), "d.parquet"))
+    assert moved.rows.digest == tables[0].rows.digest and moved.sha256 != tables[0].sha256
+
+
+def test_what_the_vocabulary_does_not_have_is_counted(tmp_path):
+    rows = make_codec_rows(encoders=("libaom-av1",)).assign(preset="6")
+    table = load_ensemble_table(table_of(tmp_path, rows))
+    assert table.outside == {"libaom-av1": 480}
+    text = " ".join(table.notes)
+    assert "480 rows of libaom-av1" in text and "codec-awareness is untested" in text and "no preset" in text
+    assert table.rows.features[:, 6 + 11].all()
+
+
+def test_a_pairs_table_is_joined_and_checked(tmp_path, capsys):
+    rows = make_codec_rows()
+    pairs = rows.drop_duplicates(["source", "dis_basename"])[["source", "dis_basename", "codec", "preset", "crf"]]
+    pairs = pairs.assign(encode_height=360, reference_path="r.y4m", reference_size=1, distorted_size=2)
+    pairs = pairs.assign(distorted_path=pairs["source"] + pairs["dis_basename"])
+    path = table_of(tmp_path, rows.drop(columns=["preset", "crf"]))
+
+    def load_with(pairs):
+        pairs.to_parquet(f"{path}.pairs.parquet")
+        return load_ensemble_table(path)
+
+    table = load_with(pairs)
+    assert table.rows.features == pytest.approx(load_ensemble_table(table_of(tmp_path, rows, "f.csv")).rows.features)
+    assert table.corpus_digest is not None
+    assert load_with(pairs.assign(distorted_size=3)).corpus_digest != table.corpus_digest
+    for other, sentence in [
+        (pairs[1:], "rows have no pair"),
+        (pairs.assign(codec="libx264"), "its pairs table says libx264"),
+        (pd.concat([pairs, pairs[:1]]), "is there twice"),
+        (pairs.assign(crf=pairs["crf"].where(pairs.index != 0)), "no crf"),
+    ]:
+        with pytest.raises(BadInput, match=sentence):
+            load_with(other)
+
+
+# Runs
+
+
+def test_a_finished_run_is_used_again_and_a_damaged_seed_is_not(own):
+    names = [PREDICTIONS, *(artefact_name(seed) for seed in SEEDS)]
+    before = {name: (own / "run" / name).read_bytes() for name in names}
+    again = run_ensemble(own / "rows.parquet", own / "run", "quick", corpus_root=own / "videos", progress=False)
+    assert again.trained == ()
+    assert {name: (own / "run" / name).read_bytes() for name in names} == before
+    (own / "run" / artefact_name(3)).write_bytes(before[artefact_name(3)][:-20])
+    predictions = pd.read_parquet(own / "run" / PREDICTIONS)
+    predictions.assign(seed1=predictions["seed0"]).to_parquet(own / "run" / PREDICTIONS)
+    again = run_ensemble(own / "rows.parquet", own / "run", "quick", corpus_root=own / "videos", progress=False)
+    assert again.trained == (1, 3)
+    assert validate(own) == 0
+
+
+def test_the_same_run_has_the_same_results(promoted, tmp_path):
+    again = tmp_path / "run"
+    run_ensemble(promoted / "rows.parquet", again, "quick", corpus_root=promoted / "videos", progress=False)
+    for seed in SEEDS:
+        first, second = (open_sealed(f / artefact_name(seed)) for f in (promoted / "run", again))
+        assert {n: v for n, v in first.items() if n not in ("volatile", "sha256_of_content")} == {
+            n: v for n, v in second.items() if n not in ("volatile", "sha256_of_content")
+        }
+    assert (promoted / "run" / PREDICTIONS).read_bytes() == (again / PREDICTIONS).read_bytes()
+    assert main(["manifest", "verify", str(again / PREDICTIONS)]) == 0
+    assert sorted(path.name[:5] for path in (again / "logs").iterdir()) == [f"seed{seed}" for seed in SEEDS]
+
+
+# Tampering
+
+
+def test_an_edited_result_is_refused(own, capsys):
+    path = own / "run" / artefact_name(2)
+    path.write_bytes(path.read_bytes().replace(b'"mean_plcc": 0.9', b'"mean_plcc": 0.8', 1))
+    assert validate(own) == 2
+    assert "does not match its sha256_of_content" in said(capsys)
+    assert export(own) == 2
+
+
+def test_an_edited_and_resealed_result_is_refused(own, capsys):
+    reseal(own / "run" / artefact_name(2), lambda document: document.update(mean_plcc=0.9999))
+    assert export(own) == 3
+    assert "is not that of the predictions" in said(capsys)
+    assert validate(own) == 1
+    assert not (own / "run" / "PROMOTE.json").exists()
+    assert promote(own) == 2
+
+
+def test_an_edited_table_is_refused(own, capsys):
+    rows = pd.read_parquet(own / "rows.parquet")
+    rows.assign(vmaf=rows["vmaf"].where(rows.index != 3, 50.0)).to_parquet(own / "rows.parquet")
+    assert export(own) == 3
+    assert "table_digest differs" in said(capsys)
+    assert validate(own) == 1
+    assert "rows.parquet is not what loso_seed0.json was trained on" in said(capsys)
+
+
+def test_a_shortened_fold_list_is_refused(own, capsys):
+    def drop_fold(document):
+        document["folds"].pop()
+        document["n_folds"] -= 1
+        document["mean_plcc"] = float(np.mean([fold["plcc"] for fold in document["folds"]]))
+
+    for seed in SEEDS:
+        reseal(own / "run" / artefact_name(seed), drop_fold)
+    assert export(own) == 3
+    assert "has the folds source0, source1, source2, the predictions" in said(capsys)
+    assert validate(own) == 1
+
+
+def test_edited_predictions_are_refused(own, capsys):
+    predictions = pd.read_parquet(own / "run" / PREDICTIONS)
+    for change in (
+        predictions.assign(seed3=predictions["target"]),
+        predictions.assign(seed3=np.nan),
+        predictions.drop(columns="seed3"),
+        predictions.assign(target=predictions["target"] + 1),
+        predictions[1:],
+    ):
+        change.to_parquet(own / "run" / PREDICTIONS)
+        assert validate(own) == 1
+        assert export(own) == 3
+    assert "seed 3" in said(capsys)
+
+
+def test_a_flipped_bit_in_a_member_is_refused(own, capsys):
+    path = own / "run" / "model" / f"{member_id(1)}_raw.onnx"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    before = (own / "run" / "model" / REGISTRY).read_bytes()
+    assert promote(own) == 1
+    assert f"{member_id(1)}_raw.onnx: its SHA-256 is" in said(capsys)
+    assert (own / "run" / "model" / REGISTRY).read_bytes() == before
+
+
+def test_members_of_another_run_are_not_promoted(own, capsys):
+    run_ensemble(own / "rows.parquet", own / "run", replace(QUICK, epochs=61), corpus_root=own / "videos")
+    assert validate(own) == 0
+    assert promote(own) == 3
+    assert "results of the seed is" in said(capsys)
+    assert smoke(own / "run" / "model") == [True] * 5
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda document: document["table"].update(digest="ab" * 32), "table is"),
+        (lambda document: document["artefacts"].update({artefact_name(4): "ab" * 32}), "results of the seed is"),
+        (lambda document: document["corpus"].update(sha256="ab" * 32), "corpus is"),
+        (lambda document: document["corpus"].update(present=False), "it names no corpus"),
+        (lambda document: document["gate"].update(mean_plcc=0.99999), "does not follow"),
+        (lambda document: document["gate"]["per_seed_plccs"].update({"2": 0.5}), "does not follow"),
+        (lambda document: document["gate"]["per_seed_plccs"].pop("4"), "expected [0, 1, 2, 3, 4]"),
+        (lambda document: document["checks"][0].update(passed=False), "problems of the seeds failed"),
+        (lambda document: document["notes"].append("looks good"), "verdict is"),
+    ],
+)
+def test_an_edited_verdict_promotes_nothing(change, sentence, own, capsys):
+    reseal(own / "run" / "PROMOTE.json", change)
+    assert promote(own) == 3
+    assert sentence in said(capsys)
+    assert smoke(own / "run" / "model") == [True] * 5
+    assert export(own) == 3
+
+
+def test_a_damaged_verdict_promotes_nothing(own, capsys):
+    path = own / "run" / "PROMOTE.json"
+    path.write_bytes(path.read_bytes().replace(b"PROMOTE", b"PROMOTF", 1))
+    assert promote(own) == 2
+    assert export(own) == 3
+    path.write_bytes((own / "run" / artefact_name(0)).read_bytes())
+    assert promote(own) == 2
+    assert "expected a verdict" in said(capsys)
+
+
+def test_a_held_ensemble_is_not_promoted(own, capsys):
+    reseal(own / "run" / artefact_name(1), lambda document: document.update(note="dry-run"))
+    assert validate(own) == 1
+    held = str(own / "run" / "HOLD.json")
+    assert main(["registry", "promote", "--verdict", held, "--models", str(own / "run" / "model")]) == 3
+    assert "it is HOLD" in said(capsys)
+
+
+def test_export_needs_a_verdict(own, capsys):
+    (own / "run" / "PROMOTE.json").unlink()
+    before = sorted((own / "run" / "model").iterdir())
+    assert export(own) == 3
+    assert "the run was not validated" in said(capsys)
+    assert sorted((own / "run" / "model").iterdir()) == before
+
+
+def test_a_dry_run_is_held_and_not_exported(tmp_path, capsys):
+    path = table_of(tmp_path, make_codec_rows())
+    run = str(tmp_path / "run")
+    assert main(["ensemble", "run", str(path), "--out", run, "--corpus-root", str(tmp_path), "--dry-run", "-q"]) == 0
+    assert main(["ensemble", "validate", run]) == 1
+    assert "loso_seed0.json is a dry-run" in said(capsys)
+    assert main(["ensemble", "export", run, "-q"]) == 3
+    assert "is a dry-run" in said(capsys)
+    assert not (tmp_path / "run" / "model").exists()
+
+
+# Members, promotion and rollback
+
+
+def test_members_score_and_say_where_they_come_from(promoted):
+    table = load_ensemble_table(promoted / "rows.parquet")
+    members = [load(member_id(seed), promoted / "run" / "model") for seed in SEEDS]
+    scores = np.stack([member.score(table.rows.features) for member in members])
+    assert np.abs(scores.mean(axis=0) - table.rows.target).mean() < 2
+    assert (scores.std(axis=0) > 0).any()
+    assert members[0].feature_names[6:] == CODEC_BLOCK
+    assert members[0].sidecar.ensemble.members == [member_id(seed) for seed in SEEDS]
+    with pytest.raises(BadInput, match="expected \\[n, 20\\]"):
+        members[0].score(table.rows.features[:, :6])
+    card = (promoted / "run" / "model" / f"{member_id(0)}.md").read_text()
+    assert "codec block" in card and "smoke: true" in card and "codec_onehot" in card
+
+
+def test_export_gives_the_same_bytes(own):
+    model = own / "run" / "model"
+    before = {path.name: path.read_bytes() for path in model.iterdir()}
+    assert export(own) == 0
+    assert {path.name: path.read_bytes() for path in model.iterdir()} == before
+
+
+def test_score_command_takes_the_codec_block(promoted, tmp_path):
+    table = load_ensemble_table(promoted / "rows.parquet").rows
+    pd.DataFrame(table.features, columns=table.feature_names).to_parquet(tmp_path / "t.parquet")
+    words = [str(tmp_path / "t.parquet"), "--out", str(tmp_path / "s.parquet")]
+    assert main(["score", member_id(0), *words, "--models", str(promoted / "run" / "model")]) == 0
+    scored = pd.read_parquet(tmp_path / "s.parquet")
+    expected = load(member_id(0), promoted / "run" / "model").score(table.features)
+    assert scored["score"].to_numpy() == pytest.approx(expected) and scored["in_range"].all()
+
+
+def test_promote_then_rollback_restores_the_bytes(own, capsys):
+    model = own / "run" / "model"
+    before = (model / REGISTRY).read_bytes()
+    assert promote(own) == 0
+    assert said(capsys).count('+  "smoke": false') == 5
+    assert smoke(model) == [False] * 5
+    assert verify(model) == []
+    assert promote(own) == 2
+    assert "promoted already" in said(capsys)
+    assert rollback(own) == 0
+    assert (model / REGISTRY).read_bytes() == before
+    assert rollback(own) == 2
+
+
+def test_promoted_members_are_not_replaced_by_placeholders(own, capsys):
+    model = own / "run" / "model"
+    home = own / "home"
+    for seed in SEEDS:
+        install(member_id(seed), model, home)
+    verdict = ["--verdict", str(own / "run" / "PROMOTE.json"), "--models", str(home)]
+    assert main(["registry", "promote", *verdict]) == 0
+    with pytest.raises(BadInput, match="would replace a real model"):
+        install(member_id(0), model, home)
+    assert smoke(home) == [False] * 5
+    assert verify(home) == []
+
+
+def test_a_member_in_use_needs_a_recorded_promotion(own):
+    path = own / "run" / "model" / REGISTRY
+    reseal(path, lambda document: document["models"][0].update(smoke=False))
+    assert verify(path.parent) == [f"{member_id(0)}: smoke is false, but no promotion of these bytes is recorded"]
+
+
+def command_words(app, words=()):
+    "Every command of the tree, as words."
+    for command in app.registered_commands:
+        yield (*words, command.name or command.callback.__name__.replace("_", "-"))
+    for group in app.registered_groups:
+        yield from command_words(group.typer_instance, (*words, group.name))
+
+
+def test_only_promote_and_rollback_change_smoke(own, capsys, monkeypatch):
+    "Every command runs against registered members; apart from the two, none changes a byte of what says smoke."
+    model, rows = own / "run" / "model", str(own / "rows.parquet")
+    run = str(own / "run")
+    home = own / "home"
+    for seed in SEEDS:
+        install(member_id(seed), model, home)
+    before = (home / REGISTRY).read_bytes()
+    models = ["--models", str(home)]
+    monkeypatch.setattr(cli, "settings", lambda: replace(settings(), model_path=home))
+    arguments = {
+        ("ensemble", "run"): [rows, "--out", str(own / "trial"), "--dry-run", "-q"],
+        ("ensemble", "validate"): [run],
+        ("ensemble", "export"): [run, "--install", "-q", *models],
+        ("registry", "list"): models,
+        ("registry", "verify"): models,
+        ("score",): [member_id(0), rows, "--out", str(own / "s.parquet"), *models],
+        ("train",): ["fr-regressor-v1", "--parquet", rows, "--out", str(own / "train"), "-q"],
+        ("refresh",): ["--clips", str(own / "videos"), "--out", str(own / "refresh"), "--install", "-q"],
+        ("manifest", "verify"): [str(home / REGISTRY)],
+    }
+    acts = {("registry", "promote"), ("registry", "rollback")}
+    harmless = {
+        ("measure",),
+        ("doctor",),
+        ("mcp",),
+        ("extract", "netflix"),
+        ("extract", "clips"),
+        ("extract", "embedded"),
+    }
+    known = set(arguments) | acts | harmless
+    assert set(command_words(cli.app)) <= known, (
+        "a new command: say here how it is called, and that it leaves smoke alone"
+    )
+    for words, rest in arguments.items():
+        main([*words, *rest])
+        after = json.loads((home / REGISTRY).read_bytes())
+        assert [row["smoke"] for row in after["models"]] == [True] * 5, words
+    assert (home / REGISTRY).read_bytes() == before
+    capsys.readouterr()

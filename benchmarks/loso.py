@@ -44,14 +44,20 @@ PLANS = {
 }
 
 
-def train_one(table: TrainingTable, rows: np.ndarray, seed: int, recipe: Recipe) -> FittedRegressor:
+def train_one(
+    table: TrainingTable,
+    rows: np.ndarray,
+    seed: int,
+    recipe: Recipe,
+    scaler: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]] = fit_scaler,
+) -> FittedRegressor:
     "One fit as it is usually written: a Module, a DataLoader and an optimiser."
     torch.manual_seed(seed)
-    mean, std = fit_scaler(table.features[rows])
+    mean, std = scaler(table.features[rows])
     features = torch.tensor((table.features[rows] - mean) / std, dtype=torch.float32)
     target = torch.tensor(table.target[rows], dtype=torch.float32)
     loader = DataLoader(TensorDataset(features, target), batch_size=recipe.batch_size, shuffle=True)
-    model = FRRegressor(dropout=recipe.dropout)
+    model = FRRegressor(in_features=features.shape[1], dropout=recipe.dropout)
     optimizer = OPTIMIZERS[recipe.optimizer](
         model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
     )

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from vmaf_research.learn.ensemble import PREDICTIONS, SEEDS, artefact_name, run_identity, seed_document
 from vmaf_research.learn.ensemble_table import load_ensemble_table, make_codec_rows
 from vmaf_research.learn.gate import COMPARISONS, check
+from vmaf_research.learn.loso import evaluate
 from vmaf_research.learn.recipes import RECIPES
 from vmaf_research.learn.run_checks import RunFiles, least_difference
 from vmaf_research.learn.table import KEY
@@ -125,7 +126,8 @@ def made_up_run(table, change=lambda seed, values: values, folder="run", **facts
     for seed in SEEDS:
         noise = np.random.default_rng(seed).normal(0, 1.0, len(rows))
         columns[f"seed{seed}"] = change(seed, rows.target + noise)
-        documents[artefact_name(seed)] = seed_document(seed, table, identity, columns[f"seed{seed}"], 1.0)
+        evaluation = evaluate(f"seed {seed}", rows, columns[f"seed{seed}"])
+        documents[artefact_name(seed)] = seed_document(seed, table, identity, evaluation, 1.0)
     keys = dict(zip(KEY, (rows.source, rows.clip, rows.frame), strict=True))
     predictions = pd.DataFrame({**keys, "target": rows.target, **columns})
     digests = {name: "cd" * 32 for name in (*documents, PREDICTIONS)}

@@ -148,16 +148,15 @@ def run_identity(
         **({"note": "dry-run"} if dry_run else {}),
     }
 
-# %% ../../nbs/learn/52_ensemble.ipynb #7b39be4d
+# %% ../../nbs/learn/52_ensemble.ipynb #e25a09d3
 def seed_document(
     seed: int,
     table: EnsembleTable,
     identity: Mapping[str, Any],  # see `run_identity`
-    predictions: np.ndarray,  # float64 [rows], out of fold
+    evaluation: Evaluation,  # of its out-of-fold predictions
     seconds: float,  # of the training that this seed was part of
 ) -> dict[str, Any]:
     "What `loso_seed{N}.json` says; `null` for what is undefined. Only the block `volatile` varies between runs."
-    evaluation = evaluate(f"seed {seed}", table.rows, predictions)
     values, recipe = evaluation.summary, identity["recipe"]
     correlations = [each.plcc for each in evaluation.per_source.values()]
     defined = None not in correlations
@@ -176,7 +175,7 @@ def seed_document(
         "worst_source": values["worst_source"],
         **{"epochs": recipe["epochs"], "batch_size": recipe["batch_size"]},
         **{"lr": recipe["learning_rate"], "weight_decay": recipe["weight_decay"]},
-        "predictions_sha256": values_digest(predictions),
+        "predictions_sha256": values_digest(evaluation.predictions),
         "volatile": {"wall_time_s": round(seconds, 3), "written_utc": _now(), "threads": torch.get_num_threads()},
     }
 
@@ -285,7 +284,7 @@ def _write_predictions(folder: Path, rows: TrainingTable, predictions: Mapping[i
     with atomic_path(folder / PREDICTIONS) as temporary:
         pd.DataFrame(columns).to_parquet(temporary, index=False)
 
-# %% ../../nbs/learn/52_ensemble.ipynb #83e43f46
+# %% ../../nbs/learn/52_ensemble.ipynb #e6755e72
 def check_folds(table: EnsembleTable, folds: int | None) -> None:
     "Raise `BadInput` unless the table has the number of sources that was asked for."
     sources = table.rows.sources
@@ -320,16 +319,16 @@ def run_ensemble(
     wanted = tuple(seed for seed, values in found.items() if values is None)
     shown = progress and not os.environ.get("IN_TEST")
     if wanted:
-        new = out_of_fold(checked.rows, wanted, recipe, device, shown)
-        predictions, seconds = {**found, **new}, time.monotonic() - clock
-        documents = [seed_document(seed, checked, identity, predictions[seed], seconds) for seed in wanted]
-        _write_predictions(out, checked.rows, predictions)
-        for document in documents:
-            write_json(out / artefact_name(document["seed"]), seal(document))
-            _write_log(out, document, started)
-        _write_run_manifest(out, checked, recipe, seconds)
-        found = predictions
+        found |= out_of_fold(checked.rows, wanted, recipe, device, shown)
+        _write_predictions(out, checked.rows, found)
+    seconds = time.monotonic() - clock
     members = {seed: evaluate(f"seed {seed}", checked.rows, found[seed]) for seed in SEEDS}
+    for seed in wanted:
+        document = seed_document(seed, checked, identity, members[seed], seconds)
+        write_json(out / artefact_name(seed), seal(document))
+        _write_log(out, document, started)
+    if wanted:
+        _write_run_manifest(out, checked, recipe, seconds)
     return EnsembleRun(out, checked, recipe.name, members, wanted, time.monotonic() - clock)
 
 # %% ../../nbs/learn/52_ensemble.ipynb #c1e0bcd2

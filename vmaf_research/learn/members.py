@@ -90,9 +90,9 @@ def ensemble_record(
         "calibration": calibration_block(table.rows, run.members()),
     }
 
-# %% ../../nbs/learn/54_members.ipynb #5627aae5
+# %% ../../nbs/learn/54_members.ipynb #18897981
 DESCRIPTION = "Member (seed {seed}) of a codec-aware ensemble that reproduces VMAF v0.6.1 per frame"
-NOTES = "Use the mean of all five members; one alone has no spread"
+NOTES = "Use the mean of all five members; one alone has no spread."
 
 
 def export_members(
@@ -116,8 +116,9 @@ def export_members(
     corpus = corpus_facts(checked.path) | {"codecs": list(checked.encoders)}
     part = run.folder / "model.part"
     shutil.rmtree(part, ignore_errors=True)
+    notes = " ".join([NOTES, *(f"{note}." for note in checked.notes)])
     for seed, report in reports.items():
-        texts = {"description": DESCRIPTION.format(seed=seed), "notes": ". ".join([NOTES, *checked.notes])}
+        texts = {"description": DESCRIPTION.format(seed=seed), "notes": notes}
         group = ensemble_record(verdict, run, checked, seed)
         package_model(member_id(seed), report, ship_gate(report), part, corpus, smoke=True, ensemble=group, **texts)
     shutil.rmtree(run.folder / "model", ignore_errors=True)

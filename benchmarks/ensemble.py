@@ -12,6 +12,7 @@ seeds one by one (an hour).
 """
 
 import argparse
+import time
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -47,7 +48,9 @@ def compare(table: EnsembleTable, recipe: Recipe, seeds: tuple[int, ...], device
     "Run both sides and print times, ratio and mean PLCC."
     rows, folds = table.rows, len(table.rows.sources)
     torch.set_num_threads(threads)
+    start = time.process_time()
     stacked_time, stacked = seconds(lambda: out_of_fold(rows, SEEDS, recipe, device))
+    stacked_processor = time.process_time() - start
     print(
         f"stacked      {stacked_time:8.1f} s for {len(SEEDS) * folds} fits, device {device}, {threads} threads",
         flush=True,
@@ -56,12 +59,17 @@ def compare(table: EnsembleTable, recipe: Recipe, seeds: tuple[int, ...], device
     epochs = {count: epoch_seconds(rows, source_folds(rows)[0], recipe, count) for count in sorted({1, threads})}
     own_threads = min(epochs, key=epochs.get)
     torch.set_num_threads(own_threads)
+    start = time.process_time()
     single_time, single = seconds(lambda: {seed: one_by_one(rows, seed, recipe) for seed in seeds})
+    single_processor = (time.process_time() - start) * len(SEEDS) / len(seeds)
     whole = single_time * len(SEEDS) / len(seeds)
     print(f"one by one   {single_time:8.1f} s for {len(seeds) * folds} fits, torch threads: {own_threads} (the faster)")
     if len(seeds) < len(SEEDS):
         print(f"             {whole:8.1f} s for {len(SEEDS) * folds} fits (multiplied, not run)")
     print(f"ratio        {whole / stacked_time:8.1f}")
+    if device == "cpu":  # what other programs took from either side is not in these times
+        idle = single_processor / own_threads / (stacked_processor / threads)
+        print(f"processor    {stacked_processor:8.1f} s and {single_processor:.1f} s; ratio on idle cores {idle:.1f}")
     for seed in seeds:
         pairs = zip(mean_plcc(rows, stacked[seed]), mean_plcc(rows, single[seed]), strict=True)
         for name, (mine, theirs) in zip(("unclipped", "clipped"), pairs, strict=True):

@@ -5,10 +5,9 @@
 # %% auto #0
 __all__ = ['batch_stream', 'take_batches', 'StackedBatches', 'DropoutMasks', 'loss_gradient', 'train_stacks']
 
-# %% ../../nbs/learn/34a_stacks.ipynb #46585006
+# %% ../../nbs/learn/34a_stacks.ipynb #135ffd7b
 import copy
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -137,7 +136,7 @@ def loss_gradient(
     slope = error.clamp_(-1, 1) if loss == "huber" else error.mul_(2)
     return slope.mul_(weights)
 
-# %% ../../nbs/learn/34a_stacks.ipynb #df202d9e
+# %% ../../nbs/learn/34a_stacks.ipynb #73beaff2
 def train_stacks(
     features: np.ndarray,  # float64 [rows, f], raw
     target: np.ndarray,  # float64 [rows], VMAF
@@ -156,28 +155,11 @@ def train_stacks(
         starts = [seeded_regressor(int(seed), **architecture) for seed in seeds]
 
     labels = recipe_units(recipe, target)
+    return _train_stack(features, labels, row_sets, scalers, seeds, starts, recipe, device, progress)
 
-    def train_part(numbers: np.ndarray) -> list[FRRegressor]:
-        some = [[items[k] for k in numbers] for items in (row_sets, scalers, seeds, starts)]
-        return _train_stack(features, labels, *some, recipe, device, progress and numbers[0] == 0)
-
-    return [module for part in _in_parts(train_part, len(row_sets), device) for module in part]
-
-# %% ../../nbs/learn/34a_stacks.ipynb #1904bfbc
-def _in_parts(train_part: Callable[[np.ndarray], list], models: int, device: torch.device) -> list[list]:
-    "Call `train_part` with the numbers of some models each: on a GPU once, else once per thread of torch."
-    threads = torch.get_num_threads()
-    parts = np.array_split(np.arange(models), 1 if device.type != "cpu" else min(threads, models))
-    try:
-        with ThreadPoolExecutor(len(parts), initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            return list(pool.map(train_part, parts))
-    finally:
-        torch.set_num_threads(threads)
-
-# %% ../../nbs/learn/34a_stacks.ipynb #32971288
+# %% ../../nbs/learn/34a_stacks.ipynb #22f3bf6f
 @torch.no_grad()
 def _train_stack(features, labels, row_sets, scalers, seeds, starts, recipe, device, progress) -> list[FRRegressor]:
-    "Train some models together, in one thread."
     stack = StackedRegressor(starts, device=device)
     batches = StackedBatches(features, labels, row_sets, scalers, seeds, recipe.batch_size, device)
     counts = [recipe.epochs * -(-len(rows) // recipe.batch_size) for rows in row_sets]

@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 SITE := _build/html
 
 .DEFAULT_GOAL := help
-.PHONY: help setup refresh test lint lab save readme site clean
+.PHONY: help setup refresh test lint lab save readme site digest clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,8 +47,11 @@ readme: $(INSTALLED) ## README.md from nbs/index.ipynb
 	$(BIN)/python docs/readme.py
 
 site: $(INSTALLED) ## the static site in _build/html
-	$(BIN)/sphinx-build -q -b html -c docs -d _build/doctrees . $(SITE)
+	OMP_NUM_THREADS=1 $(BIN)/python docs/build.py $(SITE)
 	@echo "open $(SITE)/index.html"
+
+digest: $(INSTALLED) ## a new digest from the template: make digest NAME=what-it-asks
+	$(BIN)/python docs/new_digest.py "$(NAME)"
 
 clean: ## remove what was built, but not .venv and runs/
 	rm -rf _build .pytest_cache .ruff_cache .hypothesis .coverage

@@ -1,0 +1,125 @@
+"""The model gallery: a page per registry row, an overview, and the picture of the start page."""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from vmaf_research.learn.cards import markdown_table
+from vmaf_research.learn.metrics import show_number
+from vmaf_research.learn.registry import Model, Registry, load, read_registry
+from vmaf_research.learn.sidecar import RegistryRow
+from vmaf_research.measure.config import settings
+
+INTRODUCTION = """# Models
+
+:::{rst-class} lead
+What `model/registry.json` holds: every byte below was checked against it when this page was made
+:::
+
+The errors are those of leave-one-source-out evaluation, in VMAF points: fidelity to the teacher, not agreement with
+people. *Shipped* models passed the ship gate; *smoke* rows are placeholders that are not meant to be used.
+"""
+FIGURE = "result"  # file name of the picture, without theme and suffix
+
+
+def badge(row: RegistryRow) -> str:
+    "Whether a model may be used, as a coloured label."
+    return "{bdg-warning}`smoke`" if row.smoke else "{bdg-success}`shipped`"
+
+
+def overview(registry: Registry) -> str:
+    "The gallery page: one card per row, the numbers side by side, and the digests of the files."
+    models = [load(row.id) for row in registry.models]
+    cards = "\n".join(_card_of_grid(model) for model in models)
+    return "\n".join(
+        [
+            INTRODUCTION,
+            f"::::{{grid}} 1 1 2 2\n:gutter: 3\n\n{cards}\n::::\n",
+            f"## Side by side\n\n{_comparison(models)}\n",
+            f"## Every file\n\n{_digests(registry, registry.files)}\n",
+        ]
+    )
+
+
+def _card_of_grid(model: Model) -> str:
+    training = model.sidecar.training
+    return (
+        f":::{{grid-item-card}} {model.id}\n:link: /models/{model.id}\n:link-type: doc\n\n"
+        f"{badge(model.row)} {{bdg-light}}`{model.row.license}` {{bdg-light}}`{training.recipe.name}`\n\n"
+        f"{model.row.description}\n\n"
+        f"RMSE {show_number(training.loso_pooled_rmse)} · "
+        f"worst source {show_number(training.loso_worst_source_rmse)} · PLCC {training.loso_mean_plcc:.4f}\n:::\n"
+    )
+
+
+def _comparison(models: list[Model]) -> str:
+    head = ["model", "status", "teacher", "parameters", "sources", "rows", "mean PLCC", "mean SROCC", "RMSE"]
+    head += ["worst source", "its RMSE"]
+    rows = []
+    for model in models:
+        training = model.sidecar.training
+        status = "smoke" if model.row.smoke else "shipped"
+        row = [f"[{model.id}]({model.id}.md)", status, model.sidecar.teacher, training.parameters]
+        row += [training.n_sources, training.n_rows, training.loso_mean_plcc, training.loso_mean_srocc]
+        row += [training.loso_pooled_rmse, training.loso_worst_source, training.loso_worst_source_rmse]
+        rows.append(row)
+    return markdown_table(head, rows)
+
+
+def _digests(registry: Registry, names: Iterable[str]) -> str:
+    folder = settings().model_path
+    rows = [[f"`{name}`", f"{(folder / name).stat().st_size:,}", f"`{registry.files[name]}`"] for name in names]
+    return markdown_table(["file", "bytes", "SHA-256"], rows)
+
+
+def model_page(registry: Registry, row: RegistryRow) -> str:
+    "The card of a model, with its status above it and the digests of its files below."
+    card = (settings().model_path / row.card).read_text(encoding="utf-8")
+    card = re.sub(r"\A---\n.*?\n---\n+", "", card, flags=re.S)  # metadata for model hubs
+    title, rest = card.split("\n", 1)
+    labels = f"{badge(row)} {{bdg-light}}`{row.license}`"
+    return f"{title}\n\n{labels}\n{rest}\n## Files\n\n{_digests(registry, row.file_names)}\n"
+
+
+def shipped_errors() -> dict[str, tuple[float, float]]:  # pooled and worst source's RMSE, greatest first
+    "Errors of all models in use, and of the floors that were fitted on the same folds."
+    errors = {}
+    for row in read_registry().models:
+        if row.smoke:
+            continue
+        training = load(row.id).sidecar.training
+        for name, floor in training.floors.items():
+            errors[f"{name} (floor)"] = (floor.pooled_rmse, floor.worst_source_rmse)
+        errors[row.id] = (training.loso_pooled_rmse, training.loso_worst_source_rmse)
+    return dict(sorted(errors.items(), key=lambda each: -each[1][0]))
+
+
+def figure_text(errors: dict[str, tuple[float, float]]) -> str:
+    "What the picture shows, for those who cannot see it."
+    values = "; ".join(f"{name} {show_number(pooled)}" for name, (pooled, _) in errors.items())
+    return f"RMSE on sources that were left out, in VMAF points, on a logarithmic axis: {values}"
+
+
+def draw_errors(errors: dict[str, tuple[float, float]], folder: Path) -> None:
+    "Write the picture for the light and the dark theme."
+    matplotlib.rcParams.update({"svg.hashsalt": FIGURE, "svg.fonttype": "none", "font.family": "sans-serif"})
+    for theme, ink, accent in (("light", "#323232", "#176de8"), ("dark", "#ced6dd", "#6cb2ff")):
+        figure = Figure(figsize=(7.2, 0.42 * len(errors) + 0.9), layout="constrained")
+        axes = figure.subplots()
+        for place, (name, (pooled, worst)) in enumerate(errors.items()):
+            color = ink if name.endswith("(floor)") else accent
+            axes.plot([pooled, worst], [place, place], color=color, linewidth=1, alpha=0.6)
+            axes.plot(pooled, place, "o", color=color, label="all rows" if place == 0 else None)
+            axes.plot(worst, place, "|", color=color, markersize=11, label="worst source" if place == 0 else None)
+        axes.set_xscale("log")
+        axes.set_yticks(range(len(errors)), errors)
+        axes.set_xlabel("RMSE on sources left out, VMAF points (less is better)", color=ink)
+        axes.tick_params(colors=ink)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.spines[:].set_color(ink)
+        axes.grid(axis="x", color=ink, alpha=0.15)
+        axes.legend(frameon=False, labelcolor=ink, loc="upper right")
+        figure.savefig(folder / f"{FIGURE}-{theme}.svg", transparent=True, metadata={"Date": None})

@@ -55,6 +55,7 @@ post_date_format = post_date_format_short = "%Y-%m-%d"
 mathjax_path = MATHJAX.name
 html_theme = "sphinx_book_theme"
 html_title = project
+html_context = {"default_mode": "auto"}
 html_static_path = [str(HERE / "_static"), str(MATHJAX)]
 html_css_files = ["site.css"]
 html_js_files = ["site.js"]

@@ -85,15 +85,16 @@ def model_page(registry: Registry, row: RegistryRow) -> str:
 
 
 def shipped_errors() -> dict[str, tuple[float, float]]:  # pooled and worst source's RMSE, greatest first
-    "Errors of all models in use, and of the floors that were fitted on the same folds."
+    "Errors of the models in use and of their floors, of those that were judged on the rows of the first one."
+    models = [load(row.id) for row in read_registry().models if not row.smoke]
+    table = models[0].sidecar.training.table_digest
     errors = {}
-    for row in read_registry().models:
-        if row.smoke:
-            continue
-        training = load(row.id).sidecar.training
-        for name, floor in training.floors.items():
-            errors[f"{name} (floor)"] = (floor.pooled_rmse, floor.worst_source_rmse)
-        errors[row.id] = (training.loso_pooled_rmse, training.loso_worst_source_rmse)
+    for model in models:
+        training = model.sidecar.training
+        if training.table_digest == table:
+            for name, floor in training.floors.items():
+                errors[f"{name} (floor)"] = (floor.pooled_rmse, floor.worst_source_rmse)
+            errors[model.id] = (training.loso_pooled_rmse, training.loso_worst_source_rmse)
     return dict(sorted(errors.items(), key=lambda each: -each[1][0]))
 
 

@@ -87,17 +87,19 @@ def _is_public_method(node: ast.stmt) -> bool:
     return documented and not node.name.startswith("_")
 
 
-def _constant(node: ast.Assign | ast.AnnAssign, source: str) -> str | None:
-    "A `py:data` entry from the source of an assignment: its value if that is short, and the comment beside it."
+def _constants(node: ast.Assign | ast.AnnAssign, source: str) -> Iterator[str]:
+    "A `py:data` entry per name that an assignment sets: its value if that is short, and the comment beside it."
     target = node.targets[0] if isinstance(node, ast.Assign) else node.target
-    if not isinstance(target, ast.Name) or target.id.startswith("_") or node.value is None:
-        return None
-    value = ast.unparse(node.value)
+    several = isinstance(target, ast.Tuple)
+    pairs = zip(target.elts, node.value.elts, strict=True) if several else [(target, node.value)]
     comment = re.search(r"#\s*(.+)$", source.splitlines()[node.lineno - 1])
-    entry = f".. py:data:: {target.id}\n"
-    if len(value) <= LONGEST_VALUE:
-        entry += f"   :value: {value}\n"
-    return entry + (f"\n   {comment[1]}\n" if comment else "")
+    for name, value in pairs:
+        if not isinstance(name, ast.Name) or name.id.startswith("_") or value is None:
+            continue
+        entry = f".. py:data:: {name.id}\n"
+        if len(ast.unparse(value)) <= LONGEST_VALUE:
+            entry += f"   :value: {ast.unparse(value)}\n"
+        yield entry + (f"\n   {comment[1]}\n" if comment else "")
 
 
 def api_entries(source: str, module: str) -> Iterator[str]:
@@ -110,9 +112,7 @@ def api_entries(source: str, module: str) -> Iterator[str]:
         elif isinstance(node, DEFINITIONS) and not node.name.startswith("_"):
             yield f".. autofunction:: {module}.{node.name}"
         elif isinstance(node, ast.Assign | ast.AnnAssign):
-            entry = _constant(node, source)
-            if entry is not None:
-                yield entry
+            yield from _constants(node, source)
 
 
 def _only_imports(source: str) -> bool:

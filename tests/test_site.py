@@ -1,0 +1,189 @@
+"""The static site, built as `make site` does it and read in a headless browser as files, without any other host."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zlib
+from datetime import date
+from pathlib import Path
+from urllib.parse import unquote, urldefrag, urljoin, urlparse
+from xml.etree import ElementTree
+
+import nbformat
+import pytest
+
+from vmaf_research.learn.registry import read_registry
+from vmaf_research.measure.config import find_root
+
+ROOT = find_root(Path(__file__).parent)
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+sys.path.insert(0, str(ROOT / "docs"))
+import notebooks  # noqa: E402
+import symbols  # noqa: E402
+from new_digest import new_digest  # noqa: E402
+
+PHONE_WIDTH = 390  # CSS pixels
+INSPECT = """() => {
+    return {
+        links: [...document.querySelectorAll('a[href]')].map(a => a.href),
+        ids: [...document.querySelectorAll('[id], a[name]')].map(e => e.id || e.name),
+        bad_images: [...document.images].filter(i => !i.alt || !i.naturalWidth || !i.naturalHeight).map(i => i.src),
+        width: document.documentElement.scrollWidth,
+        directives: [...document.querySelectorAll('pre')].filter(p => /^#\\s*\\|/m.test(p.textContent)).length,
+    };
+}"""
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    "The built site, under a folder that stands for the sub-path of a server."
+    out = tmp_path_factory.mktemp("site") / "sub path" / "html"
+    command = [sys.executable, str(ROOT / "docs" / "build.py"), str(out)]
+    result = subprocess.run(command, cwd=out.anchor, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True)
+    assert result.returncode == 0, result.stderr.decode()[-3000:]
+    return out
+
+
+@pytest.fixture(scope="module")
+def browser():
+    "A headless browser of the system."
+    program = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if program is None:
+        pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is installed")
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def tab(browser):
+    "A page as wide as a phone's, and what it asked for and complained about."
+    page = browser.new_page(viewport={"width": PHONE_WIDTH, "height": 844})
+    page.requests, page.complaints = [], []
+    page.on("request", lambda request: page.requests.append(request.url))
+    page.on("console", lambda message: page.complaints.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: page.complaints.append(str(error)))
+    yield page
+    page.close()
+
+
+def elsewhere(urls):
+    return [url for url in urls if urlparse(url).scheme not in ("file", "data", "blob")]
+
+
+def inventory(site):
+    "Every symbol that has a place on the site, with its page."
+    data = (site / "objects.inv").read_bytes().split(b"\n", 4)[4]
+    lines = zlib.decompress(data).decode().splitlines()
+    return {name: location for name, kind, _, location, *_ in (line.split() for line in lines) if kind[:3] == "py:"}
+
+
+def test_every_public_symbol_has_a_place_on_the_page_of_its_module(site):
+    found = inventory(site)
+    public = {f"{module}.{name}": module for module in symbols.sources() for name in symbols.public_names(module)}
+    assert len(public) > 300
+    wrong = []
+    for name, module in public.items():
+        page = module.removeprefix("vmaf_research.").replace(".", "/") + ".html"
+        if not found.get(name, "").startswith(page):
+            wrong.append((name, found.get(name)))
+    assert not wrong
+
+
+def test_pages_show_types_comments_and_links(site):
+    text = (site / "learn" / "metrics.html").read_text(encoding="utf-8")
+    entry = text.partition('id="vmaf_research.learn.metrics.cluster_bootstrap"')[2].partition("</dl>\n</dd></dl>")[0]
+    assert "sources" in entry and 'href="#vmaf_research.learn.metrics.Interval"' in entry
+    assert "Show the code" in text
+
+
+def test_gallery_has_every_registry_row_with_its_digests(site):
+    gallery = (site / "models" / "index.html").read_text(encoding="utf-8")
+    registry = read_registry()
+    for row in registry.models:
+        assert (site / "models" / f"{row.id}.html").is_file()
+        assert f'href="{row.id}.html"' in gallery
+        assert all(registry.files[name] in gallery for name in row.file_names)
+
+
+def test_feed_has_every_dated_digest(site):
+    namespace = "{http://www.w3.org/2005/Atom}"
+    feed = ElementTree.parse(site / "digests" / "archive" / "atom.xml")
+    addresses = [entry.find(f"{namespace}id").text for entry in feed.iter(f"{namespace}entry")]
+    for path in (ROOT / "digests").glob("[0-9]*.ipynb"):
+        dated = bool(notebooks.front_matter(nbformat.read(path, as_version=4)))
+        assert any(address.endswith(f"/{path.stem}.html") for address in addresses) == dated, path.name
+
+
+def test_every_page_loads_fits_a_phone_and_links_to_what_is_there(site, tab):
+    links, ids, problems = {}, {}, []
+    for path in sorted(path for path in site.rglob("*.html") if "_static" not in path.parts):
+        name = path.relative_to(site).as_posix()
+        tab.goto(path.as_uri(), wait_until="load")
+        seen = tab.evaluate(INSPECT)
+        links[path.as_uri()] = seen["links"]
+        ids[path.as_uri()] = set(seen["ids"])
+        problems += [f"{name}: {complaint}" for complaint in tab.complaints]
+        problems += [f"{name}: picture without size or text: {source}" for source in seen["bad_images"]]
+        problems += [f"{name}: a cell shows its directives"] * bool(seen["directives"])
+        problems += [f"{name}: {seen['width']} px wide on a phone"] * (seen["width"] > PHONE_WIDTH)
+        tab.complaints.clear()
+    for page, targets in links.items():
+        for target in targets:
+            address, fragment = urldefrag(urljoin(page, target))
+            if urlparse(address).scheme != "file":
+                continue
+            if not Path(unquote(urlparse(address).path)).is_file():
+                problems.append(f"{page}: leads to {target}, which is not there")
+            elif fragment and address in ids and unquote(fragment) not in ids[address]:
+                problems.append(f"{page}: {target} has no such place")
+    assert not problems, "\n".join(sorted(set(problems))[:30])
+    assert not elsewhere(tab.requests)
+    assert len(links) > 60
+
+
+def test_search_finds_a_function(site, tab):
+    tab.goto(f"{(site / 'search.html').as_uri()}?q=plcc")
+    tab.wait_for_selector("#search-results li a")
+    found = tab.eval_on_selector_all("#search-results li a", "links => links.map(link => link.href)")
+    assert any("learn/metrics.html#vmaf_research.learn.metrics.plcc" in address for address in found)
+    assert not tab.complaints and not elsewhere(tab.requests)
+
+
+def test_formula_is_drawn_and_code_folds(site, tab):
+    tab.goto((site / "learn" / "metrics.html").as_uri())
+    tab.wait_for_selector("mjx-container svg", state="attached")
+    fold = tab.locator("details.hide").first
+    assert not fold.locator("pre").first.is_visible()
+    fold.locator("summary").click()
+    assert fold.locator("pre").first.is_visible()
+    assert not elsewhere(tab.requests)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_page_follows_the_theme_of_the_system(site, browser, theme):
+    tab = browser.new_page(color_scheme=theme)
+    tab.goto((site / "index.html").as_uri())
+    background = tab.evaluate("getComputedStyle(document.body).backgroundColor")
+    brightness = sum(map(int, re.findall(r"\d+", background)[:3])) / 3
+    assert brightness > 200 if theme == "light" else brightness < 60
+    pictures = tab.locator("img.only-light, img.only-dark")
+    shown = [picture.get_attribute("class") for picture in pictures.all() if picture.is_visible()]
+    assert len(shown) == 1 and f"only-{theme}" in shown[0]
+    tab.close()
+
+
+def test_new_digest_takes_the_next_number(tmp_path):
+    (tmp_path / "0007-earlier.ipynb").touch()
+    path = new_digest("what-it-asks", tmp_path, date(2026, 2, 3))
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    assert path.name == "0008-what-it-asks.ipynb"
+    assert notebooks.front_matter(notebook)["date"] == date(2026, 2, 3)
+    assert notebooks.title_and_subtitle(notebook)[0].startswith("Digest 0008:")
+    with pytest.raises(ValueError, match="lower-case words"):
+        new_digest("../elsewhere", tmp_path, date(2026, 2, 3))

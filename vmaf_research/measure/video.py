@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['RAW_SUFFIXES', 'NUMBER_FRAMES', 'KEEP_FRAMES', 'PLANAR_YUV', 'CONTAINERS', 'PixelFormat', 'pixel_format', 'Clip',
            'open_clip', 'row_autocorrelation', 'geometry_doubt', 'file_input', 'input_arguments', 'range_filter',
-           'convert_clip', 'read_luma']
+           'Part', 'convert_clip', 'read_luma']
 
 # %% ../../nbs/measure/10_video.ipynb #9210791b
 import re
@@ -269,7 +269,16 @@ def range_filter(clip: Clip) -> str:
     "The part of a filter graph that turns full-range luma and chroma into limited ones; empty if they are already."
     return "scale=in_range=full:out_range=limited:flags=accurate_rnd," if clip.full_range else ""
 
-# %% ../../nbs/measure/10_video.ipynb #0008b3cd
+# %% ../../nbs/measure/10_video.ipynb #90594ed7
+@dataclass(frozen=True)
+class Part:
+    "How ffmpeg reads some frames of a clip."
+
+    seek: tuple[str, ...]  # options before the input, so that not everything before these frames is decoded
+    filters: str  # let only these frames pass
+    frames: int  # how many they are
+
+# %% ../../nbs/measure/10_video.ipynb #59626fe6
 def convert_clip(
     clip: Clip,
     out: Path | str,  # a .y4m file; written in one step
@@ -277,22 +286,26 @@ def convert_clip(
     height: int,  # pixels
     frames: int | None = None,  # only the first so many
     pix_fmt: str = "yuv420p",
+    part: Part | None = None,  # only these frames; fewer are an error
 ) -> Clip:  # of `out`
     "Decode, limit the range, scale with a Lanczos filter, write Y4M; raises `BadInput` if that cannot be done."
     ranges = "in_range=full:out_range=limited:" if clip.full_range else ""
+    pick = f"{part.filters}," if part else ""
     even = f"settb={1 / clip.fps},setpts=N"  # an even rate is all that Y4M can say
-    scale = f"{even},scale={width}:{height}:{ranges}flags=lanczos+accurate_rnd,setsar=1,format={pix_fmt}"
+    scale = f"{pick}{even},scale={width}:{height}:{ranges}flags=lanczos+accurate_rnd,setsar=1,format={pix_fmt}"
     limit = [] if frames is None else ["-frames:v", str(frames)]
     with atomic_path(out) as temporary:
         try:
             log = run_ffmpeg(
-                [*input_arguments(clip), "-map", "0:v:0", "-vf", scale, *limit, *KEEP_FRAMES,
-                 "-strict", "-1", "-f", "yuv4mpegpipe", str(temporary)]
+                [*(part.seek if part else ()), *input_arguments(clip), "-map", "0:v:0", "-vf", scale, *limit,
+                 *KEEP_FRAMES, "-strict", "-1", "-f", "yuv4mpegpipe", str(temporary)]
             )  # fmt: skip
         except EngineError as error:
             raise BadInput(f"{clip.path}: cannot be decoded ({error})") from error
         if log.errors or not log.encoded:
             raise BadInput(f"{clip.path}: cannot be decoded ({'; '.join(log.errors[:2]) or 'it has no frames'})")
+        if part and log.encoded != part.frames:
+            raise BadInput(f"{clip.path}: {log.encoded} of {part.frames} frames of a part of it could be decoded")
     return Clip(Path(out), width, height, pix_fmt, clip.fps, log.encoded)
 
 # %% ../../nbs/measure/10_video.ipynb #f98a6dc8

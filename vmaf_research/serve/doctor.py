@@ -6,13 +6,12 @@
 __all__ = ['DEFAULT_ENCODER', 'GOLDEN_VMAF', 'GOLDEN_TOLERANCE', 'LEAST_FREE', 'Check', 'Health', 'checked', 'look_at_engine',
            'look_at_encoders', 'write_checkerboard', 'look_at_golden_pair', 'look_at_disk', 'look_at_models', 'doctor']
 
-# %% ../../nbs/serve/61_doctor.ipynb #24139b52
+# %% ../../nbs/serve/61_doctor.ipynb #27c16340
 import os
 import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +20,11 @@ from ..measure.config import cache_root, settings
 from ..measure.encode import ENCODERS, available_encoders
 from ..measure.engine import find_engine
 from ..measure.errors import BadInput, EngineError, ResearchError, VerificationFailed
+from ..measure.html import html_table
 from ..measure.libvmaf import measure
 from ..measure.video import open_clip
 
-# %% ../../nbs/serve/61_doctor.ipynb #9241cd47
+# %% ../../nbs/serve/61_doctor.ipynb #19e1293d
 @dataclass(frozen=True)
 class Check:
     "What one check found."
@@ -55,12 +55,7 @@ class Health:
         return "\n".join(map(str, self.checks))
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><td>{'ok' if check.ok else 'problem'}</td><th>{check.name}</th>"
-            f"<td style='text-align:left'>{escape(check.sentence)}</td></tr>"
-            for check in self.checks
-        )
-        return f"<table>{rows}</table>"
+        return html_table((check.name, "ok" if check.ok else "problem", check.sentence) for check in self.checks)
 
 # %% ../../nbs/serve/61_doctor.ipynb #e6004ebb
 def checked(
@@ -82,14 +77,14 @@ def look_at_engine() -> str:
     program = f"ffmpeg {engine.ffmpeg_version} with libvmaf" if engine.kind == "ffmpeg" else "the vmaf tool, libvmaf"
     return f"{program} {engine.libvmaf_version} ({engine.path})"
 
-# %% ../../nbs/serve/61_doctor.ipynb #ae75f4e1
+# %% ../../nbs/serve/61_doctor.ipynb #d2e13ef6
 DEFAULT_ENCODER = "libx264"  # of corpora that are made from clips
 
 
 def look_at_encoders() -> str:
     "The encoders that corpora can be made with; raises `EngineError` without the default one."
     present = available_encoders()
-    missing = [name for name in ENCODERS if name not in present]
+    missing = [name for name, encoder in ENCODERS.items() if name not in present and not encoder.hardware]
     if DEFAULT_ENCODER not in present:
         raise EngineError(
             f"this ffmpeg has no {DEFAULT_ENCODER}, with which corpora are made by default; "

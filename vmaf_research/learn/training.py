@@ -6,7 +6,7 @@
 __all__ = ['NEAR_SHARE', 'PRIOR_SEED', 'REFINING_SEED', 'FittedRegressor', 'check_training_input', 'rescale_inputs',
            'rescale_output', 'learn_prior', 'learn_teacher', 'train_regressors']
 
-# %% ../../nbs/learn/35_training.ipynb #672a8df9
+# %% ../../nbs/learn/35_training.ipynb #355f2bfa
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ from ..measure.errors import BadInput
 from ..measure.features import CANONICAL_6
 from ..measure.teacher import load_teacher
 from .recipes import Recipe, find_recipe
-from .regressor import FRRegressor, fit_scaler, linear_layers
+from .regressor import ARCHITECTURES, FRRegressor, fit_scaler, linear_layers, seeded_regressor
 from .sampling import check_labels, sample_near, sample_prior
 from .stacks import train_stacks
 
@@ -98,7 +98,7 @@ def rescale_output(
 
 
 
-# %% ../../nbs/learn/35_training.ipynb #cd3cc9f4
+# %% ../../nbs/learn/35_training.ipynb #0a14bb05
 NEAR_SHARE = 0.5  # of the vectors of the second part that are made from a model's own rows
 PRIOR_SEED, REFINING_SEED = 0, 1  # of the generators; the seeds of the models are another matter
 
@@ -108,16 +108,18 @@ def learn_prior(
     recipe: Recipe,
     device: torch.device | str = "cpu",
     progress: bool = False,
+    hidden: Sequence[int] = ARCHITECTURES["nano"],  # units of the hidden layers
 ) -> tuple[dict[int, FRRegressor], tuple[np.ndarray, np.ndarray]]:  # by seed, in units of the recipe; their scaler
     "One network per distinct seed that knows the teacher on `recipe.sampled_vectors` vectors of the prior."
     vectors = sample_prior(recipe.sampled_vectors, np.random.default_rng(PRIOR_SEED))
     distinct = sorted({int(seed) for seed in seeds})
     sets, scalers = [np.arange(len(vectors))] * len(distinct), [fit_scaler(vectors)] * len(distinct)
     labels = load_teacher().predict(vectors, clip=False)
-    modules = train_stacks(vectors, labels, sets, scalers, distinct, recipe, device=device, progress=progress)
+    starts = [seeded_regressor(seed, hidden=hidden, dropout=recipe.dropout) for seed in distinct]
+    modules = train_stacks(vectors, labels, sets, scalers, distinct, recipe, starts, device, progress)
     return dict(zip(distinct, modules, strict=True)), scalers[0]
 
-# %% ../../nbs/learn/35_training.ipynb #c1d7c746
+# %% ../../nbs/learn/35_training.ipynb #2ae64aee
 def learn_teacher(
     features: np.ndarray,  # [rows, 6]
     row_sets: Sequence[np.ndarray],  # K row numbers
@@ -125,9 +127,10 @@ def learn_teacher(
     recipe: Recipe,
     device: torch.device | str = "cpu",
     progress: bool = False,
+    hidden: Sequence[int] = ARCHITECTURES["nano"],  # units of the hidden layers
 ) -> tuple[list[FRRegressor], tuple[np.ndarray, np.ndarray]]:  # K networks in units of the recipe; their scaler
     "Networks that know the prior, refined with vectors near each model's own rows."
-    modules, scaler = learn_prior(seeds, recipe, device, progress)
+    modules, scaler = learn_prior(seeds, recipe, device, progress, hidden)
     starts = [modules[int(seed)] for seed in seeds]
     if not recipe.refining_vectors:
         return starts, scaler
@@ -144,7 +147,7 @@ def learn_teacher(
     scalers = [scaler] * len(own)
     return train_stacks(vectors, labels, sets, scalers, seeds, refining, starts, device, progress), scaler
 
-# %% ../../nbs/learn/35_training.ipynb #ce97868d
+# %% ../../nbs/learn/35_training.ipynb #481ba3b0
 def train_regressors(
     features: np.ndarray,  # float64 [rows, f], raw
     target: np.ndarray,  # float64 [rows], VMAF
@@ -154,6 +157,7 @@ def train_regressors(
     feature_names: Sequence[str] = CANONICAL_6,
     device: str = "auto",  # "auto", "cpu" or "cuda"
     progress: bool = False,
+    hidden: Sequence[int] = ARCHITECTURES["nano"],  # units of the hidden layers
 ) -> list[FittedRegressor]:  # K
     "Train K regressors together; each sees nothing but its own rows. Raises `BadInput`."
     recipe, feature_names = find_recipe(recipe), tuple(feature_names)
@@ -164,12 +168,14 @@ def train_regressors(
     scalers = [fit_scaler(features[rows]) for rows in row_sets]
     if recipe.sampled_vectors:
         check_labels(features, target, feature_names)
-        modules, learned_with = learn_teacher(features, row_sets, seeds, recipe, place, progress)
+        modules, learned_with = learn_teacher(features, row_sets, seeds, recipe, place, progress, hidden)
         modules = [copy.deepcopy(module) for module in modules]
         for module, scaler in zip(modules, scalers, strict=True):
             rescale_inputs(module, learned_with, scaler)
     else:
-        modules = train_stacks(features, target, row_sets, scalers, seeds, recipe, device=place, progress=progress)
+        architecture = {"in_features": features.shape[1], "hidden": hidden, "dropout": recipe.dropout}
+        starts = [seeded_regressor(int(seed), **architecture) for seed in seeds]
+        modules = train_stacks(features, target, row_sets, scalers, seeds, recipe, starts, place, progress)
     for module in modules:
         rescale_output(module, recipe.target_center, recipe.target_scale)
     return [

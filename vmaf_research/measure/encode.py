@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['PRESET_NAMES', 'ENCODERS', 'ENCODE_SUFFIX', 'name_presets', 'Encoder', 'encoder_works', 'available_encoders',
-           'find_encoder', 'encoder_version', 'nearest_even', 'fit_height', 'encode_arguments', 'encode_timed',
-           'encode', 'check_encode', 'bitrate_kbps']
+           'find_encoder', 'encoder_version', 'nearest_even', 'fit_height', 'encode_arguments', 'Encode',
+           'read_quantisers', 'encode_recorded', 'encode', 'check_encode', 'bitrate_kbps']
 
-# %% ../../nbs/measure/16_encode.ipynb #72f9f9e4
+# %% ../../nbs/measure/16_encode.ipynb #f7cdcaa2
 import subprocess
+import tempfile
 import time
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -31,7 +32,7 @@ def name_presets(
     "Common name of a preset -> the encoder's own."
     return dict(zip(PRESET_NAMES, natives.split(), strict=True))
 
-# %% ../../nbs/measure/16_encode.ipynb #9e44aa56
+# %% ../../nbs/measure/16_encode.ipynb #4eda1568
 @dataclass(frozen=True)
 class Encoder:
     "An encoder of ffmpeg and the settings under which it repeats itself."
@@ -50,6 +51,7 @@ class Encoder:
     fraction: str = ""  # what to add to the last setting for a value that is not whole, {} for it
     automatic: float | None = None  # value of the knob that leaves the choice to the encoder, which is no quality
     hardware: bool = False  # needs a device, and is there only if that is
+    tells_quantiser: bool = False  # ffmpeg learns from it which quantiser each picture got
 
     def native_preset(
         self,
@@ -88,15 +90,17 @@ class Encoder:
         options = [option.format(value) for option in self.options or (f"-{self.knob}", "{}")]
         return ["-c:v", self.name, *options, self.preset_option, self.native_preset(preset), *settings]
 
-# %% ../../nbs/measure/16_encode.ipynb #94df9e8e
+# %% ../../nbs/measure/16_encode.ipynb #d4deb156
 _X26X = name_presets("ultrafast superfast veryfast faster fast medium slow slower veryslow veryslow placebo")
 _SOFTWARE = (
-    Encoder("libx264", "crf", (0, 51), "-preset", "medium", ("-threads", "1"), _X26X, step=0.1),
+    Encoder("libx264", "crf", (0, 51), "-preset", "medium", ("-threads", "1"), _X26X, step=0.1,
+            tells_quantiser=True),
     Encoder("libx265", "crf", (0, 51), "-preset", "medium",
-            ("-threads", "1", "-x265-params", "pools=none:frame-threads=1:log-level=error"), _X26X, step=0.1),
+            ("-threads", "1", "-x265-params", "pools=none:frame-threads=1:log-level=error"), _X26X, step=0.1,
+            tells_quantiser=True),
     Encoder("libsvtav1", "crf", (1, 63), "-preset", "8", ("-svtav1-params", "lp=1"),
             name_presets("13 13 13 11 9 7 5 3 2 1 0"), ("4", "6", "8", "10", "12", "-1", "-2"),
-            step=0.25, fraction=":crf={}"),
+            step=0.25, fraction=":crf={}", tells_quantiser=True),
     Encoder("libaom-av1", "crf", (0, 63), "-cpu-used", "6", ("-threads", "1"),
             name_presets("6 6 6 6 5 4 3 2 1 1 0")),
     Encoder("libvvenc", "qp", (0, 63), "-preset", "faster", ("-vvenc-params", "threads=0"),
@@ -226,15 +230,31 @@ def encode_arguments(
     repeatable = ["-map_metadata", "-1", "-fflags", "+bitexact", "-flags:v", "+bitexact"]
     return [*picture, *encoder.arguments(quality, preset), *repeatable]
 
-# %% ../../nbs/measure/16_encode.ipynb #e743b559
-def encode_timed(
+# %% ../../nbs/measure/16_encode.ipynb #df627ad2
+@dataclass(frozen=True)
+class Encode:
+    "A finished encode, and what its making told."
+
+    clip: Clip
+    seconds: float  # that the encoder ran, reading and scaling included
+    quantisers: tuple[float, ...] = ()  # of the pictures in the order of encoding; empty if the encoder does not say
+
+
+def read_quantisers(
+    statistics: Path,  # what ffmpeg wrote for `-vstats_file`
+) -> tuple[float, ...]:
+    "The quantiser of each picture, on the encoder's own scale."
+    return tuple(float(line.split(" q=")[1].split()[0]) for line in statistics.read_text().splitlines())
+
+# %% ../../nbs/measure/16_encode.ipynb #295dd864
+def encode_recorded(
     reference: Clip,
     out: Path | str,  # written in one step; the suffix is `ENCODE_SUFFIX`
     codec: str,  # a key of `ENCODERS`
     quality: float,  # the codec's own scale
     preset: str | None = None,  # a common name or the encoder's own
     height: int | None = None,  # rows of the encoded picture; default: those of the reference
-) -> tuple[Clip, float]:  # `out` in the geometry in which it was encoded; seconds that the encoder ran
+) -> Encode:  # of `out`, in the geometry in which it was encoded
     """Encode a clip and check the result by decoding it.
 
     Raises `BadInput` for an unknown codec or a quality outside its range, and `EngineError` if ffmpeg fails or the
@@ -242,7 +262,10 @@ def encode_timed(
     """
     out = Path(out)
     arguments = encode_arguments(reference, codec, quality, preset, height)
-    with atomic_path(out) as temporary:
+    with atomic_path(out) as temporary, tempfile.TemporaryDirectory() as folder:
+        statistics = Path(folder) / "pictures.txt"
+        if ENCODERS[codec].tells_quantiser:
+            arguments += ["-vstats_file", str(statistics)]
         started = time.monotonic()
         try:
             run_ffmpeg([*input_arguments(reference), *arguments, str(temporary)])
@@ -250,9 +273,10 @@ def encode_timed(
             raise EngineError(f"{out.name}: {codec} failed on {reference.path.name}: {error}") from error
         seconds = time.monotonic() - started
         clip = check_encode(temporary, reference, codec, out.name)
-    return replace(clip, path=out), seconds
+        quantisers = read_quantisers(statistics) if statistics.is_file() else ()
+    return Encode(replace(clip, path=out), seconds, quantisers)
 
-# %% ../../nbs/measure/16_encode.ipynb #4ce88ec4
+# %% ../../nbs/measure/16_encode.ipynb #902b358e
 def encode(
     reference: Clip,
     out: Path | str,
@@ -261,8 +285,8 @@ def encode(
     preset: str | None = None,  # a common name or the encoder's own
     height: int | None = None,  # rows of the encoded picture; default: those of the reference
 ) -> Clip:  # of `out`
-    "Encode a clip and check the result: `encode_timed` without the time."
-    return encode_timed(reference, out, codec, quality, preset, height)[0]
+    "Encode a clip and check the result: `encode_recorded`, if only the clip is wanted."
+    return encode_recorded(reference, out, codec, quality, preset, height).clip
 
 # %% ../../nbs/measure/16_encode.ipynb #0b6e8709
 def check_encode(

@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 
 from vmaf_research.learn.cards import markdown_table
 from vmaf_research.learn.metrics import show_number
+from vmaf_research.learn.record import RegistryRow
 from vmaf_research.learn.registry import Model, Registry, load, read_registry
-from vmaf_research.learn.sidecar import RegistryRow
 from vmaf_research.measure.config import settings
 
 INTRODUCTION = """# Models

@@ -11,8 +11,9 @@ import pytest
 from vmaf_research.learn import refresh as refresh_module
 from vmaf_research.learn.cards import render_card
 from vmaf_research.learn.recipes import RECIPES
+from vmaf_research.learn.record import validated
 from vmaf_research.learn.registry import load, read_registry, write_model
-from vmaf_research.learn.sidecar import Sidecar, validated
+from vmaf_research.learn.sidecar import Sidecar
 from vmaf_research.learn.table import make_table
 from vmaf_research.measure.engine import run_ffmpeg
 from vmaf_research.measure.errors import ShipRefused

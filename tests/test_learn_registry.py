@@ -16,6 +16,7 @@ from packaged import CORPUS, IDS, package, packaged_files, small_report, unpack
 from vmaf_research.learn.cards import render_card
 from vmaf_research.learn.gate import ship_gate
 from vmaf_research.learn.package import package_model
+from vmaf_research.learn.record import RegistryRow, validated
 from vmaf_research.learn.registry import (
     REGISTRY,
     install,
@@ -25,7 +26,7 @@ from vmaf_research.learn.registry import (
     verify,
     write_model,
 )
-from vmaf_research.learn.sidecar import RegistryRow, Sidecar, validated
+from vmaf_research.learn.sidecar import Sidecar
 from vmaf_research.measure.config import find_root
 from vmaf_research.measure.errors import BadInput, ShipRefused, VerificationFailed
 from vmaf_research.measure.provenance import json_bytes, seal, sha256_bytes

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['sidecar_problems', 'graph_problems', 'model_problems']
 
-# %% ../../nbs/learn/43_consistency.ipynb #ab73189e
+# %% ../../nbs/learn/43_consistency.ipynb #bda45e36
 import json
 from collections.abc import Mapping
 
@@ -15,7 +15,8 @@ from ..measure.errors import BadInput
 from ..measure.provenance import SEAL, json_bytes, seal, sha256_bytes
 from .cards import render_card
 from .onnx_export import CODEC_INPUT, INPUT, OUTPUT, check_graph, open_session, run_session
-from .sidecar import RegistryRow, Sidecar, validated
+from .record import RegistryRow, validated
+from .sidecar import Sidecar
 
 # %% ../../nbs/learn/43_consistency.ipynb #50038192
 _SHARED_FIELDS = ("id", "kind", "onnx", "sha256", "onnx_raw", "sha256_raw", "opset", "notes", "description", "license")

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TEACHER', 'training_block', 'trained_range', 'check_portable', 'build_sidecar', 'package_model']
 
-# %% ../../nbs/learn/45_package.ipynb #4836c838
+# %% ../../nbs/learn/45_package.ipynb #e5e86881
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -25,7 +25,8 @@ from .onnx_export import CODEC_INPUT, INPUT, OUTPUT, PARITY, Graphs, codec_slots
 from .recipes import find_recipe
 from .registry import Model, load, write_model
 from .sampling import sample_prior
-from .sidecar import RegistryRow, Sidecar, model_file_names, validated
+from .record import RegistryRow, model_file_names, validated
+from .sidecar import Sidecar
 from .training import PRIOR_SEED, FittedRegressor
 
 # %% ../../nbs/learn/45_package.ipynb #e5a2da35

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['RegistryChange', 'verdict_problems', 'member_problems', 'plan_promotion', 'plan_rollback']
 
-# %% ../../nbs/learn/55_promotion.ipynb #196a7c1b
+# %% ../../nbs/learn/55_promotion.ipynb #d6c2786e
 import difflib
 from dataclasses import dataclass
 from html import escape
@@ -14,7 +14,8 @@ from typing import Any
 
 from .ensemble import SEEDS, artefact_name, member_id
 from .registry import REGISTRY, Registry, read_registry, verify
-from .sidecar import RegistryRow, Sidecar, validated
+from .record import RegistryRow, validated
+from .sidecar import Sidecar
 from .verdict import HOLD, Verdict, contract_gate, read_verdict
 from ..measure.config import settings
 from ..measure.errors import BadInput, ShipRefused, VerificationFailed

@@ -6,12 +6,11 @@
 __all__ = ['REGISTRY', 'Promotion', 'Registry', 'read_registry', 'verify', 'Model', 'load', 'write_model', 'install',
            'remove_model']
 
-# %% ../../nbs/learn/44_registry.ipynb #c680f16d
+# %% ../../nbs/learn/44_registry.ipynb #36602ed0
 import json
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,6 +20,7 @@ from pydantic import Field
 
 from ..measure.config import settings
 from ..measure.errors import BadInput, VerificationFailed
+from ..measure.html import html_table
 from vmaf_research.measure.provenance import (
     SEAL,
     atomic_path,
@@ -33,9 +33,10 @@ from vmaf_research.measure.provenance import (
 )
 from .consistency import graph_problems, model_problems, sidecar_problems
 from .onnx_export import check_graph, open_session, run_session
-from .sidecar import ModelId, Record, RegistryRow, Sha256, Sidecar, model_file_names, validated
+from .record import ModelId, Record, RegistryRow, Sha256, model_file_names, validated
+from .sidecar import Sidecar
 
-# %% ../../nbs/learn/44_registry.ipynb #ab7aa57a
+# %% ../../nbs/learn/44_registry.ipynb #16673ce1
 REGISTRY = "registry.json"
 _FileName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*(\.[a-z0-9]+)+$", max_length=256)]
 
@@ -74,12 +75,10 @@ class Registry(Record):
     __str__ = __repr__
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><td>{row.id}</td><td style='text-align:left'>{escape(row.description)}</td><td>{row.license}</td>"
-            f"<td>{'smoke' if row.smoke else ''}</td><td>{row.sha256[:12]}</td></tr>"
-            for row in self.models
-        )
-        return f"<table><tr><th>id</th><th>description</th><th>licence</th><th></th><th>SHA-256</th></tr>{rows}</table>"
+        rows = [
+            (row.id, row.description, row.license, "smoke" if row.smoke else "", row.sha256[:12]) for row in self.models
+        ]
+        return html_table(rows, ("id", "description", "licence", "", "SHA-256"))
 
 # %% ../../nbs/learn/44_registry.ipynb #7bcc8c64
 def _folder(folder: Path | str | None) -> Path:

@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['find_root', 'Settings', 'settings', 'cache_root']
 
-# %% ../../nbs/measure/02_config.ipynb #819201fd
+# %% ../../nbs/measure/02_config.ipynb #e54c0dc0
 import os
 from configparser import ConfigParser
 from dataclasses import dataclass, fields
-from html import escape
 from pathlib import Path
 
 from .errors import BadInput
+from .html import html_table
 
 # %% ../../nbs/measure/02_config.ipynb #b130fae4
 def find_root(
@@ -36,7 +36,7 @@ def _read_settings(folder: Path) -> ConfigParser:
     parser.read(folder / "settings.ini", encoding="utf-8")
     return parser
 
-# %% ../../nbs/measure/02_config.ipynb #fcfeae66
+# %% ../../nbs/measure/02_config.ipynb #c51f04fc
 @dataclass(frozen=True)
 class Settings:
     "Typed view of the `[research]` section of `settings.ini`, with absolute paths."
@@ -58,11 +58,7 @@ class Settings:
         return f"Settings({', '.join(f'{f.name}={self.show(f.name)}' for f in fields(self))})"
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><th style='text-align:left'>{f.name}</th><td>{escape(self.show(f.name))}</td></tr>"
-            for f in fields(self)
-        )
-        return f"<table>{rows}</table>"
+        return html_table((field.name, self.show(field.name)) for field in fields(self))
 
 # %% ../../nbs/measure/02_config.ipynb #4817acbc
 def settings(

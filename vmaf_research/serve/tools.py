@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['Reference', 'Distorted', 'Width', 'Height', 'Chroma', 'BitDepth', 'ScoreModel', 'Resize', 'MOST_PIXELS',
-           'MOST_VALUES', 'FeatureNames', 'PerFrame', 'PICTURE_ADDRESS', 'Site', 'open_pair', 'pixel_format_name',
-           'Pooled', 'pool', 'Score', 'asked_features', 'frame_rows', 'vmaf_score', 'WorstFrame', 'WorstFrames',
-           'describe_worst_frames', 'Backends', 'list_backends', 'Finding', 'HealthReport', 'doctor']
+           'MOST_VALUES', 'FeatureNames', 'PerFrame', 'PICTURE_ADDRESS', 'Site', 'OpenPair', 'pixel_format_name',
+           'open_pair', 'Pooled', 'pool', 'Score', 'asked_features', 'frame_rows', 'vmaf_score', 'WorstFrame',
+           'WorstFrames', 'describe_worst_frames', 'Backends', 'list_backends', 'Finding', 'HealthReport', 'doctor']
 
-# %% ../../nbs/serve/65_tools.ipynb #c41134e1
+# %% ../../nbs/serve/65_tools.ipynb #f9a0ae55
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +24,7 @@ from ..measure.features import CANONICAL_6, DEFAULT_TEACHER, FEATURE_SETS, FULL_
 from ..measure.libvmaf import Measurement
 from ..measure.libvmaf import measure as measure_pair
 from ..measure.video import RAW_SUFFIXES, Clip, geometry_doubt, open_clip
+from .chain import after
 from .doctor import doctor as examine
 from .pictures import Pictures, frame_pictures
 from .roots import Roots, hide_paths
@@ -52,36 +53,47 @@ BitDepth = Annotated[Literal[8, 10, 12, 16], Field(description="Bits per sample 
 ScoreModel = Annotated[Literal[tuple(TEACHERS)], Field(description="VMAF model to score with.")]
 Resize = Annotated[bool, Field(description="Scale the distorted clip to the reference instead of refusing.")]
 
-# %% ../../nbs/serve/65_tools.ipynb #9d003c10
+# %% ../../nbs/serve/65_tools.ipynb #01153acc
 MOST_PIXELS = 8192 * 4320
 
 
-def open_pair(
-    site: Site,
-    paths: Sequence[str],  # reference and distorted
-    width: int | None,
-    height: int | None,
-    pix_fmt: str,  # of raw video
-    resize: bool,
-) -> tuple[tuple[Clip, Clip], list[str]]:  # and warnings
-    "Two clips in the allowed folders; raises `BadInput` for what cannot be opened or is too large."
-    clips = []
-    files = [site.roots.file(path) for path in paths]
-    raw = [file.suffix.lower() in RAW_SUFFIXES for file in files]
-    for name, file, is_raw in zip(paths, files, raw, strict=True):
-        stated = is_raw or not (any(raw) or resize)  # beside raw video, a container is compared with it
-        size = (width, height) if stated else (None, None)
-        clip = open_clip(file, *size, pix_fmt if is_raw else None, count=False)
-        if clip.width * clip.height > MOST_PIXELS:
-            raise BadInput(f"{name!r}: {clip.size} pixels are more than this server reads; scale the video down")
-        clips.append(clip)
-    doubts = [(clip.path.name, geometry_doubt(clip)) for clip in clips if clip.raw]
-    return tuple(clips), [f"{name}: {doubt}" for name, doubt in doubts if doubt]
+@dataclass(frozen=True)
+class OpenPair:
+    "What a client wants to have measured."
+
+    clips: tuple[Clip, Clip]  # reference and distorted
+    resize: bool
+    warnings: list[str]
 
 
 def pixel_format_name(chroma: str, depth: int) -> str:
     "ffmpeg's name of a planar YUV format."
     return f"yuv{chroma}p" + (f"{depth}le" if depth > 8 else "")
+
+# %% ../../nbs/serve/65_tools.ipynb #8595e1f6
+def open_pair(
+    site: Site,
+    ref: Reference,
+    dis: Distorted,
+    width: Width = None,
+    height: Height = None,
+    pixfmt: Chroma = "420",
+    bitdepth: BitDepth = 8,
+    resize: Resize = False,
+) -> OpenPair:
+    "Two clips in the allowed folders; raises `BadInput` for what cannot be opened or is too large."
+    clips = []
+    files = [site.roots.file(path) for path in (ref, dis)]
+    raw = [file.suffix.lower() in RAW_SUFFIXES for file in files]
+    for name, file, is_raw in zip((ref, dis), files, raw, strict=True):
+        stated = is_raw or not (any(raw) or resize)  # beside raw video, a container is compared with it
+        size = (width, height) if stated else (None, None)
+        clip = open_clip(file, *size, pixel_format_name(pixfmt, bitdepth) if is_raw else None, count=False)
+        if clip.width * clip.height > MOST_PIXELS:
+            raise BadInput(f"{name!r}: {clip.size} pixels are more than this server reads; scale the video down")
+        clips.append(clip)
+    doubts = [(clip.path.name, geometry_doubt(clip)) for clip in clips if clip.raw]
+    return OpenPair(tuple(clips), resize, [f"{name}: {doubt}" for name, doubt in doubts if doubt])
 
 # %% ../../nbs/serve/65_tools.ipynb #c0013a1c
 class Pooled(BaseModel):
@@ -132,7 +144,7 @@ def frame_rows(result: Measurement) -> list[dict[str, float]]:
         )
     return result.to_frame().to_dict("records")
 
-# %% ../../nbs/serve/65_tools.ipynb #470af8bc
+# %% ../../nbs/serve/65_tools.ipynb #14cbee6c
 FeatureNames = Annotated[
     list[str],
     Field(description=f"Also report these: {', '.join(FEATURE_SETS)} (sets) or {', '.join(FULL_FEATURES)}."),
@@ -140,26 +152,16 @@ FeatureNames = Annotated[
 PerFrame = Annotated[bool, Field(description="Also return the values of every frame.")]
 
 
+@after(open_pair)
 def vmaf_score(
-    site: Site,
-    ref: Reference,
-    dis: Distorted,
-    width: Width = None,
-    height: Height = None,
-    pixfmt: Chroma = "420",
-    bitdepth: BitDepth = 8,
-    model: ScoreModel = DEFAULT_TEACHER,
-    features: FeatureNames = (),
-    per_frame: PerFrame = False,
-    resize: Resize = False,
+    pair: OpenPair, model: ScoreModel = DEFAULT_TEACHER, features: FeatureNames = (), per_frame: PerFrame = False
 ) -> Score:
     """Measure the VMAF of a distorted clip against its reference with libvmaf, 0 (bad) to 100 (like the reference).
 
     Raw .yuv needs width, height, pixfmt and bitdepth; other files describe themselves. Both clips must have the same
     number of frames. Takes about 0.05 s per frame of 1920x1080; cancelling ends it.
     """
-    clips, doubts = open_pair(site, (ref, dis), width, height, pixel_format_name(pixfmt, bitdepth), resize)
-    result = measure_pair(*clips, features=asked_features(features), teachers=(model,), resize=resize)
+    result = measure_pair(*pair.clips, features=asked_features(features), teachers=(model,), resize=pair.resize)
     return Score(
         vmaf=result.mean()[TEACHERS[model].column],
         model=model,
@@ -168,7 +170,7 @@ def vmaf_score(
         pooled={name: pool(values) for name, values in result.columns.items()},
         per_frame=frame_rows(result) if per_frame else None,
         not_computed=result.skipped,
-        warnings=doubts,
+        warnings=pair.warnings,
         engine=result.engine,
     )
 
@@ -195,28 +197,22 @@ class WorstFrames(BaseModel):
     frames: list[WorstFrame] = Field(description="Worst first.")
     warnings: list[str]
 
-# %% ../../nbs/serve/65_tools.ipynb #34cb6cf0
+# %% ../../nbs/serve/65_tools.ipynb #a2b8e4e5
+@after(open_pair)
 def describe_worst_frames(
+    pair: OpenPair,
     site: Site,
-    ref: Reference,
-    dis: Distorted,
-    width: Width = None,
-    height: Height = None,
-    pixfmt: Chroma = "420",
-    bitdepth: BitDepth = 8,
     model: ScoreModel = DEFAULT_TEACHER,
     count: Annotated[int, Field(ge=1, le=16, description="How many frames to describe.")] = 4,
-    resize: Resize = False,
 ) -> WorstFrames:
     """Find the frames with the lowest VMAF, with scores, features and pictures of both clips to look at.
 
     The pictures are PNG resources; read them soon, only the newest are kept.
     """
-    clips, doubts = open_pair(site, (ref, dis), width, height, pixel_format_name(pixfmt, bitdepth), resize)
-    result = measure_pair(*clips, features=CANONICAL_6, teachers=(model,), resize=resize)
+    result = measure_pair(*pair.clips, features=CANONICAL_6, teachers=(model,), resize=pair.resize)
     scores = result.columns[TEACHERS[model].column]
     worst = [int(frame) for frame in np.argsort(scores, kind="stable")[:count]]
-    pictures = [frame_pictures(clip, worst) for clip in clips]
+    pictures = [frame_pictures(clip, worst) for clip in pair.clips]
     frames = []
     for frame in worst:
         reference, distorted = (PICTURE_ADDRESS.format(key=site.pictures.add(of_clip[frame])) for of_clip in pictures)
@@ -231,7 +227,7 @@ def describe_worst_frames(
             )
         )
     mean = float(scores.mean())
-    return WorstFrames(model=model, mean=mean, of_frames=result.frames, frames=frames, warnings=doubts)
+    return WorstFrames(model=model, mean=mean, of_frames=result.frames, frames=frames, warnings=pair.warnings)
 
 # %% ../../nbs/serve/65_tools.ipynb #6f4d5de6
 class Backends(BaseModel):

@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 
 from vmaf_research.measure.errors import BadInput, EngineError
 from vmaf_research.predict.curve_prior import condition, prior_from_curves, wide_prior
-from vmaf_research.predict.search import Probe, Status, search
+from vmaf_research.predict.search import Trial, Status, search
 
 QUALITIES = np.arange(12, 40)
 scores = arrays(float, len(QUALITIES), elements=st.floats(0, 100))
@@ -29,7 +29,7 @@ def run(curve, target, prior=PRIOR):
 
     def measure(quality):
         asked.append(quality)
-        return Probe(quality, float(curve[np.flatnonzero(prior.qualities == quality)[0]]))
+        return Trial(quality, float(curve[np.flatnonzero(prior.qualities == quality)[0]]))
 
     return search(measure, target, prior), asked
 
@@ -41,7 +41,7 @@ def test_any_curve_ends_with_a_proof(curve, target):
     result, asked = run(curve, target)
     by_quality = dict(zip(QUALITIES.tolist(), curve, strict=True))
     chosen = result.chosen.quality
-    assert len(asked) == len(set(asked)) == len(result.probes) and chosen in asked
+    assert len(asked) == len(set(asked)) == len(result.trials) and chosen in asked
     if result.status is Status.UNREACHABLE:
         assert chosen == QUALITIES[0] and all(by_quality[quality] < target for quality in asked)
         return
@@ -89,7 +89,7 @@ def test_a_falling_order_of_values():
     result, _ = run(logistic_curves([28])[0], 60, prior)
     worse = values[np.flatnonzero(values == result.chosen.quality)[0] + 1]
     assert worse == result.chosen.quality - 1
-    assert worse in [probe.quality for probe in result.probes]
+    assert worse in [trial.quality for trial in result.trials]
 
 
 @given(curve=scores, positions=st.lists(st.integers(0, len(QUALITIES) - 1), min_size=1, max_size=12, unique=True))

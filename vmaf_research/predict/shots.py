@@ -65,8 +65,8 @@ class Shot:
     def frames(self) -> int:
         return self.end - self.start
 
-# %% ../../nbs/predict/71_shots.ipynb #2b24ef6a
-SCENE_THRESHOLD = 10.0  # ffmpeg's own default
+# %% ../../nbs/predict/71_shots.ipynb #079714f7
+SCENE_THRESHOLD = 8.0
 MINIMUM_FRAMES = 12  # half a second of film
 
 
@@ -76,7 +76,8 @@ def cuts_from_scores(
     minimum_frames: int = MINIMUM_FRAMES,
 ) -> tuple[int, ...]:  # numbers of the frames that begin a new shot, ascending
     "The strongest cuts that leave no shot shorter than `minimum_frames`."
-    candidates = [frame for frame in range(1, len(scores)) if scores[frame] >= threshold]
+    high = np.asarray(scores) >= threshold
+    candidates = [frame for frame in range(1, len(scores)) if high[frame] and not high[frame - 1]]
     borders = [0, len(scores)]
     for frame in sorted(candidates, key=lambda frame: (-scores[frame], frame)):
         if all(abs(frame - border) >= minimum_frames for border in borders):

@@ -1,7 +1,13 @@
 """The ensemble from rows to members in use: what is refused on the way, and what never changes by accident."""
 
+import contextlib
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -11,14 +17,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vmaf_research.learn.codecs import CODEC_BLOCK, ENCODER_VOCAB, VOCABULARIES, adapt_one_hot, codec_block, crf_norm
-from vmaf_research.learn.ensemble import PREDICTIONS, SEEDS, artefact_name, member_id, run_ensemble
+from vmaf_research.learn.ensemble import CHECKPOINT, PREDICTIONS, SEEDS, artefact_name, member_id, run_ensemble
 from vmaf_research.learn.ensemble_table import RENAMED, load_ensemble_table, make_codec_rows
 from vmaf_research.learn.recipes import RECIPES, Recipe
 from vmaf_research.learn.registry import REGISTRY, install, load, read_registry, verify
 from vmaf_research.measure.config import settings
 from vmaf_research.measure.encode import ENCODERS
 from vmaf_research.measure.errors import BadInput
-from vmaf_research.measure.provenance import open_sealed, seal, write_json
+from vmaf_research.measure.provenance import SEAL, open_sealed, seal, write_json
 from vmaf_research.serve import cli
 from vmaf_research.serve.cli import main
 
@@ -239,6 +245,58 @@ def test_the_same_run_has_the_same_results(promoted, tmp_path):
     assert (promoted / "run" / PREDICTIONS).read_bytes() == (again / PREDICTIONS).read_bytes()
     assert main(["manifest", "verify", str(again / PREDICTIONS)]) == 0
     assert sorted(path.name[:5] for path in (again / "logs").iterdir()) == [f"seed{seed}" for seed in SEEDS]
+
+
+RUN_TWICE = """
+import sys
+from pathlib import Path
+
+from vmaf_research.learn.checkpoint import Checkpoint
+from vmaf_research.learn.ensemble import run_ensemble
+from vmaf_research.learn.recipes import Recipe
+
+class Talking(Checkpoint):
+    "Says where a training goes on."
+
+    def load(self, device):
+        state = super().load(device)
+        print("from step", state and state["step"], flush=True)
+        return state
+
+Checkpoint.seconds = 0
+import vmaf_research.learn.ensemble as ensemble
+ensemble.Checkpoint = Talking
+recipe = Recipe("long", "adam", 5e-3, 0.0, "one_cycle", "mse", epochs=150, batch_size=32, dropout=0.1)
+for out in sys.argv[2:]:
+    run_ensemble(sys.argv[1], out, recipe, device="cpu", progress=False)
+"""
+
+
+def test_a_run_that_is_killed_in_training_ends_with_the_same_bytes(tmp_path):
+    "SIGKILL while the stack trains; the same command again goes on, and nobody can tell from the results."
+    table = table_of(tmp_path, make_codec_rows(3, 4, 20))
+    first, other = tmp_path / "first", tmp_path / "other"
+    command = [sys.executable, "-c", RUN_TWICE, str(table), str(first)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) as process:
+        states = set()
+        while len(states) < 2 and process.poll() is None:  # two states: the second is from within the training
+            with contextlib.suppress(FileNotFoundError):
+                states.add((first / CHECKPOINT).stat().st_ino)
+            time.sleep(0.001)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert (first / CHECKPOINT).is_file() and not (first / artefact_name(0)).exists()
+    done = subprocess.run([*command, str(other)], env=environment, capture_output=True, text=True, check=True)
+    steps = [line.split()[-1] for line in done.stdout.splitlines()]
+    assert int(steps[0]) > 0 and steps[1] == "None"
+    assert (first / PREDICTIONS).read_bytes() == (other / PREDICTIONS).read_bytes()
+    for seed in SEEDS:
+        documents = [open_sealed(folder / artefact_name(seed)) for folder in (first, other)]
+        lasting = [{n: v for n, v in each.items() if n not in ("volatile", SEAL)} for each in documents]
+        assert lasting[0] == lasting[1]
+    assert {path.name for path in first.iterdir()} == {path.name for path in other.iterdir()}
+    assert not (first / CHECKPOINT).exists()
 
 
 # Tampering

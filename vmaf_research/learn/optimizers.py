@@ -5,13 +5,15 @@
 # %% auto #0
 __all__ = ['BETA', 'BASIS_STEPS', 'OPTIMIZERS', 'StackedAdam', 'StackedSoap', 'rotate']
 
-# %% ../../nbs/learn/33a_optimizers.ipynb #6456ca7a
+# %% ../../nbs/learn/33a_optimizers.ipynb #3cf0a553
+from typing import Any
+
 import torch
 
 from .recipes import Recipe
 from .regressor import StackedRegressor
 
-# %% ../../nbs/learn/33a_optimizers.ipynb #c090e5f4
+# %% ../../nbs/learn/33a_optimizers.ipynb #11f7383d
 class StackedAdam:
     """torch's own Adam or AdamW, in its fused form, for a matrix of parameters whose rows are models.
 
@@ -38,7 +40,15 @@ class StackedAdam:
             part.grad, group["lr"] = slope, rate
         self.optimizer.step()
 
-# %% ../../nbs/learn/33a_optimizers.ipynb #fa7a3fdb
+    def state(self) -> dict[str, Any]:
+        "Everything that the next step depends on, beside the parameters."
+        return self.optimizer.state_dict()
+
+    def restore(self, state: dict[str, Any]) -> None:
+        "Go on from a `state`."
+        self.optimizer.load_state_dict(state)
+
+# %% ../../nbs/learn/33a_optimizers.ipynb #8ee9b190
 class StackedSoap:
     """SOAP: Adam in the eigenbasis of Shampoo's preconditioner, for every layer of every model.
 
@@ -90,6 +100,15 @@ class StackedSoap:
         elif self.steps % BASIS_STEPS == 0:
             pairs = zip(self.covariances[number], self.bases[number], strict=True)
             self.bases[number] = [torch.linalg.qr(covariance @ basis).Q for covariance, basis in pairs]
+
+    def state(self) -> dict[str, Any]:
+        "Everything that the next step depends on, beside the parameters."
+        return {name: getattr(self, name) for name in ("steps", "mean", "square", "covariances", "bases")}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        "Go on from a `state`."
+        for name, value in state.items():
+            setattr(self, name, value)
 
 
 def rotate(

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['batch_stream', 'take_batches', 'StackedBatches', 'DropoutMasks', 'loss_gradient', 'train_stacks']
 
-# %% ../../nbs/learn/34a_stacks.ipynb #135ffd7b
+# %% ../../nbs/learn/34a_stacks.ipynb #afa7e04f
 import copy
 from collections.abc import Iterator, Sequence
 
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
+from .checkpoint import Checkpoint
 from .metrics import VMAF_RANGE
 from .optimizers import OPTIMIZERS
 from .recipes import Recipe, rate_factor, recipe_units
@@ -45,7 +46,7 @@ def take_batches(
     together = torch.cat(parts)
     return together[:count], together[count:]
 
-# %% ../../nbs/learn/34a_stacks.ipynb #e148f012
+# %% ../../nbs/learn/34a_stacks.ipynb #364101af
 class StackedBatches:
     "Batches of all models, standardised with each model's own scaler and gathered for several steps at once."
 
@@ -84,7 +85,12 @@ class StackedBatches:
         features = self.features[rows].sub_(self.center).mul_(self.factor)
         return features, self.target[rows], weights
 
-# %% ../../nbs/learn/34a_stacks.ipynb #692d0376
+    def skip(self, gathered: int) -> None:
+        "Draw the batches of so many calls of `gather` without fetching their rows."
+        for k, stream in enumerate(self.streams):
+            _, self.left[k] = take_batches(stream, self.left[k], gathered * self.steps)
+
+# %% ../../nbs/learn/34a_stacks.ipynb #d25dbf84
 class DropoutMasks:
     """Dropout at the price of a copy: masks are windows into one pool of random bits.
 
@@ -98,28 +104,38 @@ class DropoutMasks:
         self,
         dropout: float,  # share of zeros
         seeds: Sequence[int],  # of the K models
-        shape: tuple[int, int, int],  # hidden layers, rows of a batch, units of a layer
+        rows: int,  # of a batch
+        units: Sequence[int],  # of each hidden layer; at least one layer
         device: torch.device,
         places: int = 1 << 20,  # where a window may begin
     ):
         distinct, group = np.unique(np.asarray(seeds), return_inverse=True)
         self.group = torch.as_tensor(group)
         self.generators = [torch.Generator().manual_seed(int(seed)) for seed in distinct]
-        self.layers, self.rows, self.units = shape
-        self.places, size = places, self.rows * self.units
+        self.rows, self.units, self.places, size = rows, units, places, rows * max(units)
         keep = torch.rand(places + size, generator=torch.Generator().manual_seed(0)) >= dropout
         self.windows = (keep / (1 - dropout)).to(device).unfold(0, size, 1)  # a view, [places + 1, size]
         self.starts: Iterator[torch.Tensor] = iter(())
 
-    def draw(self) -> list[torch.Tensor]:
-        "Masks of one step: per hidden layer [K, rows, units], 0 or 1 / (1 - dropout)."
+    def _next_starts(self) -> torch.Tensor:  # [layers, K]
+        "Where the windows of one step begin."
         starts = next(self.starts, None)
         if starts is None:  # places for many steps at once
-            shape = (256, self.layers, 1)
+            shape = (256, len(self.units), 1)
             places = torch.cat([torch.randint(self.places, shape, generator=g) for g in self.generators], dim=-1)
             self.starts = iter(places[:, :, self.group].to(self.windows.device))
             starts = next(self.starts)
-        return [self.windows[layer].view(-1, self.rows, self.units) for layer in starts]
+        return starts
+
+    def draw(self) -> list[torch.Tensor]:
+        "Masks of one step: per hidden layer [K, rows, units], 0 or 1 / (1 - dropout)."
+        layers = zip(self._next_starts(), self.units, strict=True)
+        return [self.windows[layer, : self.rows * units].view(-1, self.rows, units) for layer, units in layers]
+
+    def skip(self, steps: int) -> None:
+        "Draw the places of so many steps without looking at the masks."
+        for _ in range(steps):
+            self._next_starts()
 
 # %% ../../nbs/learn/34a_stacks.ipynb #3870807d
 def loss_gradient(
@@ -136,7 +152,7 @@ def loss_gradient(
     slope = error.clamp_(-1, 1) if loss == "huber" else error.mul_(2)
     return slope.mul_(weights)
 
-# %% ../../nbs/learn/34a_stacks.ipynb #73beaff2
+# %% ../../nbs/learn/34a_stacks.ipynb #4eda5fdd
 def train_stacks(
     features: np.ndarray,  # float64 [rows, f], raw
     target: np.ndarray,  # float64 [rows], VMAF
@@ -147,6 +163,7 @@ def train_stacks(
     starts: Sequence[FRRegressor] | None = None,  # K networks to go on from; default: fresh ones
     device: torch.device | str = "cpu",
     progress: bool = False,
+    checkpoint: Checkpoint | None = None,  # where to write the training down, and to go on from if it was killed
 ) -> list[FRRegressor]:  # K, that return `recipe_units`
     "Train K networks; apart from rounding, what each becomes depends on its own rows, scaler, seed and start alone."
     device = torch.device(device)
@@ -155,23 +172,30 @@ def train_stacks(
         starts = [seeded_regressor(int(seed), **architecture) for seed in seeds]
 
     labels = recipe_units(recipe, target)
-    return _train_stack(features, labels, row_sets, scalers, seeds, starts, recipe, device, progress)
+    return _train_stack(features, labels, row_sets, scalers, seeds, starts, recipe, device, progress, checkpoint)
 
-# %% ../../nbs/learn/34a_stacks.ipynb #22f3bf6f
+# %% ../../nbs/learn/34a_stacks.ipynb #1d905bcd
 @torch.no_grad()
-def _train_stack(features, labels, row_sets, scalers, seeds, starts, recipe, device, progress) -> list[FRRegressor]:
+def _train_stack(
+    features, labels, row_sets, scalers, seeds, starts, recipe, device, progress, checkpoint
+) -> list[FRRegressor]:
     stack = StackedRegressor(starts, device=device)
     batches = StackedBatches(features, labels, row_sets, scalers, seeds, recipe.batch_size, device)
     counts = [recipe.epochs * -(-len(rows) // recipe.batch_size) for rows in row_sets]
     both = StackedPass(stack, recipe.batch_size)
-    hidden = (len(stack.shapes) - 1, recipe.batch_size, stack.shapes[0][1])
-    dropout = DropoutMasks(recipe.dropout, seeds, hidden, device) if recipe.dropout else None
+    units = [outputs for _, outputs in stack.shapes[:-1]]
+    dropout = DropoutMasks(recipe.dropout, seeds, recipe.batch_size, units, device) if recipe.dropout and units else None
     limits = tuple(recipe_units(recipe, VMAF_RANGE).tolist()) if recipe.censored else None
     optimizer, final = OPTIMIZERS[recipe.optimizer](stack, recipe), stack.parameters.clone()
     rates = torch.full((len(counts), 1), recipe.learning_rate, device=device)
-    for step in tqdm(range(max(counts)), desc=recipe.name, disable=not progress):
+    begin = 0 if checkpoint is None else _restore(checkpoint, stack, final, optimizer, batches, dropout)
+    steps = tqdm(range(begin, max(counts)), recipe.name, max(counts), disable=not progress, initial=begin)
+    for step in steps:
         now = step % batches.steps
         if now == 0:
+            if checkpoint is not None and checkpoint.due:
+                matrices = {"parameters": stack.parameters, "final": final}
+                checkpoint.save({"step": step, "optimizer": optimizer.state(), **matrices}, device)
             inputs, wanted, weights = batches.gather()
         scores = both.forward(inputs[now], dropout.draw() if dropout else ())
         gradient = both.backward(loss_gradient(scores, wanted[now], weights[now], recipe.loss, limits))
@@ -185,3 +209,17 @@ def _train_stack(features, labels, row_sets, scalers, seeds, starts, recipe, dev
     modules = [copy.deepcopy(start).eval() for start in starts]
     unstack(stack, modules, final)
     return modules
+
+# %% ../../nbs/learn/34a_stacks.ipynb #12a07b04
+def _restore(checkpoint, stack, final, optimizer, batches, dropout) -> int:
+    "Bring everything to where a checkpoint was written; returns the number of the next step."
+    state = checkpoint.load(stack.parameters.device)
+    if state is None:
+        return 0
+    stack.parameters.copy_(state["parameters"])
+    final.copy_(state["final"])
+    optimizer.restore(state["optimizer"])
+    batches.skip(state["step"] // batches.steps)
+    if dropout is not None:
+        dropout.skip(state["step"])
+    return state["step"]

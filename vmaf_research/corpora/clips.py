@@ -116,7 +116,7 @@ def make_reference(
         notes.append(f"{path.name}: has only {clip.frames} of {frames} frames, all of them are used")
     return clip, None, notes
 
-# %% ../../nbs/corpora/24_clips.ipynb #88f18da3
+# %% ../../nbs/corpora/24_clips.ipynb #d4a36176
 def clips_corpus(
     folder: Path | str,  # holds the videos
     workdir: Path | str,  # references go to `ref` in it, encodes to `dis`; one run at a time
@@ -144,7 +144,8 @@ def clips_corpus(
     references, problems, notes = make_references(found.videos, workdir / "ref", height, frames, executor, progress)
     pairs, failed = encode_ladder(references, rungs, workdir / "dis", executor, progress)
     problems = [*found.problems, *problems, *failed]
-    return Corpus("clips", workdir, tuple(pairs), tuple(problems), tuple([*found.warnings, *notes]))
+    warnings, originals = (*found.warnings, *notes), tuple(found.videos.values())
+    return Corpus("clips", workdir, tuple(pairs), tuple(problems), warnings, originals)
 
 # %% ../../nbs/corpora/24_clips.ipynb #a0ab77b0
 def make_references(

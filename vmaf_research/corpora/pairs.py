@@ -53,7 +53,7 @@ class Problem:
     def __str__(self) -> str:
         return f"{self.id}: {self.reason}"
 
-# %% ../../nbs/corpora/20_pairs.ipynb #52fe61fc
+# %% ../../nbs/corpora/20_pairs.ipynb #9d8a7c8e
 @dataclass(frozen=True)
 class Corpus:
     "Pairs under one folder, with everything that was wrong (problems) or odd (warnings) about it."
@@ -63,6 +63,7 @@ class Corpus:
     pairs: tuple[Pair, ...]
     problems: tuple[Problem, ...] = ()  # things that are missing from the pairs
     warnings: tuple[str, ...] = ()  # things to know that stop nobody
+    originals: tuple[Path, ...] = ()  # what the files of the pairs were made from, if they were made
 
     def __post_init__(self) -> None:
         check_pairs(self)

@@ -6,7 +6,7 @@
 __all__ = ['app', 'registry_app', 'Strict', 'Allow', 'LONG_COMMANDS', 'measure', 'ModelName', 'train', 'refresh', 'score',
            'registry_list', 'registry_verify', 'doctor', 'mcp', 'options', 'main']
 
-# %% ../../nbs/serve/60_cli.ipynb #8ef013a1
+# %% ../../nbs/serve/60_cli.ipynb #8a5468b4
 import json
 import sys
 import warnings
@@ -22,6 +22,7 @@ from ..measure.config import settings
 from ..measure.errors import BadInput, ResearchError
 from ..measure.features import DEFAULT_TEACHER
 from ..measure.libvmaf import measure as measure_pair
+from ..measure.manifest import running_command
 from ..measure.video import open_clip
 from .doctor import doctor as examine
 from .ensemble_cli import ensemble_app, registry_promote, registry_rollback
@@ -269,14 +270,16 @@ def options(
         for problem in examine(quick=True).problems:
             print(f"warning: {problem.sentence}", file=sys.stderr)
 
-# %% ../../nbs/serve/60_cli.ipynb #b3471553
+# %% ../../nbs/serve/60_cli.ipynb #e80b3523
 def main(
     arguments: Sequence[str] | None = None,  # default: those of the process
 ) -> int:  # exit code
     "Run a command; what it refuses becomes a sentence on standard error and an exit code."
     warnings.showwarning = lambda message, *rest: print(f"warning: {message}", file=sys.stderr)
+    words = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        app(arguments, prog_name="vmaf-research")
+        with running_command(words):
+            app(words, prog_name="vmaf-research")
     except SystemExit as end:  # how typer ends: 0, what a command asked for, 2 for wrong words, 130 for Ctrl-C
         return int(end.code or 0)
     except ResearchError as error:

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['PRESET_NAMES', 'ENCODERS', 'ENCODE_SUFFIX', 'name_presets', 'Encoder', 'encoder_works', 'available_encoders',
            'find_encoder', 'encoder_version', 'nearest_even', 'fit_height', 'encode_arguments', 'Encode',
-           'read_quantisers', 'encode_recorded', 'encode', 'check_encode', 'bitrate_kbps']
+           'encode_recorded', 'encode', 'check_encode', 'bitrate_kbps']
 
-# %% ../../nbs/measure/16_encode.ipynb #f7cdcaa2
+# %% ../../nbs/measure/16_encode.ipynb #482ecbc5
 import subprocess
 import tempfile
 import time
@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
+from .encoder_statistics import STATISTICS, EncoderStatistics, read_statistics
 from .engine import ffmpeg_path, run_ffmpeg
 from .errors import BadInput, EngineError
 from .provenance import atomic_path
@@ -32,7 +33,7 @@ def name_presets(
     "Common name of a preset -> the encoder's own."
     return dict(zip(PRESET_NAMES, natives.split(), strict=True))
 
-# %% ../../nbs/measure/16_encode.ipynb #4eda1568
+# %% ../../nbs/measure/16_encode.ipynb #dc25b50a
 @dataclass(frozen=True)
 class Encoder:
     "An encoder of ffmpeg and the settings under which it repeats itself."
@@ -51,7 +52,7 @@ class Encoder:
     fraction: str = ""  # what to add to the last setting for a value that is not whole, {} for it
     automatic: float | None = None  # value of the knob that leaves the choice to the encoder, which is no quality
     hardware: bool = False  # needs a device, and is there only if that is
-    tells_quantiser: bool = False  # ffmpeg learns from it which quantiser each picture got
+    statistics: str | None = None  # how it tells about its pictures, a key of `encoder_statistics.STATISTICS`
 
     def native_preset(
         self,
@@ -90,17 +91,17 @@ class Encoder:
         options = [option.format(value) for option in self.options or (f"-{self.knob}", "{}")]
         return ["-c:v", self.name, *options, self.preset_option, self.native_preset(preset), *settings]
 
-# %% ../../nbs/measure/16_encode.ipynb #d4deb156
+# %% ../../nbs/measure/16_encode.ipynb #e74857d3
 _X26X = name_presets("ultrafast superfast veryfast faster fast medium slow slower veryslow veryslow placebo")
 _SOFTWARE = (
     Encoder("libx264", "crf", (0, 51), "-preset", "medium", ("-threads", "1"), _X26X, step=0.1,
-            tells_quantiser=True),
+            statistics="x264"),
     Encoder("libx265", "crf", (0, 51), "-preset", "medium",
             ("-threads", "1", "-x265-params", "pools=none:frame-threads=1:log-level=error"), _X26X, step=0.1,
-            tells_quantiser=True),
+            statistics="ffmpeg"),
     Encoder("libsvtav1", "crf", (1, 63), "-preset", "8", ("-svtav1-params", "lp=1"),
             name_presets("13 13 13 11 9 7 5 3 2 1 0"), ("4", "6", "8", "10", "12", "-1", "-2"),
-            step=0.25, fraction=":crf={}", tells_quantiser=True),
+            step=0.25, fraction=":crf={}", statistics="ffmpeg"),
     Encoder("libaom-av1", "crf", (0, 63), "-cpu-used", "6", ("-threads", "1"),
             name_presets("6 6 6 6 5 4 3 2 1 1 0")),
     Encoder("libvvenc", "qp", (0, 63), "-preset", "faster", ("-vvenc-params", "threads=0"),
@@ -230,23 +231,16 @@ def encode_arguments(
     repeatable = ["-map_metadata", "-1", "-fflags", "+bitexact", "-flags:v", "+bitexact"]
     return [*picture, *encoder.arguments(quality, preset), *repeatable]
 
-# %% ../../nbs/measure/16_encode.ipynb #df627ad2
+# %% ../../nbs/measure/16_encode.ipynb #5c85e1c8
 @dataclass(frozen=True)
 class Encode:
     "A finished encode, and what its making told."
 
     clip: Clip
     seconds: float  # that the encoder ran, reading and scaling included
-    quantisers: tuple[float, ...] = ()  # of the pictures in the order of encoding; empty if the encoder does not say
+    statistics: EncoderStatistics | None = None  # None: the encoder tells nothing
 
-
-def read_quantisers(
-    statistics: Path,  # what ffmpeg wrote for `-vstats_file`
-) -> tuple[float, ...]:
-    "The quantiser of each picture, on the encoder's own scale."
-    return tuple(float(line.split(" q=")[1].split()[0]) for line in statistics.read_text().splitlines())
-
-# %% ../../nbs/measure/16_encode.ipynb #295dd864
+# %% ../../nbs/measure/16_encode.ipynb #0b4bddac
 def encode_recorded(
     reference: Clip,
     out: Path | str,  # written in one step; the suffix is `ENCODE_SUFFIX`
@@ -263,18 +257,17 @@ def encode_recorded(
     out = Path(out)
     arguments = encode_arguments(reference, codec, quality, preset, height)
     with atomic_path(out) as temporary, tempfile.TemporaryDirectory() as folder:
-        statistics = Path(folder) / "pictures.txt"
-        if ENCODERS[codec].tells_quantiser:
-            arguments += ["-vstats_file", str(statistics)]
+        method = ENCODERS[codec].statistics
+        arguments += STATISTICS[method] if method else ()
         started = time.monotonic()
         try:
-            run_ffmpeg([*input_arguments(reference), *arguments, str(temporary)])
+            run_ffmpeg([*input_arguments(reference), *arguments, str(temporary)], cwd=folder)
         except EngineError as error:
             raise EngineError(f"{out.name}: {codec} failed on {reference.path.name}: {error}") from error
         seconds = time.monotonic() - started
         clip = check_encode(temporary, reference, codec, out.name)
-        quantisers = read_quantisers(statistics) if statistics.is_file() else ()
-    return Encode(replace(clip, path=out), seconds, quantisers)
+        statistics = read_statistics(method, Path(folder), clip.frames) if method else None
+    return Encode(replace(clip, path=out), seconds, statistics)
 
 # %% ../../nbs/measure/16_encode.ipynb #902b358e
 def encode(

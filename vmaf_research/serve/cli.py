@@ -6,7 +6,7 @@
 __all__ = ['app', 'registry_app', 'Strict', 'Allow', 'LONG_COMMANDS', 'measure', 'ModelName', 'train', 'refresh', 'score',
            'registry_list', 'registry_verify', 'doctor', 'mcp', 'options', 'main']
 
-# %% ../../nbs/serve/60_cli.ipynb #8a5468b4
+# %% ../../nbs/serve/60_cli.ipynb #b9665342
 import json
 import sys
 import warnings
@@ -24,9 +24,11 @@ from ..measure.features import DEFAULT_TEACHER
 from ..measure.libvmaf import measure as measure_pair
 from ..measure.manifest import running_command
 from ..measure.video import open_clip
+from .corpus_cli import corpus_app
 from .doctor import doctor as examine
 from .ensemble_cli import ensemble_app, registry_promote, registry_rollback
 from .extract_cli import build_corpus, extract_app, open_netflix, show_warnings
+from .labels_cli import evaluate_labels
 from .manifest_cli import manifest_app
 from vmaf_research.serve.options import (
     AllowFailures,
@@ -42,7 +44,7 @@ from vmaf_research.serve.options import (
     feature_names,
 )
 
-# %% ../../nbs/serve/60_cli.ipynb #23e4cc6c
+# %% ../../nbs/serve/60_cli.ipynb #18439eb9
 app = typer.Typer(
     help="Measure video pairs with libvmaf, train tiny models that reproduce VMAF, gate and package them.",
     epilog="Exit codes: 0 done, 1 a verification failed or HOLD, 2 bad or missing input, 3 refused to ship.",
@@ -52,11 +54,13 @@ app = typer.Typer(
 )
 registry_app = typer.Typer(help="Look at the registered models, check and promote them.", no_args_is_help=True)
 app.add_typer(extract_app, name="extract")
+app.add_typer(corpus_app, name="corpus")
 app.add_typer(registry_app, name="registry")
 app.add_typer(ensemble_app, name="ensemble")
 app.add_typer(manifest_app, name="manifest")
 registry_app.command("promote")(registry_promote)
 registry_app.command("rollback")(registry_rollback)
+app.command("evaluate-labels")(evaluate_labels)
 
 # %% ../../nbs/serve/60_cli.ipynb #769c8cdd
 @app.command()

@@ -95,7 +95,7 @@ def _checked(result):
         raise EngineError(f"{result.id}: {result.reason}")
     return result
 
-# %% ../../nbs/predict/78c_shot_encodes.ipynb #6cd1c223
+# %% ../../nbs/predict/78c_shot_encodes.ipynb #ffd51d53
 @dataclass(frozen=True)
 class ShotSource:
     "Where the frames of a shot come from."
@@ -119,10 +119,10 @@ class ShotSource:
             path.unlink(missing_ok=True)
             record_path(path).unlink(missing_ok=True)
 
-    def features(self) -> ShotFeatures:
-        "Features of the shot as it is encoded."
+    def features(self, cache: Path) -> ShotFeatures:
+        "Features of the shot as it is encoded; `cache` holds those that were measured before."
         with self.reference() as reference:
-            return shot_features(reference)
+            return shot_features(reference, cache=cache)
 
     def search(self, settings: EncodeSettings, target: float, prior: CurvePrior) -> Search:
         "The quality value for a target, by real encodes."

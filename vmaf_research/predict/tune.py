@@ -41,7 +41,7 @@ def limit_shots(
         kept[-2:] = [Shot(kept[-2].start, kept[-1].end)]
     return tuple(kept)
 
-# %% ../../nbs/predict/79_tune.ipynb #14fbdf4a
+# %% ../../nbs/predict/79_tune.ipynb #3418105c
 def tune(
     clip: Clip | Path | str,
     codec: str,  # such as libx264; this ffmpeg must have it
@@ -53,6 +53,7 @@ def tune(
     frames: int | None = None,  # only the first so many
     predictor=None,  # default: the shipped `Predictor` of the codec, if there is one
     workdir: Path | None = None,  # where encodes go, and are found again; default: `runs/tune`
+    cache: Path | None = None,  # of measurements; default: `cache_root()`
     executor: Executor | None = None,  # default: a local pool with one thread per core
     progress: bool = True,
 ) -> Tuning:
@@ -80,9 +81,10 @@ def tune(
         remove_leftovers(each)
     shots = limit_shots(detect_shots(clip), frames)
     sources = [ShotSource(clip, shot, nearest_even(height or clip.height), work) for shot in shots]
-    features = run_jobs(ShotSource.features, [(source,) for source in sources], executor, "features", progress)
+    cache = cache or cache_root()
+    features = run_jobs(ShotSource.features, [(source, cache) for source in sources], executor, "features", progress)
     priors = [predicted_prior(codec, each, predictor) for each in features]
-    how = EncodeSettings(codec, preset, pooling, folder, cache_root())
+    how = EncodeSettings(codec, preset, pooling, folder, cache)
     searches, judgement = search_shots(sources, features, priors, how, target, executor, progress)
     picks = [predictor and pick_crf(predictor, each, target, confidence) for each in features]
     tuned = tuple(TunedShot(*parts) for parts in zip(shots, features, searches, picks, strict=True))

@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['ROW_SCHEMA_VERSION', 'REQUIRED', 'LARGEST', 'ROW_SCHEMA', 'ROW_KEYS', 'RowKey', 'schema_html', 'new_row',
-           'check_value', 'upgrade_row', 'write_rows', 'CorpusRows', 'read_rows']
+           'check_value', 'upgrade_row', 'write_rows', 'CorpusRows', 'scan_lines', 'read_rows']
 
-# %% ../../nbs/corpora/29_rows.ipynb #a4361231
+# %% ../../nbs/corpora/29_rows.ipynb #9803bb04
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from html import escape
@@ -223,14 +223,14 @@ def write_rows(
             file.write(json.dumps(checked, ensure_ascii=False, allow_nan=False) + "\n")
     return count
 
-# %% ../../nbs/corpora/29_rows.ipynb #ed537661
+# %% ../../nbs/corpora/29_rows.ipynb #7a057de7
 @dataclass(frozen=True)
 class CorpusRows:
     "The rows of a file, all of the current version."
 
     path: Path
     rows: tuple[dict[str, Any], ...]
-    skipped: tuple[str, ...] = ()  # what was wrong with the lines that were left out, by line number
+    skipped: tuple[str, ...] = ()  # what was wrong with the lines that were left out
     upgraded: int = 0  # rows that were of an older version
 
     def __repr__(self) -> str:
@@ -241,29 +241,46 @@ class CorpusRows:
         items = "".join(f"<li>{escape(text)}</li>" for text in self.skipped)
         return f"<p>{escape(repr(self))}</p>" + (f"<ul>{items}</ul>" if items else "")
 
-# %% ../../nbs/corpora/29_rows.ipynb #fc63fcb5
-def read_rows(
-    path: Path | str,  # JSON lines, of version 1, 2 or 3
-    skip_bad_lines: bool = False,  # leave out what cannot be read, and say so
-) -> CorpusRows:
-    "The rows of a file, upgraded; raises `BadInput` that names the file and the line number of the first bad line."
-    path, rows, skipped, upgraded = Path(path), [], [], 0
+# %% ../../nbs/corpora/29_rows.ipynb #555a0189
+def scan_lines(
+    path: Path | str,  # JSON lines
+    check: Callable[[dict[str, Any]], Any],  # makes something of an object, or raises `BadInput`
+    skipped: list[str] | None = None,  # collects what is wrong with bad lines; None: a bad line ends it all
+) -> Iterator[tuple[int, Any]]:  # line number, and what `check` made of the line
+    "Go through a file without holding it; raises `BadInput` that names the file and the number of a bad line."
     try:
         with open(path, "rb") as file:
             for number, line in enumerate(file, 1):
                 if not line.strip():
                     continue
                 try:
-                    row = _parse_line(line)
-                    rows.append(upgrade_row(row))
-                    upgraded += row["schema_version"] != ROW_SCHEMA_VERSION
+                    made = check(_parse_line(line))
                 except BadInput as error:
-                    skipped.append(f"line {number}: {error}")
-                    if not skip_bad_lines:
-                        raise BadInput(f"{path}, {skipped[0]}; repair it, or pass --skip-bad-lines") from error
+                    if skipped is None:
+                        raise BadInput(f"{path}, line {number}: {error}; repair it, or skip bad lines") from error
+                    skipped.append(f"{Path(path).name}, line {number}: {error}")
+                    continue
+                yield number, made
     except OSError as error:
         raise BadInput(f"{path}: cannot be read ({error.strerror}); expected a file of JSON lines") from error
-    return CorpusRows(path, tuple(rows), tuple(skipped), upgraded)
+
+# %% ../../nbs/corpora/29_rows.ipynb #9eea37ed
+def read_rows(
+    path: Path | str,  # JSON lines, of version 1, 2 or 3
+    skip_bad_lines: bool = False,  # leave out what cannot be read, and say so
+) -> CorpusRows:
+    "The rows of a file, upgraded; raises `BadInput` that names the file and the line number of the first bad line."
+    skipped: list[str] = []
+    versions = []
+
+    def check(found: dict[str, Any]) -> dict[str, Any]:
+        row = upgrade_row(found)
+        versions.append(found["schema_version"])
+        return row
+
+    rows = tuple(row for _, row in scan_lines(path, check, skipped if skip_bad_lines else None))
+    upgraded = sum(version != ROW_SCHEMA_VERSION for version in versions)
+    return CorpusRows(Path(path), rows, tuple(skipped), upgraded)
 
 # %% ../../nbs/corpora/29_rows.ipynb #e9bfaecc
 def _parse_line(line: bytes) -> dict[str, Any]:

@@ -6,7 +6,7 @@
 __all__ = ['app', 'registry_app', 'Strict', 'Allow', 'LONG_COMMANDS', 'measure', 'ModelName', 'train', 'refresh', 'score',
            'registry_list', 'registry_verify', 'doctor', 'mcp', 'options', 'main']
 
-# %% ../../nbs/serve/60_cli.ipynb #b9665342
+# %% ../../nbs/serve/60_cli.ipynb #606071a0
 import json
 import sys
 import warnings
@@ -29,6 +29,7 @@ from .doctor import doctor as examine
 from .ensemble_cli import ensemble_app, registry_promote, registry_rollback
 from .extract_cli import build_corpus, extract_app, open_netflix, show_warnings
 from .labels_cli import evaluate_labels
+from .grid_cli import corpus_grid
 from .manifest_cli import manifest_app
 from vmaf_research.serve.options import (
     AllowFailures,
@@ -44,7 +45,7 @@ from vmaf_research.serve.options import (
     feature_names,
 )
 
-# %% ../../nbs/serve/60_cli.ipynb #18439eb9
+# %% ../../nbs/serve/60_cli.ipynb #5259a00e
 app = typer.Typer(
     help="Measure video pairs with libvmaf, train tiny models that reproduce VMAF, gate and package them.",
     epilog="Exit codes: 0 done, 1 a verification failed or HOLD, 2 bad or missing input, 3 refused to ship.",
@@ -58,6 +59,7 @@ app.add_typer(corpus_app, name="corpus")
 app.add_typer(registry_app, name="registry")
 app.add_typer(ensemble_app, name="ensemble")
 app.add_typer(manifest_app, name="manifest")
+corpus_app.command("grid")(corpus_grid)
 registry_app.command("promote")(registry_promote)
 registry_app.command("rollback")(registry_rollback)
 app.command("evaluate-labels")(evaluate_labels)

@@ -6,14 +6,16 @@
 __all__ = ['extract_app', 'Out', 'Workdir', 'open_netflix', 'build_corpus', 'show_warnings', 'run_extraction', 'extract_netflix',
            'default_workdir', 'encode_ladder', 'extract_clips', 'extract_embedded']
 
-# %% ../../nbs/serve/69_extract_cli.ipynb #1d7df360
+# %% ../../nbs/serve/69_extract_cli.ipynb #e5d6eac2
 import sys
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ..corpora.clips import clips_corpus
+from ..corpora.cluster import cluster_executor
 from ..corpora.embedded import embedded_corpus
 from ..corpora.extract import extract as extract_corpus
 from ..corpora.netflix import netflix_corpus
@@ -28,15 +30,17 @@ from vmaf_research.serve.options import (
     Height,
     PixelFormat,
     Quiet,
+    Scheduler,
     Teachers,
     Width,
     feature_names,
+    seen_by_workers,
 )
 
 # %% ../../nbs/serve/69_extract_cli.ipynb #07482a3a
 extract_app = typer.Typer(help="Extract a corpus to the FULL_FEATURES table, with a manifest.", no_args_is_help=True)
 
-# %% ../../nbs/serve/69_extract_cli.ipynb #2ff06b33
+# %% ../../nbs/serve/69_extract_cli.ipynb #38e8bf9b
 def open_netflix(root: Path, width: int | None, height: int | None, pixel_format: str | None) -> Corpus:
     "The corpus in a tree of Netflix layout."
     return netflix_corpus(root, width or 1920, height or 1080, pixel_format or "yuv420p")
@@ -49,13 +53,14 @@ def build_corpus(
     frames: int | None,
     codecs: str | None,
     quiet: bool,
+    executor: Executor | None = None,
 ) -> Corpus:
     "The corpus made from a folder of videos or from the embedded sources, with the defaults of each."
     given = {"height": height, "frames": frames, "codecs": codecs and tuple(codecs.split(","))}
     options = {name: value for name, value in given.items() if value is not None}
     if clips is None:
-        return embedded_corpus(workdir, progress=not quiet, **options)
-    return clips_corpus(clips, workdir, progress=not quiet, **options)
+        return embedded_corpus(workdir, executor=executor, progress=not quiet, **options)
+    return clips_corpus(clips, workdir, executor=executor, progress=not quiet, **options)
 
 
 def show_warnings(corpus: Corpus) -> None:
@@ -63,7 +68,7 @@ def show_warnings(corpus: Corpus) -> None:
     for text in corpus.warnings:
         print(f"warning: {text}", file=sys.stderr)
 
-# %% ../../nbs/serve/69_extract_cli.ipynb #ba3690aa
+# %% ../../nbs/serve/69_extract_cli.ipynb #6e2c84e1
 Out = Annotated[Path, typer.Option(help="The table to write, a .parquet file.")]
 
 
@@ -73,23 +78,26 @@ def run_extraction(
     features: Features = "fast",
     teacher: Teachers = (DEFAULT_TEACHER,),
     allow_failures: AllowFailures = False,
+    scheduler: Scheduler = None,
     quiet: Quiet = False,
 ) -> None:
     "Extract and print what came out."
     show_warnings(corpus)
-    result = extract_corpus(
-        corpus,
-        out,
-        features=feature_names(features),
-        teachers=tuple(teacher),
-        allow_failures=allow_failures,
-        progress=not quiet,
-    )
+    with cluster_executor(scheduler) as executor:
+        result = extract_corpus(
+            corpus,
+            out,
+            features=feature_names(features),
+            teachers=tuple(teacher),
+            executor=executor,
+            allow_failures=allow_failures,
+            progress=not quiet,
+        )
     print(f"{result.table}: {result.rows} rows of {result.pair_count} pairs, {result.measured} measured now")
     for failure in result.failures:
         print(f"left out: {failure}", file=sys.stderr)
 
-# %% ../../nbs/serve/69_extract_cli.ipynb #f77c74d3
+# %% ../../nbs/serve/69_extract_cli.ipynb #1125fc21
 @extract_app.command("netflix")
 @then(run_extraction)
 def extract_netflix(
@@ -97,11 +105,12 @@ def extract_netflix(
     width: Width = None,
     height: Height = None,
     pixel_format: PixelFormat = None,
+    scheduler: Scheduler = None,
 ) -> Corpus:
     "Raw YUV in the layout of the Netflix public set."
-    return open_netflix(root, width, height, pixel_format)
+    return open_netflix(seen_by_workers(root, scheduler), width, height, pixel_format)
 
-# %% ../../nbs/serve/69_extract_cli.ipynb #02a93375
+# %% ../../nbs/serve/69_extract_cli.ipynb #d6cec36a
 Workdir = Annotated[Path | None, typer.Option(help="Folder for references and encodes [default: beside the table].")]
 
 
@@ -117,10 +126,14 @@ def encode_ladder(
     frames: Frames = None,
     codecs: Codecs = None,
     workdir: Workdir = None,
+    scheduler: Scheduler = None,
     quiet: Quiet = False,
 ) -> Corpus:
     "References and encodes of a folder of videos, or of the embedded sources, with the options of making them."
-    return build_corpus(folder, default_workdir(workdir, out), height, frames, codecs, quiet)
+    workdir = seen_by_workers(default_workdir(workdir, out), scheduler)
+    clips = folder and seen_by_workers(folder, scheduler)
+    with cluster_executor(scheduler) as executor:
+        return build_corpus(clips, workdir, height, frames, codecs, quiet, executor)
 
 # %% ../../nbs/serve/69_extract_cli.ipynb #7ff33a2d
 @extract_app.command("clips")

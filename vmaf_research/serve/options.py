@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Width', 'Height', 'PixelFormat', 'Frames', 'Codecs', 'Features', 'Teachers', 'AllowFailures', 'Quiet', 'Models',
-           'feature_names']
+           'Scheduler', 'feature_names', 'seen_by_workers']
 
 # %% ../../nbs/serve/59_options.ipynb #0e9e7aba
 from pathlib import Path
@@ -14,7 +14,7 @@ import typer
 
 from ..measure.features import FEATURE_SETS, TEACHERS
 
-# %% ../../nbs/serve/59_options.ipynb #c7b195a8
+# %% ../../nbs/serve/59_options.ipynb #f43a8b15
 Width = Annotated[int | None, typer.Option(help="Width of raw video, pixels.")]
 Height = Annotated[int | None, typer.Option(help="Height of raw video, or of the references of a corpus, pixels.")]
 PixelFormat = Annotated[str | None, typer.Option("--pix-fmt", help="Pixel format of raw video [default: yuv420p].")]
@@ -25,6 +25,9 @@ Teachers = Annotated[list[str], typer.Option("--teacher", help=f"One of {', '.jo
 AllowFailures = Annotated[bool, typer.Option(help="Go on without the pairs that cannot be used.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
 Models = Annotated[Path | None, typer.Option("--models", help="Folder of the registry [default: model/].")]
+Scheduler = Annotated[
+    str | None, typer.Option(help="Work on the cluster of this dask scheduler, tcp://HOST:PORT [default: this machine].")
+]
 
 # %% ../../nbs/serve/59_options.ipynb #8c0fcdaa
 def feature_names(
@@ -32,3 +35,11 @@ def feature_names(
 ) -> str | tuple[str, ...]:
     "What `measure` and `extract` take as features."
     return text if text in FEATURE_SETS else tuple(name.strip() for name in text.split(",") if name.strip())
+
+# %% ../../nbs/serve/59_options.ipynb #e56eb369
+def seen_by_workers(
+    path: Path,
+    scheduler: str | None,  # None: the work is done in this process
+) -> Path:
+    "A path as those who work must be told it."
+    return path if scheduler is None else path.absolute()

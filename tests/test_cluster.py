@@ -1,0 +1,111 @@
+"""Extraction on a real dask scheduler with two worker processes, one of which is killed in the middle."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from vmaf_research.corpora.cluster import cluster_executor
+from vmaf_research.corpora.jobs import run_jobs
+from vmaf_research.measure.engine import run_ffmpeg
+from vmaf_research.measure.errors import EngineError
+from vmaf_research.measure.manifest import verify
+from vmaf_research.measure.provenance import sha256_file
+from vmaf_research.serve.cli import main
+
+distributed = pytest.importorskip("distributed")
+WORKER = "from distributed.cli.dask_worker import main; main()"
+
+
+@pytest.fixture(scope="module")
+def scheduler():
+    "Address of a scheduler on the loopback interface; it has no worker yet."
+    options = {"processes": False, "dashboard_address": "127.0.0.1:0", "silence_logs": 50, "host": "127.0.0.1", "protocol": "tcp"}
+    with distributed.LocalCluster(n_workers=0, **options) as cluster:
+        yield cluster.scheduler_address
+
+
+def start_worker(address, folder, cache):
+    "A worker process of one thread, without a nanny that would start it again."
+    command = [sys.executable, "-c", WORKER, address, "--no-nanny", "--nthreads", "1", "--no-dashboard"]
+    environment = {**os.environ, "VMAF_RESEARCH_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
+    folder.mkdir()
+    options = {"cwd": folder, "env": environment, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    return subprocess.Popen(command, **options)
+
+
+def stored(cache):
+    "When each stored measurement was written, by its file."
+    return {path: path.stat().st_mtime_ns for path in (cache / "measure").rglob("*.json") if path.name[0] != "."}
+
+
+def kill_after(cache, number, worker, seen):
+    "Kill a worker as soon as so many measurements are stored, and note which they were."
+    deadline = time.monotonic() + 60
+    while len(stored(cache)) < number and time.monotonic() < deadline:
+        time.sleep(0.002)
+    worker.send_signal(signal.SIGKILL)
+    seen.update(stored(cache))
+
+
+def test_a_killed_worker_changes_nothing(scheduler, tmp_path, monkeypatch, capsys):
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    for name, pattern in (("bars", "testsrc2"), ("zoom", "mandelbrot")):
+        source = ["-f", "lavfi", "-i", f"{pattern}=size=96x64:rate=25", "-frames:v", "8", "-pix_fmt", "yuv420p"]
+        run_ffmpeg([*source, "-c:v", "libx264", "-crf", "5", str(videos / f"{name}.mp4")])
+    monkeypatch.chdir(tmp_path)  # the workers run elsewhere, and the paths of the command are relative
+    words = "extract clips videos --height 64 --frames 8 --features canonical6 -q --workdir corpus".split()
+    assert main([*words, "--out", "local.parquet"]) == 0
+
+    cache, seen = tmp_path / "cache", {}
+    monkeypatch.setenv("VMAF_RESEARCH_CACHE", str(cache))
+    workers = [start_worker(scheduler, tmp_path / f"worker{number}", cache) for number in range(2)]
+    try:
+        with distributed.Client(scheduler, set_as_default=False) as client:
+            client.wait_for_workers(2, timeout=60)
+        killer = threading.Thread(target=kill_after, args=(cache, 3, workers[0], seen))
+        killer.start()
+        capsys.readouterr()
+        assert main([*words, "--out", "cluster.parquet", "--scheduler", scheduler]) == 0
+        killer.join()
+        workers[0].wait(10)
+        assert workers[1].poll() is None
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.wait()
+    assert "16 pairs" in capsys.readouterr().out
+    for suffix in ("", ".pairs.parquet"):
+        assert sha256_file(f"cluster.parquet{suffix}") == sha256_file(f"local.parquet{suffix}")
+    assert verify("cluster.parquet").ok
+    after = stored(cache)
+    assert 3 <= len(seen) < len(after) == 16  # killed in the middle, and nothing was lost
+    assert {path: after[path] for path in seen} == seen  # nor measured again
+
+
+def test_a_scheduler_without_workers_is_refused(scheduler, monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr("vmaf_research.corpora.cluster.CONNECT_SECONDS", 0.3)
+    assert main(["extract", "embedded", "--out", str(tmp_path / "t.parquet"), "--scheduler", scheduler, "-q"]) == 2
+    assert "the scheduler has no worker; start some with `dask worker" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lost_scheduler_is_named(tmp_path):
+    "The whole cluster goes down while a job runs."
+    options = {"dashboard_address": "127.0.0.1:0", "silence_logs": 50, "host": "127.0.0.1", "protocol": "tcp"}
+    cluster = distributed.LocalCluster(n_workers=1, threads_per_worker=1, processes=False, **options)
+    with pytest.raises(EngineError, match="was lost while it ran"), cluster_executor(cluster.scheduler_address) as pool:
+        threading.Timer(0.3, cluster.close).start()
+        run_jobs(time.sleep, [(2,), (2,)], pool, progress=False)
+
+
+def test_without_the_extra(monkeypatch, capsys, tmp_path):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    words = ["extract", "embedded", "--out", str(tmp_path / "t.parquet"), "--scheduler", "tcp://127.0.0.1:8786", "-q"]
+    assert main(words) == 2
+    assert "pip install 'vmaf-research[cluster]'" in capsys.readouterr().err

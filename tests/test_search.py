@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 
 from vmaf_research.measure.errors import BadInput, EngineError
 from vmaf_research.predict.curve_prior import condition, prior_from_curves, wide_prior
-from vmaf_research.predict.search import Trial, Status, search
+from vmaf_research.predict.search import PATIENCE, Status, Trial, search
 
 QUALITIES = np.arange(12, 40)
 scores = arrays(float, len(QUALITIES), elements=st.floats(0, 100))
@@ -42,6 +42,7 @@ def test_any_curve_ends_with_a_proof(curve, target):
     by_quality = dict(zip(QUALITIES.tolist(), curve, strict=True))
     chosen = result.chosen.quality
     assert len(asked) == len(set(asked)) == len(result.trials) and chosen in asked
+    assert len(asked) <= PATIENCE + np.ceil(np.log2(len(QUALITIES) + 1))
     if result.status is Status.UNREACHABLE:
         assert chosen == QUALITIES[0] and all(by_quality[quality] < target for quality in asked)
         return

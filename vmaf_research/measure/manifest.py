@@ -190,7 +190,7 @@ def read_manifest(
         raise BadInput(f"{path}: expected {SCHEMA} version {SCHEMA_VERSION}, found {document.get('schema')!r}")
     return document
 
-# %% ../../nbs/measure/05_manifest.ipynb #37f15145
+# %% ../../nbs/measure/05_manifest.ipynb #9c2f6334
 @dataclass(frozen=True)
 class Manifest:
     "A manifest to look at; `open_manifest` opens one."
@@ -225,7 +225,12 @@ class Manifest:
         unknown = sorted(set(moved or {}) - set(recorded))
         if unknown:
             raise BadInput(f"{self.path}: has no root {', '.join(unknown)}; it has {', '.join(recorded)}")
-        return {**recorded, "output": self.path.parent, **(moved or {})}
+        here = self.path.parent
+        there = recorded.get("output", here)
+        for name, folder in recorded.items():
+            if folder.is_relative_to(there) and not folder.exists():  # the whole folder of the run was moved
+                recorded[name] = here / folder.relative_to(there)
+        return {**recorded, "output": here, **(moved or {})}
 
     def summary(self) -> list[tuple[str, str]]:
         "What a person wants to see first."

@@ -25,13 +25,13 @@ class Record(BaseModel):
         "The fields that were set, in the order of the schema, then those that the schema does not know."
         return self.model_dump(mode="json", exclude_unset=True)
 
-# %% ../../nbs/learn/40a_record.ipynb #1fbc94f2
+# %% ../../nbs/learn/40a_record.ipynb #5623a65f
 ModelId = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=64)]
 GraphName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*\.onnx$", max_length=256)]
 BundleName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*(\.onnx)?\.sigstore\.json$", max_length=256)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Opset = Annotated[int, Field(ge=7, le=21)]
-Kind = Literal["fr", "nr", "filter"]  # full reference, no reference, picture filter
+Kind = Literal["fr", "nr", "filter", "predictor"]  # full reference, no reference, picture filter, quality curve
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Error = Annotated[float, Field(ge=0)]  # VMAF points
@@ -55,12 +55,13 @@ def validated(
         ]
         raise BadInput(f"{name}: {'; '.join(found)}") from error
 
-# %% ../../nbs/learn/40a_record.ipynb #76e8abec
+# %% ../../nbs/learn/40a_record.ipynb #b2269752
 def needs_own_graphs(record: Record) -> Record:
-    "Graphs are named after the model; a record cannot claim those of another one."
-    expected = model_file_names(record.id)[:2]
-    if (record.onnx, record.onnx_raw) != expected:
-        raise ValueError(f"graphs are {record.onnx} and {record.onnx_raw}, expected {' and '.join(expected)}")
+    "Graphs are named after the model; a record cannot claim those of another one. A predictor has only the first."
+    contract, raw = model_file_names(record.id)[:2]
+    expected = (contract, None) if record.kind == "predictor" else (contract, raw)
+    if (record.onnx, record.onnx_raw) != expected or (record.onnx_raw is None) != (record.sha256_raw is None):
+        raise ValueError(f"graphs are {record.onnx} and {record.onnx_raw}, expected {expected[0]} and {expected[1]}")
     return record
 
 
@@ -68,16 +69,16 @@ def model_file_names(model_id: str) -> tuple[str, str, str, str]:
     "Names of the contract graph, the self-contained graph, the sidecar and the card of a model."
     return f"{model_id}.onnx", f"{model_id}_raw.onnx", f"{model_id}.json", f"{model_id}.md"
 
-# %% ../../nbs/learn/40a_record.ipynb #790387b9
+# %% ../../nbs/learn/40a_record.ipynb #d56aa734
 class RegistryRow(Record):
     "What `registry.json` says about one model."
 
     id: ModelId
     kind: Kind
-    onnx: GraphName  # contract graph: standardised features in, unclipped score out
+    onnx: GraphName  # contract graph: standardised features in, unclipped score out; of a predictor the only one
     sha256: Sha256  # of its bytes
-    onnx_raw: GraphName  # self-contained graph: raw features in, clipped score out
-    sha256_raw: Sha256
+    onnx_raw: GraphName | None = None  # self-contained graph: raw features in, clipped score out
+    sha256_raw: Sha256 | None = None
     opset: Opset
     notes: Annotated[str, Field(max_length=512)] = ""
     description: Annotated[str, Field(max_length=256)] = ""
@@ -93,6 +94,11 @@ class RegistryRow(Record):
     _own_graphs = model_validator(mode="after")(needs_own_graphs)
 
     @property
+    def runnable(self) -> str:
+        "File name of the graph that takes raw features."
+        return self.onnx if self.onnx_raw is None else self.onnx_raw
+
+    @property
     def sidecar(self) -> str:
         "File name of the sidecar."
         return model_file_names(self.id)[2]
@@ -105,5 +111,5 @@ class RegistryRow(Record):
     @property
     def file_names(self) -> tuple[str, ...]:
         "All files that belong to the model."
-        bundle = () if self.sigstore_bundle is None else (self.sigstore_bundle,)
-        return (*model_file_names(self.id), *bundle)
+        names = (self.onnx, self.onnx_raw, self.sidecar, self.card, self.sigstore_bundle)
+        return tuple(name for name in names if name is not None)

@@ -6,7 +6,7 @@
 __all__ = ['REGISTRY', 'Promotion', 'Registry', 'read_registry', 'verify', 'Model', 'load', 'write_model', 'install',
            'remove_model']
 
-# %% ../../nbs/learn/44_registry.ipynb #36602ed0
+# %% ../../nbs/learn/44_registry.ipynb #a5784f2a
 import json
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -31,9 +31,10 @@ from vmaf_research.measure.provenance import (
     sha256_bytes,
     write_json,
 )
-from .consistency import graph_problems, model_problems, sidecar_problems
+from .consistency import model_problems, parse_sidecar, running_problems
 from .onnx_export import check_graph, open_session, run_session
 from .record import ModelId, Record, RegistryRow, Sha256, model_file_names, validated
+from .predictor_record import PredictorSidecar
 from .sidecar import Sidecar
 
 # %% ../../nbs/learn/44_registry.ipynb #16673ce1
@@ -155,13 +156,13 @@ def _promotion_problems(registry: Registry, row: RegistryRow, sidecar: bytes) ->
     promoted = any(promotion.covers(row) for promotion in registry.promotions)
     return [] if promoted else [f"{row.id}: smoke is false, but no promotion of these bytes is recorded"]
 
-# %% ../../nbs/learn/44_registry.ipynb #5ad7b684
+# %% ../../nbs/learn/44_registry.ipynb #3daf0b31
 @dataclass(frozen=True, eq=False)
 class Model:
     "A registered model, ready to run."
 
     row: RegistryRow
-    sidecar: Sidecar
+    sidecar: Sidecar | PredictorSidecar
     session: onnxruntime.InferenceSession  # of the self-contained graph
 
     @property
@@ -210,7 +211,7 @@ class Model:
     def _repr_html_(self) -> str:
         return self.sidecar._repr_html_()
 
-# %% ../../nbs/learn/44_registry.ipynb #27620bcb
+# %% ../../nbs/learn/44_registry.ipynb #f8160c36
 def load(
     model_id: str,
     folder: Path | str | None = None,  # default: `model/` of the repository
@@ -227,14 +228,13 @@ def load(
     if missing:
         raise VerificationFailed(f"{REGISTRY}: has no digest of {', '.join(missing)}, which belongs to {model_id}")
     try:
-        sidecar = validated(Sidecar, json.loads(content[row.sidecar]), row.sidecar)
+        sidecar = parse_sidecar(row, content[row.sidecar])
         width = (len(sidecar.feature_order), len(sidecar.codec_block_layout))
         check_graph(content[row.onnx], *width)
-        session = open_session(content[row.onnx_raw], *width)
+        session = open_session(content[row.runnable], *width)
     except ValueError as error:
         raise VerificationFailed(f"{model_id}: {error}") from error
-    problems = sidecar_problems(row, sidecar)
-    problems += graph_problems(row.onnx_raw, content[row.onnx_raw], row.sha256_raw, sidecar)
+    problems = running_problems(row, sidecar, content)
     if problems:
         raise VerificationFailed("; ".join(problems))
     return Model(row, sidecar, session)
@@ -277,11 +277,11 @@ def _bundle_bytes(folder: Path, registry: Registry, row: RegistryRow) -> dict[st
         return {}
     return {row.sigstore_bundle: _registered_bytes(folder, row.sigstore_bundle, registry.files[row.sigstore_bundle])}
 
-# %% ../../nbs/learn/44_registry.ipynb #0ecd94b4
+# %% ../../nbs/learn/44_registry.ipynb #c7f81fa5
 def write_model(
     folder: Path | str,  # made if needed
     row: RegistryRow,
-    sidecar: Sidecar,
+    sidecar: Sidecar | PredictorSidecar,
     card_text: str,  # see `render_card`
     files: Mapping[str, bytes],  # both graphs by file name, and the signature if the row names one
 ) -> None:
@@ -309,7 +309,7 @@ def write_model(
         for name, data in [(REGISTRY, json_bytes(seal(document))), *content.items()]:
             renames.enter_context(atomic_path(folder / name)).write_bytes(data)
 
-# %% ../../nbs/learn/44_registry.ipynb #9da4b967
+# %% ../../nbs/learn/44_registry.ipynb #829caac5
 def install(
     model_id: str,
     source_folder: Path | str,  # a registry that has the model, such as the one of a run
@@ -322,7 +322,7 @@ def install(
         raise VerificationFailed(f"{source}: not installed: " + "; ".join(problems))
     row = read_registry(source).row(model_id)
     content = {name: (source / name).read_bytes() for name in row.file_names}
-    sidecar = validated(Sidecar, json.loads(content.pop(row.sidecar)), row.sidecar)
+    sidecar = parse_sidecar(row, content.pop(row.sidecar))
     write_model(target, row, sidecar, content.pop(row.card).decode(), content)
     return load(model_id, target)
 

@@ -41,7 +41,7 @@ def limit_shots(
         kept[-2:] = [Shot(kept[-2].start, kept[-1].end)]
     return tuple(kept)
 
-# %% ../../nbs/predict/79_tune.ipynb #3418105c
+# %% ../../nbs/predict/79_tune.ipynb #0571330b
 def tune(
     clip: Clip | Path | str,
     codec: str,  # such as libx264; this ffmpeg must have it
@@ -52,7 +52,7 @@ def tune(
     height: int | None = None,  # rows of the encodes; default: those of the clip
     frames: int | None = None,  # only the first so many
     predictor=None,  # default: the shipped `Predictor` of the codec, if there is one
-    workdir: Path | None = None,  # where encodes go, and are found again; default: `runs/tune`
+    workdir: Path | None = None,  # where encodes go, and are found again; one run at a time; default: `runs/tune`
     cache: Path | None = None,  # of measurements; default: `cache_root()`
     executor: Executor | None = None,  # default: a local pool with one thread per core
     progress: bool = True,
@@ -86,14 +86,14 @@ def tune(
     priors = [predicted_prior(codec, each, predictor) for each in features]
     how = EncodeSettings(codec, preset, pooling, folder, cache)
     searches, judgement = search_shots(sources, features, priors, how, target, executor, progress)
-    picks = [predictor and pick_crf(predictor, each, target, confidence) for each in features]
+    picks = [None if predictor is None else pick_crf(predictor, each, target, confidence) for each in features]
     tuned = tuple(TunedShot(*parts) for parts in zip(shots, features, searches, picks, strict=True))
     return Tuning(clip.path.name, codec, preset, target, pooling, tuned, judgement)
 
 
 MINIMUM_HEIGHT = 32  # libvmaf measures no smaller pictures
 
-# %% ../../nbs/predict/79_tune.ipynb #1b4f061b
+# %% ../../nbs/predict/79_tune.ipynb #16213fce
 def search_shots(
     sources: list[ShotSource],
     features: list[ShotFeatures],
@@ -107,7 +107,8 @@ def search_shots(
     first = validation_shots([each.probe_bitrate_kbps for each in features])
     found: dict[int, Search] = {}
     judgement = None
-    for group in (first, [number for number in range(len(sources)) if number not in set(first)]):
+    rest = tuple(number for number in range(len(sources)) if number not in set(first))
+    for group in filter(None, (first, rest)):
         adjusted = [judgement.adjust(priors[number]) if judgement else priors[number] for number in group]
         jobs = [(sources[number], how, target, prior) for number, prior in zip(group, adjusted, strict=True)]
         found |= zip(group, run_jobs(_search_shot, jobs, executor, "encodes of shots", progress), strict=True)

@@ -45,7 +45,7 @@ class TunedShot:
         frames = {"start": self.shot.start, "end": self.shot.end}
         return {**frames, "probes": trials, **result, "status": self.search.status.value}
 
-# %% ../../nbs/predict/78b_tuning.ipynb #9908bcfc
+# %% ../../nbs/predict/78b_tuning.ipynb #29f0ff2c
 SHOT_COLUMNS = ("frames", "CRF", "VMAF", "kbit/s", "status", "encodes", "predicted CRF", "residual")
 
 
@@ -95,7 +95,7 @@ class Tuning:
     def __str__(self) -> str:
         head = f"{self.source}: {self.codec} ({self.preset}) for VMAF {self.target:g}, {self.pooling} over frames"
         lines = [" ".join(str(cell).ljust(14) for cell in row).rstrip() for row in (SHOT_COLUMNS, *self.rows())]
-        foot = f"{len(self.shots)} shots, {self.encodes} encodes, {self.bitrate_kbps:.0f} kbit/s; {self.judgement}"
+        foot = f"shots {len(self.shots)}, encodes {self.encodes}, {self.bitrate_kbps:.0f} kbit/s; {self.judgement}"
         return "\n".join([head, *lines, foot])
 
     def __repr__(self) -> str:

@@ -27,7 +27,7 @@ class Verdict(StrEnum):
     RECALIBRATE = "RECALIBRATE"
     FALL_BACK = "FALL_BACK"
 
-# %% ../../nbs/predict/78a_validation.ipynb #43c7e330
+# %% ../../nbs/predict/78a_validation.ipynb #216e8ef8
 @dataclass(frozen=True)
 class Judgement:
     "A verdict and the residuals that it is based on."
@@ -46,7 +46,7 @@ class Judgement:
         if not self.residuals:
             return f"{self.verdict}: nothing was measured"
         size = max(abs(residual) for residual in self.residuals)
-        text = f"{self.verdict}: {len(self.residuals)} shots, {size:.2f} VMAF from the prediction at most"
+        text = f"{self.verdict}: shots measured {len(self.residuals)}, {size:.2f} VMAF from the prediction at most"
         return f"{text}, corrected by {self.correction:+.2f}" if self.correction else text
 
 # %% ../../nbs/predict/78a_validation.ipynb #1a81ab0b

@@ -24,8 +24,8 @@ WORKER = "from distributed.cli.dask_worker import main; main()"
 @pytest.fixture(scope="module")
 def scheduler():
     "Address of a scheduler on the loopback interface; it has no worker yet."
-    options = {"processes": False, "dashboard_address": "127.0.0.1:0", "silence_logs": 50, "host": "127.0.0.1", "protocol": "tcp"}
-    with distributed.LocalCluster(n_workers=0, **options) as cluster:
+    options = {"processes": False, "dashboard_address": "127.0.0.1:0", "silence_logs": 50, "host": "127.0.0.1"}
+    with distributed.LocalCluster(n_workers=0, protocol="tcp", **options) as cluster:
         yield cluster.scheduler_address
 
 

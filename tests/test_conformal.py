@@ -13,7 +13,8 @@ from vmaf_research.learn.conformal import (
     conformal_rank,
     sources_needed,
 )
-from vmaf_research.learn.coverage import nested_coverage, pooled_half_width
+from vmaf_research.learn.coverage import measure_coverage, nested_coverage, pooled_half_width
+from vmaf_research.learn.novelty import distance_scale
 from vmaf_research.learn.table import load_training_table, make_table
 from vmaf_research.measure.errors import BadInput
 
@@ -159,12 +160,30 @@ def test_widths_of_an_ensemble_follow_its_spread_and_its_scale(factor, unit):
     assert np.argmax(widest) == np.argmax(spread)
 
 
+def test_clips_of_an_unusual_source_get_wider_intervals():
+    "Errors that grow with the distance from the other sources: a scale that knows it holds the farthest source."
+    rng = np.random.default_rng(3)
+    source, names = np.repeat([f"s{k}" for k in range(9)], 12), [f"s{k}" for k in range(9)]
+    away = np.repeat([*np.linspace(0.5, 3, 8), 12.0], 12)
+    scale = distance_scale(away, 2)
+    residual = scale * rng.uniform(-1, 1, len(source))
+    mean, spread = np.tile(-residual, (9, 1)), np.full((9, len(source)), 0.1)
+    plain = measure_coverage(np.zeros(len(source)), source, mean, spread, 0.9, "clip")
+    scaled = measure_coverage(np.zeros(len(source)), source, mean, spread, 0.9, "clip", np.tile(scale, (9, 1)))
+    column = "by source, scaled"
+    assert plain.inside.loc["s8", "by source"] < 0.6 < 0.8 < scaled.inside.loc["s8", column]
+    assert scaled.half_width[column].drop("s8").max() < scaled.half_width.loc["s8", column]
+    assert list(scaled.inside.index) == names
+
+
 def test_a_calibration_of_an_ensemble_is_not_that_of_one_network():
     source = np.repeat(["a", "b", "c"], 4)
     residual, spread = np.linspace(-2, 2, 12), np.linspace(0.1, 0.4, 12)
     with pytest.raises(BadInput, match="give the spread"):
         calibrate(residual, source, "frame", spread).half_width(0.5)
-    with pytest.raises(BadInput, match="that of one network"):
+    with pytest.raises(BadInput, match="that of one number"):
         calibrate(residual, source, "frame").half_width(0.5, spread)
+    with pytest.raises(BadInput, match="that of one number"):
+        calibrate(residual, source, "clip").half_width(0.5, distance=spread)
     with pytest.raises(BadInput, match="copies have no spread"):
         calibrate(residual, source, "frame", np.zeros(12))

@@ -17,7 +17,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vmaf_research.learn.codecs import CODEC_BLOCK, ENCODER_VOCAB, VOCABULARIES, adapt_one_hot, codec_block, crf_norm
-from vmaf_research.learn.ensemble import CHECKPOINT, PREDICTIONS, SEEDS, artefact_name, member_id, run_ensemble
+from vmaf_research.learn.ensemble import (
+    CHECKPOINT,
+    ENSEMBLE_ID,
+    PREDICTIONS,
+    SEEDS,
+    artefact_name,
+    member_id,
+    run_ensemble,
+)
 from vmaf_research.learn.ensemble_table import RENAMED, load_ensemble_table, make_codec_rows
 from vmaf_research.learn.recipes import RECIPES, Recipe
 from vmaf_research.learn.registry import REGISTRY, install, load, read_registry, verify
@@ -466,6 +474,70 @@ def test_score_command_takes_the_codec_block(promoted, tmp_path):
     scored = pd.read_parquet(tmp_path / "s.parquet")
     expected = load(member_id(0), promoted / "run" / "model").score(table.features)
     assert scored["score"].to_numpy() == pytest.approx(expected) and scored["in_range"].all()
+
+
+def models(folder):
+    return ["--models", str(folder / "run" / "model")]
+
+
+def test_the_ensemble_scores_as_one_model(promoted, tmp_path, capsys):
+    "Codec block from the table's own columns; mean, spread and bounds of the members' mean."
+    out = tmp_path / "s.parquet"
+    words = [str(promoted / "rows.parquet"), "--out", str(out), "--interval", "0.8", *models(promoted)]
+    assert main(["score", ENSEMBLE_ID, *words]) == 0
+    assert "160 rows have no preset that the vocabulary knows" in (text := said(capsys)) and "placeholder" in text
+    scored = pd.read_parquet(out)
+    assert list(scored.columns[-5:]) == ["score", "spread", "in_range", "low", "high"]
+    single = []
+    for seed in SEEDS:
+        words = [str(promoted / "rows.parquet"), "--out", str(tmp_path / "one.csv"), *models(promoted)]
+        assert main(["score", member_id(seed), *words]) == 0
+        single.append(pd.read_csv(tmp_path / "one.csv")["score"].to_numpy())
+    assert scored["score"].to_numpy() == pytest.approx(np.mean(single, axis=0))
+    assert scored["spread"].to_numpy() == pytest.approx(np.std(single, axis=0, ddof=1), abs=1e-6)
+    inside = (scored["low"] <= scored["vmaf"]) & (scored["vmaf"] <= scored["high"])
+    assert inside.mean() > 0.8 and (scored["high"] - scored["low"]).nunique() > 5
+    assert main(["manifest", "verify", str(out)]) == 0
+    words = [str(promoted / "rows.parquet"), "--out", str(out), "--interval", "0.9", *models(promoted)]
+    assert main(["score", ENSEMBLE_ID, *words]) == 2
+    assert "4 sources guarantee at most 0.8; 0.9 needs 9 sources" in said(capsys)
+
+
+def test_the_ensemble_chooses_an_encode(promoted, tmp_path, capsys):
+    rows = pd.read_parquet(promoted / "rows.parquet").assign(codec="libaom-av1")
+    rows = rows.assign(bitrate_kbps=8000 * 0.9 ** rows["crf"]).rename(columns={"codec": "encoder", "crf": "cq"})
+    path = table_of(tmp_path, rows)
+    out = tmp_path / "answer.csv"
+    words = ["--out", str(out), "--quality-confidence", "0.8", "--target", "1", *models(promoted)]
+    assert main(["score", ENSEMBLE_ID, str(path), *words]) == 0
+    assert "480 rows of libaom-av1, which goes to the slot `unknown`" in said(capsys)
+    clips = pd.read_csv(out)
+    widths = (clips["high"] - clips["score"])[clips["high"] < 100]
+    assert len(clips) == 24 and clips["spread"].gt(0).all() and widths.nunique() > 5
+    assert clips.groupby("source")["chosen"].sum().eq(1).all()
+    words[5] = "100"
+    assert main(["score", ENSEMBLE_ID, str(path), *words]) == 0
+    assert said(capsys).count("unreachable, the greatest lower bound is") == 4
+
+
+def test_an_incomplete_ensemble_scores_nothing(own, capsys):
+    home, out = own / "home", own / "s.parquet"
+    for seed in SEEDS[:4]:
+        install(member_id(seed), own / "run" / "model", home)
+    words = [ENSEMBLE_ID, str(own / "rows.parquet"), "--out", str(out), "--models", str(home)]
+    assert main(["score", *words]) == 1
+    assert f"{member_id(4)} is missing" in said(capsys)
+    install(member_id(4), own / "run" / "model", home)
+    assert main(["score", *words]) == 0
+    out.unlink()
+    run_ensemble(own / "rows.parquet", own / "run", replace(QUICK, epochs=61), corpus_root=own / "videos")
+    RECIPES["quick"] = replace(QUICK, epochs=61)
+    assert validate(own) == 0 and export(own) == 0
+    RECIPES["quick"] = QUICK
+    install(member_id(2), own / "run" / "model", home)
+    assert main(["score", *words]) == 1
+    assert f"{member_id(2)} and {member_id(0)} differ in verdict_sha256" in said(capsys)
+    assert not out.exists()
 
 
 def test_promote_then_rollback_restores_the_bytes(own, capsys):

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CLIP', 'COSTS', 'UNREACHABLE', 'read_frames', 'score_candidates', 'Choice', 'choose', 'Answer', 'choose_encodes']
 
-# %% ../../nbs/learn/58_candidates.ipynb #6ccdb91e
+# %% ../../nbs/learn/58_candidates.ipynb #42519760
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -16,15 +16,15 @@ import pandas as pd
 import pyarrow as pa
 
 from ..corpora.tables import pairs_path
-from .conformal import bounds, model_calibration
+from .inputs import Inputs, read_blocks
 from .metrics import VMAF_RANGE
-from .registry import Model, load
-from .score import check_paths, read_blocks, write_score_manifest
+from .score import PLACEHOLDER, check_paths, write_score_manifest
+from .scorers import Scorer, load_scorer
 from ..measure.config import settings
 from ..measure.errors import BadInput
 from ..measure.provenance import atomic_path
 
-# %% ../../nbs/learn/58_candidates.ipynb #5fc0015a
+# %% ../../nbs/learn/58_candidates.ipynb #4d36e1d4
 CLIP = ("source", "dis_basename")
 COSTS = ("crf", "bitrate_kbps")
 
@@ -32,47 +32,48 @@ COSTS = ("crf", "bitrate_kbps")
 def read_frames(
     path: Path,  # .parquet or .csv, a row per frame
     features: Sequence[str],  # columns that the model needs
-) -> pd.DataFrame:  # at least CLIP, `codec`, COSTS and the features; all numbers finite
+    needed_by: str = "the model",  # its id, for errors
+) -> tuple[pd.DataFrame, tuple[str, ...]]:  # CLIP, `codec`, COSTS and the features, all numbers finite; notes
     "Frames of candidate encodes with what they cost; raises `BadInput` that names what is missing."
-    rows = _read(path, [*CLIP, *features])
+    table = pa.concat_tables(read_blocks(path, as_text=False))
+    rows = _checked(table.to_pandas(), CLIP, path)
+    inputs = Inputs(features, path, table.column_names, needed_by)
+    rows = rows.assign(**dict(zip(features, inputs.of(table, 0).T, strict=True)))
+    rows = rows.rename(columns=inputs.renamed)
     if not set(COSTS) <= set(rows.columns) and pairs_path(path).is_file():
-        pairs = _read(pairs_path(path), [*CLIP, *COSTS])
+        listed = pa.concat_tables(read_blocks(pairs_path(path), as_text=False)).to_pandas()
+        pairs = _checked(listed, [*CLIP, *COSTS], pairs_path(path))
         new = [column for column in ("codec", *COSTS) if column in pairs.columns and column not in rows.columns]
         rows = rows.merge(pairs[[*CLIP, *new]].drop_duplicates(list(CLIP)), on=list(CLIP), how="left")
-    _need(rows, COSTS, path)
-    for column in (*features, *COSTS):
+    _checked(rows, COSTS, path)
+    for column in COSTS:
         numbers = pd.to_numeric(rows[column], errors="coerce").to_numpy(dtype=float, na_value=np.nan)
         bad = ~np.isfinite(numbers)
         if bad.any():
             clip = " ".join(map(str, rows.loc[bad, list(CLIP)].iloc[0]))
             raise BadInput(f"{path}: {column} of {clip} is not a finite number ({bad.sum()} such rows)")
         rows[column] = numbers
-    return rows if "codec" in rows.columns else rows.assign(codec="")
+    return rows if "codec" in rows.columns else rows.assign(codec=""), inputs.notes
 
 
-def _read(path: Path, columns: Sequence[str]) -> pd.DataFrame:
-    rows = pa.concat_tables(read_blocks(path, as_text=False)).to_pandas()
+def _checked(rows: pd.DataFrame, columns: Sequence[str], path: Path) -> pd.DataFrame:
+    "The rows, if there are any and they have the columns."
     if rows.empty:
         raise BadInput(f"{path}: no rows")
-    _need(rows, columns, path)
-    return rows
-
-
-def _need(rows: pd.DataFrame, columns: Sequence[str], path: Path) -> None:
     missing = [column for column in columns if column not in rows.columns]
     if missing:
         raise BadInput(f"{path}: has no column {', '.join(missing)}; candidate encodes need {', '.join(columns)}")
+    return rows
 
-# %% ../../nbs/learn/58_candidates.ipynb #f260f5e5
+# %% ../../nbs/learn/58_candidates.ipynb #b619d8ca
 def score_candidates(
     frames: pd.DataFrame,  # see `read_frames`
-    model: Model,
-    half_width: float,  # VMAF, of the interval for clips
+    scorer: Scorer,
+    confidence: float,  # level of the interval for clips
 ) -> pd.DataFrame:  # one row per clip, sorted by source and codec, then from the cheapest
     "Score of every clip with its bounds; raises `BadInput` if the frames of a clip disagree about its cost."
-    features = frames[list(model.feature_names)].to_numpy(dtype=float)
-    frames = frames.assign(score=model.score(features), in_range=model.in_range(features))
-    frames["codec"] = frames["codec"].fillna("").astype(str)
+    features = frames[list(scorer.feature_names)].to_numpy(dtype=float)
+    frames = frames.assign(in_range=scorer.in_range(features), codec=frames["codec"].fillna("").astype(str))
     clips = frames.groupby(list(CLIP), sort=False)
     mixed = clips[["codec", *COSTS]].nunique(dropna=False).gt(1).any(axis=1)
     if mixed.any():
@@ -82,11 +83,11 @@ def score_candidates(
         codec=("codec", "first"),
         crf=("crf", "first"),
         bitrate_kbps=("bitrate_kbps", "first"),
-        frames=("score", "size"),
-        score=("score", "mean"),
+        frames=("crf", "size"),
         in_range=("in_range", "all"),
     ).reset_index()
-    result["low"], result["high"] = bounds(result["score"].to_numpy(), half_width)
+    scores = scorer.score_clips(features, clips.ngroup().to_numpy(), confidence)
+    result = result.assign(**scores.columns(), half_width=scores.half_width)
     order = ["source", "codec", "crf", "bitrate_kbps", "dis_basename"]
     return result.sort_values(order, ascending=[True, True, False, True, True], ignore_index=True)
 
@@ -136,7 +137,7 @@ def choose(
         )
     return tuple(choices)
 
-# %% ../../nbs/learn/58_candidates.ipynb #d970a19c
+# %% ../../nbs/learn/58_candidates.ipynb #d816b9d6
 @dataclass(frozen=True)
 class Answer:
     "What `choose_encodes` found."
@@ -145,20 +146,22 @@ class Answer:
     model_id: str
     confidence: float
     target: float  # VMAF
-    half_width: float  # VMAF
+    half_width: float  # VMAF, mean over the candidates
     choices: tuple[Choice, ...]
+    notes: tuple[str, ...] = ()  # what a reader of the answer has to know
 
     def __str__(self) -> str:
         aim = f"target {self.target:g} with confidence {self.confidence:g}"
-        head = f"{self.model_id}, {aim} (bounds ± {self.half_width:.4g})"
-        return "\n".join([head, *map(str, self.choices), f"all candidates: {self.table}"])
+        head = f"{self.model_id}, {aim} (bounds ± {self.half_width:.4g} on average)"
+        notes = [f"note: {note}" for note in self.notes]
+        return "\n".join([head, *map(str, self.choices), *notes, f"all candidates: {self.table}"])
 
     def _repr_html_(self) -> str:
         return f"<pre>{escape(str(self))}</pre>"
 
 
 def choose_encodes(
-    model_id: str,  # in the registry
+    model_id: str,  # of a model in the registry, or of an ensemble
     table: Path | str,  # see `read_frames`
     out: Path | str,  # .parquet or .csv; one row per candidate, with the column `chosen`
     confidence: float,  # chance that the bounds of all clips of a new source hold
@@ -172,18 +175,20 @@ def choose_encodes(
     """
     table, out = Path(table), Path(out)
     folder = settings().model_path if models is None else Path(models)
-    model = load(model_id, folder)
-    half_width = model_calibration(model.sidecar, "clip").half_width(confidence)
+    scorer = load_scorer(model_id, folder)
+    scorer.calibration("clip", confidence)
     if not VMAF_RANGE[0] <= target <= VMAF_RANGE[1]:
         raise BadInput(f"target {target:g}: expected a VMAF score from {VMAF_RANGE[0]:g} to {VMAF_RANGE[1]:g}")
-    check_paths(model, table, out)
-    clips = score_candidates(read_frames(table, model.feature_names), model, half_width)
+    check_paths(scorer, table, out)
+    frames, notes = read_frames(table, scorer.feature_names, scorer.id)
+    clips = score_candidates(frames, scorer, confidence)
+    half_width, notes = float(clips.pop("half_width").mean()), (*notes, *((PLACEHOLDER,) if scorer.smoke else ()))
     choices = choose(clips, target)
     chosen = {(choice.source, choice.clip) for choice in choices}
     clips["chosen"] = [key in chosen for key in zip(clips["source"], clips["dis_basename"], strict=True)]
     with atomic_path(out) as temporary:
         clips.to_csv(temporary, index=False) if out.suffix == ".csv" else clips.to_parquet(temporary, index=False)
-    args = {"model_id": model.id, "quality_confidence": confidence, "target": target}
+    args = {"model_id": scorer.id, "quality_confidence": confidence, "target": target}
     facts = {"candidates": len(clips), "unreachable": sum(choice.clip is None for choice in choices)}
-    write_score_manifest(model, table, out, folder, args, facts)
-    return Answer(out, model.id, confidence, target, half_width, choices)
+    write_score_manifest(scorer, table, out, folder, args, facts | {"notes": list(notes)})
+    return Answer(out, scorer.id, confidence, target, half_width, choices, notes)

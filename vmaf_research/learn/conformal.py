@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['UNITS', 'attainable_level', 'show_level', 'sources_needed', 'conformal_rank', 'frame_half_widths',
            'greatest_residuals', 'bounds', 'Calibration', 'calibrate', 'to_unit', 'ensemble_mean',
-           'calibrate_predictions', 'calibration_block', 'model_calibration']
+           'calibrate_predictions', 'calibration_block', 'stored_calibration', 'model_calibration']
 
-# %% ../../nbs/learn/56_conformal.ipynb #ae0a2b59
+# %% ../../nbs/learn/56_conformal.ipynb #f53909f1
 import math
 from dataclasses import asdict, dataclass
 
@@ -15,7 +15,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from .metrics import VMAF_RANGE, show_number
-from .sidecar import Sidecar
+from .novelty import Novelty, fit_novelty, left_out_distances, plain_features
+from .sidecar import CalibrationRecord, Sidecar
 from .table import TrainingTable
 from ..measure.errors import BadInput
 
@@ -82,7 +83,7 @@ def bounds(
     "Lower and upper ends of intervals."
     return np.clip(score - half_width, *VMAF_RANGE), np.clip(score + half_width, *VMAF_RANGE)
 
-# %% ../../nbs/learn/56_conformal.ipynb #9ce23104
+# %% ../../nbs/learn/56_conformal.ipynb #f19c4a43
 @dataclass(frozen=True, repr=False)
 class Calibration:
     "Half-widths of intervals for frames, or for all clips of a source at once."
@@ -92,6 +93,7 @@ class Calibration:
     half_widths: tuple[float, ...]  # one per source; number k is for the level k / (n_sources + 1), k from 1
     greatest: dict[str, float]  # greatest absolute residual of every source
     mean_spread: float | None = None  # VMAF; if given, the two above are multiples of (spread + mean_spread), else VMAF
+    novelty: Novelty | None = None  # if given, they are VMAF for a usual clip, and multiples of `novelty.scale`
 
     @property
     def n_sources(self) -> int:
@@ -100,14 +102,20 @@ class Calibration:
     def half_width(
         self,
         level: float,  # share of new sources that the interval shall hold for
-        spread: np.ndarray | None = None,  # standard deviation of the members, if this is about an ensemble
-    ) -> float | np.ndarray:  # VMAF, of the shape of `spread`
+        spread: np.ndarray | None = None,  # standard deviation of the members, for frames of an ensemble
+        distance: np.ndarray | None = None,  # see `learn.novelty`, for clips of an ensemble
+    ) -> float | np.ndarray:  # VMAF, of the shape of `spread` or `distance`
         "Half of an interval's width; raises `BadInput` for a level that so many sources cannot guarantee."
         if (spread is None) != (self.mean_spread is None):
-            whose = "one network" if self.mean_spread is None else "an ensemble: give the spread of its members"
-            raise BadInput(f"calibration of {self.n_units} {self.unit}s: it is that of {whose}")
+            whose = "one number" if self.mean_spread is None else "an ensemble: give the spread of its members"
+            raise BadInput(f"calibration of {self.n_units} {self.unit}s: its scale is that of {whose}")
+        if (distance is None) != (self.novelty is None):
+            whose = "one number" if self.novelty is None else "an ensemble: give the distances of the clips"
+            raise BadInput(f"calibration of {self.n_units} {self.unit}s: its scale is that of {whose}")
         width = self.half_widths[conformal_rank(level, self.n_sources) - 1]
-        return width if spread is None else width * (spread + self.mean_spread)
+        if spread is not None:
+            return width * (spread + self.mean_spread)
+        return width if distance is None else width * self.novelty.scale(distance)
 
     def to_json(self) -> dict:
         "All fields as plain values for JSON."
@@ -116,7 +124,8 @@ class Calibration:
 
     @property
     def _measure(self) -> str:
-        return "VMAF" if self.mean_spread is None else f"(σ + {show_number(self.mean_spread)})"
+        usual = "VMAF" if self.novelty is None else "VMAF for a usual clip"
+        return usual if self.mean_spread is None else f"(σ + {show_number(self.mean_spread)})"
 
     def plot(self) -> plt.Axes:
         "Half-width against level, up to the greatest level that can be had."
@@ -135,12 +144,14 @@ class Calibration:
         about = f"{self.n_units} {self.unit}s of {self.n_sources} sources"
         return f"Calibration({about}: ± {widest} at level {best}, the greatest)"
 
-# %% ../../nbs/learn/56_conformal.ipynb #f2e3e5b2
+# %% ../../nbs/learn/56_conformal.ipynb #9d6d44bc
 def calibrate(
     residual: np.ndarray,  # [frames or clips], teacher minus clipped out-of-fold prediction, signed or not
     source: np.ndarray,  # [frames or clips]
     unit: str,  # one of `UNITS`
     spread: np.ndarray | None = None,  # [frames or clips], standard deviation over the members of an ensemble
+    distance: np.ndarray | None = None,  # [frames or clips], see `left_out_distances`; goes with `novelty`
+    novelty: Novelty | None = None,  # what distances of new clips will be measured with
 ) -> Calibration:
     "Calibration from residuals of predictions that were made without their source; raises `BadInput`."
     residual, source = np.abs(np.asarray(residual, dtype=float)), np.asarray(source)
@@ -157,9 +168,11 @@ def calibrate(
         if not mean_spread > 0:
             raise BadInput("the members of the ensemble say the same everywhere: copies have no spread")
         residual = residual / (spread + mean_spread)
+    if distance is not None:
+        residual = residual / novelty.scale(distance)
     greatest = greatest_residuals(residual, source)
     widths = frame_half_widths(residual, source) if unit == "frame" else np.sort(list(greatest.values()))
-    return Calibration(unit, len(residual), tuple(widths.tolist()), greatest, mean_spread)
+    return Calibration(unit, len(residual), tuple(widths.tolist()), greatest, mean_spread, novelty)
 
 # %% ../../nbs/learn/56_conformal.ipynb #8abad4ef
 def to_unit(
@@ -181,7 +194,7 @@ def ensemble_mean(
     spread = predictions.std(axis=0, ddof=1) if len(predictions) > 1 else np.zeros(predictions.shape[1:])
     return predictions.mean(axis=0), spread
 
-# %% ../../nbs/learn/56_conformal.ipynb #5e004558
+# %% ../../nbs/learn/56_conformal.ipynb #d0794930
 def calibrate_predictions(
     table: TrainingTable,
     predictions: np.ndarray,  # [rows] or [members, rows], out of fold
@@ -192,19 +205,33 @@ def calibrate_predictions(
     for unit in UNITS:
         target, source = to_unit(table.target, table, unit)
         mean, spread = ensemble_mean(to_unit(members, table, unit)[0])
-        result[unit] = calibrate(target - mean, source, unit, spread if len(members) > 1 else None)
+        scale = {}
+        if len(members) > 1 and unit == "frame":
+            scale = {"spread": spread}
+        elif len(members) > 1:
+            novelty = fit_novelty(plain_features(table.features, table.feature_names))
+            scale = {"distance": to_unit(left_out_distances(table), table, unit)[0], "novelty": novelty}
+        result[unit] = calibrate(target - mean, source, unit, **scale)
     return result
 
-# %% ../../nbs/learn/56_conformal.ipynb #d3fcbc75
+# %% ../../nbs/learn/56_conformal.ipynb #ddec74c9
 def calibration_block(table: TrainingTable, predictions: np.ndarray) -> dict:
     "The `calibration` block of a sidecar, from out-of-fold predictions as in `calibrate_predictions`."
     found = calibrate_predictions(table, predictions)
     return {"table_digest": table.digest, **{unit: each.to_json() for unit, each in found.items()}}
 
 
+def stored_calibration(record: CalibrationRecord) -> Calibration:
+    "A calibration as it stands in a sidecar."
+    novelty = record.novelty
+    if novelty is not None:
+        novelty = Novelty(tuple(novelty.center), tuple(map(tuple, novelty.precision)))
+    scale = {"mean_spread": record.mean_spread, "novelty": novelty}
+    return Calibration(record.unit, record.n_units, tuple(record.half_widths), dict(record.greatest), **scale)
+
+
 def model_calibration(sidecar: Sidecar, unit: str) -> Calibration:
     "A model's calibration for frames or for clips; raises `BadInput` if it has none."
     if sidecar.calibration is None:
         raise BadInput(f"{sidecar.id}: has no calibration, so there is no interval for its scores; package it again")
-    record = getattr(sidecar.calibration, unit)
-    return Calibration(unit, record.n_units, tuple(record.half_widths), dict(record.greatest), record.mean_spread)
+    return stored_calibration(getattr(sidecar.calibration, unit))

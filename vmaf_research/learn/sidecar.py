@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CorpusRecord', 'ScoresRecord', 'IntervalRecord', 'IntervalsRecord', 'FloorRecord', 'RecipeRecord', 'TrainingRecord',
-           'ParityRecord', 'CheckRecord', 'GateRecord', 'CalibrationRecord', 'CalibrationsRecord', 'EnsembleRecord',
-           'Sidecar', 'example_sidecar']
+           'ParityRecord', 'CheckRecord', 'GateRecord', 'NoveltyRecord', 'CalibrationRecord', 'CalibrationsRecord',
+           'EnsembleRecord', 'Sidecar', 'example_sidecar']
 
 # %% ../../nbs/learn/41_sidecar.ipynb #4e095fe7
 from typing import Annotated, Any, Literal
@@ -156,13 +156,30 @@ class GateRecord(Record):
     strict: bool
     checks: list[CheckRecord]
 
-# %% ../../nbs/learn/41_sidecar.ipynb #2ca452be
+# %% ../../nbs/learn/41_sidecar.ipynb #0cb49124
 def _needs_ordered_widths(record: Record) -> Record:
     "A half-width per source, not decreasing, and the last one the greatest residual."
     widths = record.half_widths
     if len(widths) != len(record.greatest) or widths != sorted(widths) or widths[-1] != max(record.greatest.values()):
         raise ValueError("half_widths do not increase to the greatest residual, or are not as many as the sources")
     return record
+
+
+def _needs_square_precision(record: Record) -> Record:
+    "A row and a column per feature."
+    width = len(record.center)
+    if not width or len(record.precision) != width or any(len(row) != width for row in record.precision):
+        raise ValueError("precision must have a row and a column per entry of center")
+    return record
+
+
+class NoveltyRecord(Record):
+    "The fields of `learn.novelty.Novelty`."
+
+    center: list[float]
+    precision: list[list[float]]
+
+    _square_precision = model_validator(mode="after")(_needs_square_precision)
 
 
 class CalibrationRecord(Record):
@@ -172,7 +189,8 @@ class CalibrationRecord(Record):
     n_units: Count
     half_widths: Annotated[list[Error], Field(min_length=1)]
     greatest: dict[str, Error]
-    mean_spread: Annotated[float, Field(gt=0)] | None = None  # of an ensemble
+    mean_spread: Annotated[float, Field(gt=0)] | None = None  # of the frames of an ensemble
+    novelty: NoveltyRecord | None = None  # of the clips of an ensemble
 
     _ordered_widths = model_validator(mode="after")(_needs_ordered_widths)
 
@@ -192,7 +210,7 @@ def _needs_its_calibration(record: Record) -> Record:
         return record
     frame, clip = calibration.frame, calibration.clip
     errors = {source: each.max_abs_error for source, each in training.per_source.items()}
-    if frame.mean_spread or clip.mean_spread:
+    if frame.mean_spread or clip.mean_spread or clip.novelty:
         raise ValueError("calibration is that of an ensemble, the model is one network")
     if calibration.table_digest != training.table_digest or (frame.unit, clip.unit) != ("frame", "clip"):
         raise ValueError("calibration is of other rows, or its units are exchanged")

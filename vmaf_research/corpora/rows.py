@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ROW_SCHEMA_VERSION', 'REQUIRED', 'LARGEST', 'ROW_SCHEMA', 'ROW_KEYS', 'RowKey', 'schema_html', 'new_row',
-           'check_value', 'upgrade_row', 'write_rows', 'CorpusRows', 'scan_lines', 'read_rows']
+           'check_value', 'upgrade_row', 'write_lines', 'write_rows', 'CorpusRows', 'scan_lines', 'read_rows']
 
 # %% ../../nbs/corpora/29_rows.ipynb #9803bb04
 import json
@@ -207,21 +207,38 @@ def _known(key: RowKey, value: Any) -> Any:
     absent = isinstance(value, float) and math.isnan(value) or (key.kind == "sha256" and value == "")
     return key.unavailable if absent and key.unavailable != REQUIRED else value
 
-# %% ../../nbs/corpora/29_rows.ipynb #1e346b11
+# %% ../../nbs/corpora/29_rows.ipynb #4ca92174
+def write_lines(
+    path: Path | str,
+    objects: Iterable[Mapping[str, Any]],
+) -> int:  # how many
+    "Write JSON lines in one step; raises `BadInput` for NaN, infinity and whatever else JSON cannot say."
+    written = 0
+    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
+        for each in objects:
+            try:
+                file.write(json.dumps(each, ensure_ascii=False, allow_nan=False) + "\n")
+            except (TypeError, ValueError) as error:
+                reason = f"row {written + 1} is not JSON ({error}); write null for what is not known"
+                raise BadInput(f"{path}: {reason}") from error
+            written += 1
+    return written
+
+# %% ../../nbs/corpora/29_rows.ipynb #88570ec8
 def write_rows(
     path: Path | str,
     rows: Iterable[Mapping[str, Any]],  # as `new_row` returns them
 ) -> int:  # how many
     "Write rows as JSON lines in one step; raises `BadInput` that names the row if one is not of this version."
-    count = 0
-    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
-        for count, row in enumerate(rows, 1):
+
+    def checked() -> Iterator[dict[str, Any]]:
+        for number, row in enumerate(rows, 1):
             try:
-                checked = new_row(**row)
+                yield new_row(**row)
             except BadInput as error:
-                raise BadInput(f"{path}: row {count}: {error}") from error
-            file.write(json.dumps(checked, ensure_ascii=False, allow_nan=False) + "\n")
-    return count
+                raise BadInput(f"{path}: row {number}: {error}") from error
+
+    return write_lines(path, checked())
 
 # %% ../../nbs/corpora/29_rows.ipynb #7a057de7
 @dataclass(frozen=True)

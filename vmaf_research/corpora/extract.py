@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['CACHE_VERSION', 'SAMPLE_ROWS', 'ORIGINALS', 'Job', 'load_measured', 'run_job', 'store_measured', 'check_sample',
-           'digests_of', 'plan_jobs', 'pair_table', 'pair_row', 'Extraction', 'extract', 'input_files']
+           'digests_of', 'plan_jobs', 'pair_table', 'pair_row', 'Extraction', 'extract', 'finish_extraction',
+           'input_files']
 
-# %% ../../nbs/corpora/28_extract.ipynb #b66c31c6
+# %% ../../nbs/corpora/28_extract.ipynb #9308b611
 import os
 import time
 from collections.abc import Iterable, Iterator
@@ -20,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from .jobs import run_jobs
-from .pairs import Corpus, Pair, Problem, problem_report
+from .pairs import Corpus, Pair, Problem, problem_report, snapshot_digest
 from .tables import PAIR_SCHEMA, pairs_path, table_schema, write_tables
 from ..measure.config import cache_root
 from ..measure.engine import find_engine
@@ -43,8 +44,9 @@ from vmaf_research.measure.provenance import (
     write_json,
 )
 from ..measure.teacher import check_against_teacher
+from ..measure.video import Clip
 
-# %% ../../nbs/corpora/28_extract.ipynb #19832264
+# %% ../../nbs/corpora/28_extract.ipynb #6ee8e897
 CACHE_VERSION = 1  # part of every key: raise it when the meaning of a stored measurement changes
 
 
@@ -57,6 +59,7 @@ class Job:
     teachers: tuple[str, ...]
     digests: tuple[str, str]  # sha256 of the reference and of the distorted file
     cache: Path  # folder of stored measurements
+    reference_size: int | None = None  # bytes of a reference that is not kept; None: it is there to stay
 
     def key(self) -> str:  # 64 hexadecimal digits
         "Digest of everything that the numbers depend on."
@@ -66,6 +69,11 @@ class Job:
         ]
         engine = find_engine().identity()
         return content_digest([CACHE_VERSION, clips, engine, sorted(self.features), list(self.teachers)])
+
+    def files(self) -> dict[Clip, int]:
+        "The clips whose files stay, with their sizes in bytes."
+        kept = [self.pair.distorted] if self.reference_size is not None else [self.pair.reference, self.pair.distorted]
+        return {clip: clip.path.stat().st_size for clip in kept}
 
     def path(self) -> Path:
         "The file of the stored measurement."
@@ -167,7 +175,7 @@ def pair_table(job: Job, stored: dict[str, Any], schema: pa.Schema) -> pa.Table:
     arrays = [pa.array(known.get(field.name, [None] * frames), field.type) for field in schema]
     return pa.Table.from_arrays(arrays, schema=schema)
 
-# %% ../../nbs/corpora/28_extract.ipynb #4e794989
+# %% ../../nbs/corpora/28_extract.ipynb #112a80fb
 def pair_row(job: Job, corpus: Corpus, frames: int) -> dict[str, Any]:
     "One row of the pairs table."
     pair = job.pair
@@ -176,7 +184,7 @@ def pair_row(job: Job, corpus: Corpus, frames: int) -> dict[str, Any]:
         "source": pair.source,
         "dis_basename": pair.dis_basename,
         "reference_path": corpus.relative_path(reference),
-        "reference_size": reference.path.stat().st_size,
+        "reference_size": job.reference_size or reference.path.stat().st_size,
         "reference_sha256": job.digests[0],
         "distorted_path": corpus.relative_path(distorted),
         "distorted_size": distorted.path.stat().st_size,
@@ -215,7 +223,7 @@ class Extraction:
         items = "".join(f"<li>{escape(str(failure))}</li>" for failure in self.failures)
         return f"<p>{escape(repr(self))}</p>" + (f"<ul>{items}</ul>" if items else "")
 
-# %% ../../nbs/corpora/28_extract.ipynb #7d5008ba
+# %% ../../nbs/corpora/28_extract.ipynb #8f72ad82
 def extract(
     corpus: Corpus,
     out: Path | str,  # the FULL_FEATURES table, a .parquet file
@@ -245,16 +253,35 @@ def extract(
         remove_partial(path)
     jobs = plan_jobs(corpus, names, models, cache, executor, progress)
     results = run_jobs(run_job, [(job,) for job in jobs], executor, "measuring", progress)
+    started_at = {"started": started, "allow_failures": allow_failures}
+    return finish_extraction(corpus, out, jobs, results, executor=executor, progress=progress, **started_at)
+
+# %% ../../nbs/corpora/28_extract.ipynb #0fa20cc6
+def finish_extraction(
+    corpus: Corpus,
+    out: Path,
+    jobs: list[Job],  # one per pair, sorted by (source, dis_basename)
+    results: list[bool | Problem],  # of `run_job`, in the order of the jobs
+    *,
+    started: float,  # `time.monotonic()` when the work began
+    allow_failures: bool,
+    executor: Executor | None = None,
+    progress: bool = True,
+) -> Extraction:
+    "Write the tables of jobs that were run, and their manifest; raises what `extract` raises."
     failures = (*corpus.problems, *(result for result in results if isinstance(result, Problem)))
     done = [job for job, result in zip(jobs, results, strict=True) if not isinstance(result, Problem)]
     measured = sum(result is True for result in results)
     if not done:
         raise BadInput(f"{corpus.name} corpus: no pair could be measured: {problem_report(failures)}")
-    facts = _write_outputs(done, corpus, out, table_schema(models))
+    facts = _write_outputs(done, corpus, out, table_schema(done[0].teachers))
+    facts["snapshot"] = snapshot_digest(
+        {corpus.relative_path(clip): size for job in jobs for clip, size in job.files().items()}
+    )
     seconds = round(time.monotonic() - started, 2)
-    volatile = {"seconds": seconds, "cache": str(cache), "measured_now": measured}
+    volatile = {"seconds": seconds, "cache": str(done[0].cache), "measured_now": measured}
     originals = digests_of(corpus.originals, executor, progress)
-    manifest = _write_extract_manifest(corpus, out, names, models, done, originals, facts, failures, volatile)
+    manifest = _write_extract_manifest(corpus, out, done, originals, facts, failures, volatile)
     if failures and not allow_failures:
         raise BadInput(f"{out}: left out of the table: {problem_report(failures)}, or pass --allow-failures")
     return Extraction(out, pairs_path(out), manifest, facts["rows"], len(done), measured, failures)
@@ -284,7 +311,7 @@ def _write_outputs(jobs: list[Job], corpus: Corpus, out: Path, schema: pa.Schema
     facts["pairs"] = len(pair_rows)
     return facts
 
-# %% ../../nbs/corpora/28_extract.ipynb #2134dba6
+# %% ../../nbs/corpora/28_extract.ipynb #ce185616
 ORIGINALS = "originals"  # name of their root
 
 
@@ -297,9 +324,11 @@ def input_files(jobs: list[Job], corpus: Corpus, originals: dict[Path, str]) -> 
         size = path.stat().st_size
         described[f"{ORIGINALS}/{where['path']}"] = {**where, "kind": "file", "size": size, "sha256": digest}
     for job in jobs:
+        files = job.files()
         for clip, digest in zip((job.pair.reference, job.pair.distorted), job.digests, strict=True):
-            path = corpus.relative_path(clip)
-            size = clip.path.stat().st_size
+            if clip not in files:
+                continue
+            path, size = corpus.relative_path(clip), files[clip]
             described[path] = {"root": "corpus", "path": path, "kind": "file", "size": size, "sha256": digest}
     return described
 
@@ -308,19 +337,18 @@ def _folder_of(originals: Iterable[Path]) -> Path:
     "The folder that holds them all."
     return Path(os.path.commonpath([path.parent.absolute() for path in originals]))
 
-# %% ../../nbs/corpora/28_extract.ipynb #20d86e10
+# %% ../../nbs/corpora/28_extract.ipynb #7fd87566
 def _write_extract_manifest(
     corpus: Corpus,
     out: Path,
-    names: tuple[str, ...],
-    models: tuple[str, ...],
-    jobs: list[Job],
+    jobs: list[Job],  # whose rows are in the table
     originals: dict[Path, str],  # sha256 of what the corpus was made from
     facts: dict[str, Any],
     failures: tuple[Problem, ...],
     volatile: dict[str, Any],
 ) -> Path:
     "The manifest of an extraction."
+    names, models = jobs[0].features, jobs[0].teachers
     roots = {"corpus": corpus.root, "output": out.parent}
     if originals:
         roots[ORIGINALS] = _folder_of(originals)
@@ -333,7 +361,7 @@ def _write_extract_manifest(
     )
     content = {
         "engine": facts["engine"],
-        "corpus": {"name": corpus.name, "snapshot": corpus.snapshot(), "sources": list(corpus.sources)},
+        "corpus": {"name": corpus.name, "snapshot": facts["snapshot"], "sources": list(corpus.sources)},
         "features": list(names),
         "teachers": list(models),
         "not_computed": {**not_computed, **facts["skipped"]},

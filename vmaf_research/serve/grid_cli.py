@@ -6,16 +6,17 @@
 __all__ = ['Sources', 'Rows', 'GridCodecs', 'Qualities', 'Preset', 'GridHeight', 'GridFrames', 'Sample', 'PerFrame',
            'CoarseToFine', 'Target', 'corpus_grid']
 
-# %% ../../nbs/serve/69b_grid_cli.ipynb #9abf3c78
+# %% ../../nbs/serve/69b_grid_cli.ipynb #139217f7
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ..corpora.cluster import cluster_executor
 from ..corpora.grid import grid
 from ..measure.errors import BadInput
-from .options import AllowFailures, Features, Quiet, feature_names
+from .options import AllowFailures, Features, Quiet, Scheduler, feature_names, seen_by_workers
 
 # %% ../../nbs/serve/69b_grid_cli.ipynb #fe3b99ff
 Sources = Annotated[Path, typer.Option(help="Folder of videos of any format.")]
@@ -33,7 +34,7 @@ PerFrame = Annotated[Path | None, typer.Option(help="Also write a FULL_FEATURES 
 CoarseToFine = Annotated[bool, typer.Option("--coarse-to-fine", help="Look for --target instead of taking --crf.")]
 Target = Annotated[float | None, typer.Option(help="VMAF around which the grid from coarse to fine is dense.")]
 
-# %% ../../nbs/serve/69b_grid_cli.ipynb #61aff3b4
+# %% ../../nbs/serve/69b_grid_cli.ipynb #aa93898c
 def corpus_grid(
     sources: Sources,
     out: Rows,
@@ -48,26 +49,29 @@ def corpus_grid(
     coarse_to_fine: CoarseToFine = False,
     target: Target = None,
     allow_failures: AllowFailures = False,
+    scheduler: Scheduler = None,
     quiet: Quiet = False,
 ) -> None:
     "Encode, verify and measure every source by every codec at every quality: one row for each."
     if coarse_to_fine != (target is not None):
         raise BadInput("--coarse-to-fine and --target go together")
-    made = grid(
-        sources,
-        out,
-        codecs=[name.strip() for name in codecs.split(",") if name.strip()],
-        qualities=crf or (),
-        target=target,
-        preset=preset,
-        height=height,
-        frames=frames,
-        seconds=sample_seconds,
-        per_frame=per_frame,
-        features=feature_names(features),
-        allow_failures=allow_failures,
-        progress=not quiet,
-    )
+    with cluster_executor(scheduler) as executor:
+        made = grid(
+            seen_by_workers(sources, scheduler),
+            seen_by_workers(out, scheduler),
+            codecs=[name.strip() for name in codecs.split(",") if name.strip()],
+            qualities=crf or (),
+            target=target,
+            preset=preset,
+            height=height,
+            frames=frames,
+            seconds=sample_seconds,
+            per_frame=per_frame,
+            features=feature_names(features),
+            executor=executor,
+            allow_failures=allow_failures,
+            progress=not quiet,
+        )
     for text in made.warnings:
         print(f"warning: {text}", file=sys.stderr)
     print(f"{made.path}: {len(made.rows)} rows, {made.made} made now")

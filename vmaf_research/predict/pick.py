@@ -67,7 +67,7 @@ class Choice:
         axes.set(xlabel=f"quality value of {self.codec}", ylabel="VMAF", ylim=(0, 102))
         return axes
 
-# %% ../../nbs/predict/77_pick.ipynb #79f3fbf1
+# %% ../../nbs/predict/77_pick.ipynb #6565874e
 def pick_crf(
     predictor: CurvePredictor,
     features: ShotFeatures,
@@ -90,11 +90,10 @@ def pick_crf(
     half_width = 0.0 if confidence is None else float(predictor.interval(confidence))
     reached = np.flatnonzero(curve - half_width >= target)
     place = int(reached[-1]) if len(reached) else 0
-    return Choice(
-        predictor.codec, target, qualities[place].item(), float(curve[place]), len(reached) > 0, half_width, qualities, curve
-    )  # fmt: skip
+    picked = qualities[place].item(), float(curve[place]), len(reached) > 0
+    return Choice(predictor.codec, target, *picked, half_width, qualities, curve)
 
-# %% ../../nbs/predict/77_pick.ipynb #1bae2b20
+# %% ../../nbs/predict/77_pick.ipynb #a3f5de64
 QUIET_KBPS = 1500  # below it a long shot is quiet
 BUSY_KBPS = 8000  # above it a shot is busy
 LONG_SECONDS = 4
@@ -106,14 +105,14 @@ def pick_keyint(
     "Distances of key frames for a shot; raises `BadInput` if its rate or frame rate is not known."
     rate, fps = features.probe_bitrate_kbps, features.fps
     if not rate > 0 or not fps > 0:
-        raise BadInput(f"probe of {rate:g} kbit/s at {fps:g} fps: expected numbers above 0; measure the shot's features")
+        raise BadInput(f"probe of {rate:g} kbit/s at {fps:g} fps: expected numbers above 0; measure the shot again")
     second = max(1, round(fps))
     if features.shot_length_frames >= LONG_SECONDS * fps and rate < QUIET_KBPS:
         return LONG_SECONDS * second, second
     half = max(1, second // 2)
     return (second, half) if rate > BUSY_KBPS else (2 * second, half)
 
-# %% ../../nbs/predict/77_pick.ipynb #787295b8
+# %% ../../nbs/predict/77_pick.ipynb #0159fe4a
 MOS_RANGE = (1.0, 5.0)  # of the absolute category rating, ITU-T P.910
 
 
@@ -133,5 +132,5 @@ def predict_mos(
         raise BadInput("VMAF of the clips: expected numbers from 0 to 100, one for each clip")
     found = run_session(open_session(Path(model).read_bytes(), 1), scores[:, None])
     if not ((found >= MOS_RANGE[0]) & (found <= MOS_RANGE[1])).all():
-        raise BadInput(f"{model}: its scores go from {found.min():g} to {found.max():g}; a mean opinion score is 1 to 5")
+        raise BadInput(f"{model}: scores from {found.min():g} to {found.max():g}; a mean opinion score is 1 to 5")
     return found

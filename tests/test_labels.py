@@ -1,0 +1,53 @@
+"""The command for people's scores: exit codes, sentences, and what it writes; on made-up scores."""
+
+import json
+
+import numpy as np
+import pytest
+
+from vmaf_research.learn.table import make_table
+from vmaf_research.serve.cli import main
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    "A made-up table, made-up scores of its clips, and scores of clips that it does not have."
+    folder = tmp_path_factory.mktemp("labels")
+    frames = make_table(n_sources=5, n_clips=5, n_frames=3)
+    frames.to_parquet(folder / "frames.parquet")
+    clips = frames.groupby(["source", "dis_basename"], as_index=False)["vmaf"].mean()
+    noise = np.random.default_rng(0).normal(0, 0.05, len(clips))
+    clips["mos"] = (1 + clips["vmaf"] / 25 + noise).clip(1, 5)
+    scores = clips.drop(columns="vmaf")
+    scores.to_csv(folder / "mos.csv", index=False)
+    scores.assign(dis_basename="other_" + scores["dis_basename"]).to_csv(folder / "other.csv", index=False)
+    return folder
+
+
+def run(folder, labels, *options):
+    return main(["evaluate-labels", str(folder / "frames.parquet"), "--labels", str(folder / labels), *options])
+
+
+def test_report(folder, capsys):
+    out = folder / "report.json"
+    assert run(folder, "mos.csv", "--no-learning", "--out", str(out)) == 0
+    assert capsys.readouterr().out.startswith("25 clips of 5 sources, scores 1 to 5")
+    report = json.loads(out.read_text())
+    assert report["clips"] == 25 and report["scale"] == [1, 5] and list(report["predictors"]) == ["vmaf"]
+    assert 0 < report["predictors"]["vmaf"]["RMSE"] < 0.2 and report["predictors"]["vmaf"]["SROCC"] > 0.95
+
+
+@pytest.mark.parametrize(
+    ("labels", "options", "sentence"),
+    [
+        ("nowhere.csv", (), "no such file"),
+        ("other.csv", (), "25 of 25 clips are not in"),
+        ("mos.csv", ("--scale", "1"), "expected the least and the greatest score"),
+        ("mos.csv", ("--scale", "5,1"), "expected the least score"),
+        ("mos.csv", ("--scale", "1,3"), "no score within 1 to 3"),
+        ("mos.csv", ("--column", "mine"), "no column mine"),
+    ],
+)
+def test_what_is_refused(folder, capsys, labels, options, sentence):
+    assert run(folder, labels, "--no-learning", *options) == 2
+    assert sentence in capsys.readouterr().err

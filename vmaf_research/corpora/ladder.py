@@ -29,7 +29,7 @@ from ..measure.errors import BadInput, ResearchError
 from ..measure.provenance import open_sealed, seal, sha256_file, write_json
 from ..measure.video import Clip
 
-# %% ../../nbs/corpora/23_ladder.ipynb #3586ef32
+# %% ../../nbs/corpora/23_ladder.ipynb #f7a8a833
 @dataclass(frozen=True)
 class Rung:
     "One way of encoding a reference."
@@ -37,7 +37,7 @@ class Rung:
     codec: str  # a key of `measure.encode.ENCODERS`
     height: int  # rows of the encoded picture
     quality: float  # the codec's own scale
-    preset: str | None = None  # None: the encoder's default
+    preset: str | None = None  # a common name or the encoder's own; None: its default
 
     def file_name(self, source: str) -> str:
         "Name of the encode of a source on this rung."
@@ -107,7 +107,7 @@ def make_once(
     write_json(record_path(path), seal(record))
     return clip
 
-# %% ../../nbs/corpora/23_ladder.ipynb #ef95e62f
+# %% ../../nbs/corpora/23_ladder.ipynb #29a13ca0
 def make_pair(
     source: str,
     reference: Clip,
@@ -125,7 +125,7 @@ def make_pair(
         )
     except ResearchError as error:
         return Problem(f"{source}/{path.name}", str(error).removeprefix(f"{path.name}: "))
-    preset = rung.preset or find_encoder(rung.codec).preset
+    preset = find_encoder(rung.codec).native_preset(rung.preset)
     rate = bitrate_kbps(distorted)
     return Pair(source, reference, distorted, rung.codec, preset, float(rung.quality), distorted.height, rate)
 

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CACHE_VERSION', 'SAMPLE_ROWS', 'ORIGINALS', 'Job', 'load_measured', 'run_job', 'store_measured', 'check_sample',
-           'digests_of', 'plan_jobs', 'pair_table', 'pair_row', 'Extraction', 'extract', 'finish_extraction',
-           'input_files']
+           'digests_of', 'plan_jobs', 'pair_table', 'pair_row', 'Extraction', 'extract', 'prepare_output',
+           'finish_extraction', 'input_files']
 
 # %% ../../nbs/corpora/28_extract.ipynb #9308b611
 import os
@@ -223,7 +223,7 @@ class Extraction:
         items = "".join(f"<li>{escape(str(failure))}</li>" for failure in self.failures)
         return f"<p>{escape(repr(self))}</p>" + (f"<ul>{items}</ul>" if items else "")
 
-# %% ../../nbs/corpora/28_extract.ipynb #8f72ad82
+# %% ../../nbs/corpora/28_extract.ipynb #81b4e99d
 def extract(
     corpus: Corpus,
     out: Path | str,  # the FULL_FEATURES table, a .parquet file
@@ -242,19 +242,28 @@ def extract(
     """
     started = time.monotonic()
     out = Path(out)
+    names, models = prepare_output(out, features, teachers)
+    if not allow_failures:
+        corpus.raise_problems()
+    jobs = plan_jobs(corpus, names, models, Path(cache or cache_root()), executor, progress)
+    results = run_jobs(run_job, [(job,) for job in jobs], executor, "measuring", progress)
+    started_at = {"started": started, "allow_failures": allow_failures}
+    return finish_extraction(corpus, out, jobs, results, executor=executor, progress=progress, **started_at)
+
+# %% ../../nbs/corpora/28_extract.ipynb #00a6efd9
+def prepare_output(
+    out: Path,
+    features: str | Iterable[str],
+    teachers: Iterable[str],
+) -> tuple[tuple[str, ...], tuple[str, ...]]:  # names of features and of teachers
+    "Resolve what is to be measured, and remove what a killed run left beside the tables."
     names = resolve_features(features)
     models = tuple(teacher.name for teacher in resolve_teachers(teachers))
     if not models or models[0] != DEFAULT_TEACHER:
         raise BadInput(f"teachers {', '.join(models) or 'none'}: the first must be {DEFAULT_TEACHER}, the column vmaf")
-    if not allow_failures:
-        corpus.raise_problems()
-    cache = Path(cache or cache_root())
     for path in (out, pairs_path(out), manifest_path(out)):
         remove_partial(path)
-    jobs = plan_jobs(corpus, names, models, cache, executor, progress)
-    results = run_jobs(run_job, [(job,) for job in jobs], executor, "measuring", progress)
-    started_at = {"started": started, "allow_failures": allow_failures}
-    return finish_extraction(corpus, out, jobs, results, executor=executor, progress=progress, **started_at)
+    return names, models
 
 # %% ../../nbs/corpora/28_extract.ipynb #0fa20cc6
 def finish_extraction(

@@ -7,7 +7,7 @@ __all__ = ['SEEDS', 'ENSEMBLE_ID', 'PREDICTIONS', 'CHECKPOINT', 'ARTEFACT_SCHEMA
            'out_of_fold', 'artefact_name', 'values_digest', 'fold_records', 'run_identity', 'seed_document',
            'read_predictions', 'finished_seed', 'EnsembleRun', 'check_folds', 'run_ensemble']
 
-# %% ../../nbs/learn/52_ensemble.ipynb #5e533f77
+# %% ../../nbs/learn/52_ensemble.ipynb #b5ede9a8
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,13 @@ import torch
 import vmaf_research
 from .checkpoint import Checkpoint
 from .codecs import CODEC_BLOCK, ENCODER_VOCAB_VERSION
-from .ensemble_table import INPUTS, EnsembleTable, find_corpus_digest, load_ensemble_table
+from vmaf_research.learn.ensemble_table import (
+    INPUTS,
+    EnsembleTable,
+    find_corpus_digest,
+    load_ensemble_table,
+    table_inputs,
+)
 from .loso import Evaluation, evaluate
 from .metrics import show_number
 from .recipes import Recipe, find_recipe
@@ -346,14 +352,13 @@ def run_ensemble(
     checkpoint.remove()
     return EnsembleRun(out, checked, recipe.name, members, wanted, time.monotonic() - clock)
 
-# %% ../../nbs/learn/52_ensemble.ipynb #c1e0bcd2
+# %% ../../nbs/learn/52_ensemble.ipynb #76b663d7
 def _write_run_manifest(out: Path, table: EnsembleTable, recipe: Recipe, seconds: float) -> None:
     "The manifest of the predictions: the table that went in, and every file that came out."
     roots = {"output": out, "table": table.path.parent}
-    inputs = {"table": describe_path(table.path, {"table": table.path.parent})}
     outputs = {"predictions": describe_path(out / PREDICTIONS, {"output": out})}
     outputs |= {f"seed{seed}": describe_path(out / artefact_name(seed), {"output": out}) for seed in SEEDS}
     arguments = {"recipe": recipe.name, "epochs": recipe.epochs, "seeds": SEEDS}
-    provenance = run_provenance(__file__, arguments, inputs, outputs)
+    provenance = run_provenance(__file__, arguments, table_inputs(table), outputs)
     content = {"corpus": {"name": table.corpus, "sources": list(table.rows.sources)}, "encoders": table.encoders}
     write_manifest(out / PREDICTIONS, "ensemble-run", provenance, content, roots, {"seconds": round(seconds, 2)})

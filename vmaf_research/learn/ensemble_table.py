@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['RENAMED', 'PARAMETERS', 'REQUIRED', 'INPUTS', 'read_rows', 'join_pairs', 'check_rows', 'EnsembleTable',
-           'corpus_listing', 'find_corpus_digest', 'load_ensemble_table', 'make_codec_rows']
+           'corpus_listing', 'find_corpus_digest', 'load_ensemble_table', 'table_inputs', 'make_codec_rows']
 
-# %% ../../nbs/learn/51_ensemble_table.ipynb #fbd65719
+# %% ../../nbs/learn/51_ensemble_table.ipynb #4a0f4390
 import json
 from dataclasses import dataclass
 from html import escape
@@ -22,7 +22,7 @@ from .codecs import CODEC_BLOCK, ENCODER_VOCAB, codec_block, encoder_slot, known
 from .table import CLIPPED_TEACHER, KEY, TrainingTable, load_training_table, make_table
 from ..measure.errors import BadInput
 from ..measure.features import CANONICAL_6
-from ..measure.manifest import manifest_path, read_manifest
+from ..measure.manifest import describe_path, manifest_path, read_manifest
 from ..measure.provenance import listing_digest, sha256_bytes, sha256_file
 
 # %% ../../nbs/learn/51_ensemble_table.ipynb #648c189d
@@ -232,6 +232,14 @@ def load_ensemble_table(
         encoders=encoders.value_counts().sort_index().to_dict(),
         presets_unknown=sum(not known_preset(*each) for each in zip(encoders, presets, strict=True)),
     )
+
+# %% ../../nbs/learn/51_ensemble_table.ipynb #645f5984
+def table_inputs(
+    table: EnsembleTable,
+) -> dict[str, dict]:  # under the root `table`, as manifests have them
+    "The files that a table was read from."
+    paths = {"table": table.path} | ({} if table.pairs_sha256 is None else {"pairs": pairs_path(table.path)})
+    return {name: describe_path(path, {"table": table.path.parent}) for name, path in paths.items()}
 
 # %% ../../nbs/learn/51_ensemble_table.ipynb #0902fa1c
 def _clip_names(rows: pd.DataFrame) -> pd.Series:

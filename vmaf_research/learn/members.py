@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['DESCRIPTION', 'NOTES', 'check_promoted', 'member_reports', 'ensemble_record', 'export_members']
 
-# %% ../../nbs/learn/54_members.ipynb #4286ad56
+# %% ../../nbs/learn/54_members.ipynb #d74bf91c
 import os
 import shutil
 from collections.abc import Mapping
@@ -24,10 +24,11 @@ from .loso import Evaluation, LosoReport, evaluate
 from .package import package_model
 from .refresh import corpus_facts
 from .registry import install
-from .run_checks import RunFiles, find_table, read_run
+from .run_checks import RunFiles, find_table, read_run, run_inputs
 from .training import FittedRegressor
 from .verdict import HOLD, PROMOTE, Verdict, judge, read_verdict
 from ..measure.errors import BadInput, ShipRefused
+from ..measure.manifest import describe_path, run_provenance, write_manifest
 
 # %% ../../nbs/learn/54_members.ipynb #c20c0b9d
 def check_promoted(
@@ -90,7 +91,7 @@ def ensemble_record(
         "calibration": calibration_block(table.rows, run.members()),
     }
 
-# %% ../../nbs/learn/54_members.ipynb #18897981
+# %% ../../nbs/learn/54_members.ipynb #34c3f061
 DESCRIPTION = "Member (seed {seed}) of a codec-aware ensemble that reproduces VMAF v0.6.1 per frame"
 NOTES = "Use the mean of all five members; one alone has no spread."
 
@@ -123,6 +124,18 @@ def export_members(
         package_model(member_id(seed), report, ship_gate(report), part, corpus, smoke=True, ensemble=group, **texts)
     shutil.rmtree(run.folder / "model", ignore_errors=True)
     part.rename(run.folder / "model")
+    _write_members_manifest(run, checked, verdict)
     for seed in SEEDS if install_into is not None else ():
         install(member_id(seed), run.folder / "model", install_into)
     return tuple(member_id(seed) for seed in SEEDS)
+
+
+def _write_members_manifest(run: RunFiles, table: EnsembleTable, verdict: Verdict) -> None:
+    "The manifest of the folder `model`: the run, its table and the verdict went in."
+    place, folder = {"output": run.folder}, run.folder / "model"
+    inputs = run_inputs(run, table) | {"verdict": describe_path(run.folder / f"{PROMOTE}.json", place)}
+    outputs = {"model": describe_path(folder, place, contents=True)}
+    args = {"recipe": verdict.document["recipe"]["name"], "seeds": SEEDS}
+    provenance = run_provenance(__file__, args, inputs, outputs)
+    roots = place | {"table": table.path.parent}
+    write_manifest(folder, "ensemble-members", provenance, {"verdict_digest": verdict.digest}, roots)

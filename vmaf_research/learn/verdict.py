@@ -6,7 +6,7 @@
 __all__ = ['MOST_SPREAD', 'LEAST_DIFFERENCE', 'ADVICE', 'VERDICT_SCHEMA', 'PROMOTE', 'HOLD', 'contract_gate', 'verdict_checks',
            'recommendation', 'Verdict', 'judge', 'validate', 'read_verdict']
 
-# %% ../../nbs/learn/53_verdict.ipynb #c3d8e472
+# %% ../../nbs/learn/53_verdict.ipynb #14e1cd18
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -29,11 +29,13 @@ from vmaf_research.learn.run_checks import (
     least_difference,
     metric_problems,
     read_run,
+    run_inputs,
     seed_problems,
     table_problems,
 )
 from ..measure.config import settings
 from ..measure.errors import BadInput
+from ..measure.manifest import describe_path, manifest_path, run_provenance, write_manifest
 from ..measure.provenance import SEAL, content_digest, open_sealed, seal, write_json
 
 # %% ../../nbs/learn/53_verdict.ipynb #330799d2
@@ -203,7 +205,7 @@ def judge(
         }
     )
 
-# %% ../../nbs/learn/53_verdict.ipynb #90f52015
+# %% ../../nbs/learn/53_verdict.ipynb #f5eedc6c
 def validate(
     folder: Path | str,  # of the run
     table: Path | str | None = None,  # default: where the run found it
@@ -214,12 +216,23 @@ def validate(
     Raises `BadInput`, and writes nothing, if the run or its table cannot be read.
     """
     folder = Path(folder)
-    run = read_run(folder)
-    verdict = judge(run, load_ensemble_table(find_table(folder) if table is None else table), corpus_root)
+    run, checked = read_run(folder), load_ensemble_table(find_table(folder) if table is None else table)
+    verdict = judge(run, checked, corpus_root)
     name = verdict.document["verdict"]
-    (folder / f"{HOLD if name == PROMOTE else PROMOTE}.json").unlink(missing_ok=True)
+    opposite = folder / f"{HOLD if name == PROMOTE else PROMOTE}.json"
+    for path in (opposite, manifest_path(opposite)):
+        path.unlink(missing_ok=True)
     write_json(folder / f"{name}.json", seal(verdict.document))
+    _write_verdict_manifest(folder / f"{name}.json", run, checked)
     return verdict
+
+
+def _write_verdict_manifest(path: Path, run: RunFiles, table: EnsembleTable) -> None:
+    "The manifest of a verdict: the run and its table went in."
+    roots = {"output": run.folder, "table": table.path.parent}
+    outputs = {"verdict": describe_path(path, {"output": run.folder})}
+    provenance = run_provenance(__file__, {}, run_inputs(run, table), outputs)
+    write_manifest(path, "ensemble-verdict", provenance, {"verdict": path.stem}, roots)
 
 
 def read_verdict(

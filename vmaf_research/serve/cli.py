@@ -6,7 +6,7 @@
 __all__ = ['app', 'registry_app', 'Strict', 'Allow', 'LONG_COMMANDS', 'measure', 'ModelName', 'train', 'refresh', 'score',
            'registry_list', 'registry_verify', 'doctor', 'mcp', 'options', 'main']
 
-# %% ../../nbs/serve/60_cli.ipynb #606071a0
+# %% ../../nbs/serve/60_cli.ipynb #d3c19d5b
 import json
 import sys
 import warnings
@@ -24,6 +24,7 @@ from ..measure.features import DEFAULT_TEACHER
 from ..measure.libvmaf import measure as measure_pair
 from ..measure.manifest import running_command
 from ..measure.video import open_clip
+from .bvi_dvc_cli import corpus_bvi_dvc_rows, extract_bvi
 from .corpus_cli import corpus_app
 from .doctor import doctor as examine
 from .ensemble_cli import ensemble_app, registry_promote, registry_rollback
@@ -45,7 +46,7 @@ from vmaf_research.serve.options import (
     feature_names,
 )
 
-# %% ../../nbs/serve/60_cli.ipynb #5259a00e
+# %% ../../nbs/serve/60_cli.ipynb #6b94d827
 app = typer.Typer(
     help="Measure video pairs with libvmaf, train tiny models that reproduce VMAF, gate and package them.",
     epilog="Exit codes: 0 done, 1 a verification failed or HOLD, 2 bad or missing input, 3 refused to ship.",
@@ -60,6 +61,8 @@ app.add_typer(registry_app, name="registry")
 app.add_typer(ensemble_app, name="ensemble")
 app.add_typer(manifest_app, name="manifest")
 corpus_app.command("grid")(corpus_grid)
+corpus_app.command("bvi-dvc-rows")(corpus_bvi_dvc_rows)
+extract_app.command("bvi-dvc")(extract_bvi)
 registry_app.command("promote")(registry_promote)
 registry_app.command("rollback")(registry_rollback)
 app.command("evaluate-labels")(evaluate_labels)

@@ -45,15 +45,15 @@ class TunedShot:
         frames = {"start": self.shot.start, "end": self.shot.end}
         return {**frames, "probes": trials, **result, "status": self.search.status.value}
 
-# %% ../../nbs/predict/78b_tuning.ipynb #b4d33596
+# %% ../../nbs/predict/78b_tuning.ipynb #6ff7390c
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
 <style>body {{font: 15px sans-serif; margin: 2em auto; max-width: 75em}} th, td {{padding: .2em .8em .2em 0}}
 img {{max-width: 100%}}</style></head>
 <body><h1>{title}</h1>
 {table}
-<p>Dotted: the predicted curve. Line and band: what is known after the encodes, two standard deviations. Dots: encodes in
-their order. Circle: the one that was chosen. Red: the target.</p>
+<p>Dotted: the predicted curve. Line and band: what is known after the encodes, two standard deviations. Dots:
+encodes in their order. Circle: the one that was chosen. Red: the target.</p>
 {pictures}
 </body></html>
 """

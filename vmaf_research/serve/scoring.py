@@ -19,7 +19,7 @@ from pydantic import BaseModel, Field
 from ..measure.errors import BadInput
 from .tools import Site
 
-# %% ../../nbs/serve/66_scoring.ipynb #bb691ea5
+# %% ../../nbs/serve/66_scoring.ipynb #72d40571
 CARD_ADDRESS = "vmaf-research://model/{model_id}/card"
 ModelId = Annotated[str, Field(description="Id of a registered model, from list_models.")]
 ScorerId = Annotated[
@@ -47,9 +47,10 @@ class ModelList(BaseModel):
 
 def list_models(site: Site) -> ModelList:
     "List the registered models that predict VMAF from libvmaf features; score_features runs them."
+    from vmaf_research.learn.predictor_record import PREDICTOR
     from vmaf_research.learn.registry import read_registry
 
-    rows = read_registry(site.models).models
+    rows = [row for row in read_registry(site.models).models if row.kind != PREDICTOR]
     return ModelList(
         models=[
             ModelSummary(
@@ -95,13 +96,16 @@ def card_caveats(card: str) -> list[str]:
     "The points of a card's last section, which says what the model does not do."
     return [line.removeprefix("- ") for line in card.rpartition("\n## ")[2].splitlines() if line.startswith("- ")]
 
-# %% ../../nbs/serve/66_scoring.ipynb #c20b596e
+# %% ../../nbs/serve/66_scoring.ipynb #a39d9d04
 def describe_model(site: Site, model_id: ModelId) -> ModelDescription:
     "Describe a registered model: inputs and their ranges, accuracy on sources it had not seen, and caveats."
     from vmaf_research.learn.conformal import attainable_level
     from vmaf_research.learn.registry import load
+    from vmaf_research.learn.scorers import check_scores_frames
 
-    sidecar = load(model_id, site.models).sidecar
+    model = load(model_id, site.models)
+    check_scores_frames(model)
+    sidecar = model.sidecar
     calibration = sidecar.calibration
     ranges = zip(sidecar.feature_order, sidecar.feature_min, sidecar.feature_max, strict=True)
     metrics = sidecar.training.to_json()

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MINIMUM_HEIGHT', 'limit_shots', 'tune', 'search_shots']
 
-# %% ../../nbs/predict/79_tune.ipynb #59631233
+# %% ../../nbs/predict/79_tune.ipynb #70d57e52
 from concurrent.futures import Executor
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from .codecs import PREDICTOR_CODECS
 from .curve_prior import CurvePrior
 from .pick import pick_crf
 from .predicted_prior import predicted_prior
+from .predictor import Predictor
 from .search import Search, check_target
 from .shot_encodes import EncodeSettings, ShotSource, check_pooling
 from .shot_features import ShotFeatures
@@ -41,7 +42,7 @@ def limit_shots(
         kept[-2:] = [Shot(kept[-2].start, kept[-1].end)]
     return tuple(kept)
 
-# %% ../../nbs/predict/79_tune.ipynb #0571330b
+# %% ../../nbs/predict/79_tune.ipynb #0a5936b2
 def tune(
     clip: Clip | Path | str,
     codec: str,  # such as libx264; this ffmpeg must have it
@@ -69,8 +70,6 @@ def tune(
     if height is not None and height < MINIMUM_HEIGHT:
         raise BadInput(f"height {height}: at least {MINIMUM_HEIGHT} rows are needed to measure")
     if predictor is None and codec in PREDICTOR_CODECS:
-        from vmaf_research.predict.predictor import Predictor
-
         predictor = Predictor(codec)
     clip = counted_clip(clip)
     work = Path(workdir or settings().run_path / "tune")

@@ -6,8 +6,9 @@
 __all__ = ['TIERS', 'BLOCK', 'BviName', 'parse_name', 'BviVideo', 'BviListing', 'list_videos', 'check_size', 'open_archive',
            'entry_problem', 'take_out']
 
-# %% ../../nbs/corpora/34_bvi_dvc.ipynb #de960a8d
+# %% ../../nbs/corpora/34_bvi_dvc.ipynb #08772cd5
 import hashlib
+import lzma
 import re
 import stat
 import zipfile
@@ -153,7 +154,7 @@ def _is_video(member: str) -> bool:
     path = PurePosixPath(member)
     return path.suffix.lower() in {*VIDEO_SUFFIXES, *RAW_SUFFIXES} and not path.name.startswith(".")
 
-# %% ../../nbs/corpora/34_bvi_dvc.ipynb #ced289b9
+# %% ../../nbs/corpora/34_bvi_dvc.ipynb #e9777fa3
 def _list_archive(archive: Path) -> _Entries:
     "The entries of an archive; only those in a folder `Videos` are used."
     found = _Entries([], [], [])
@@ -178,7 +179,7 @@ def open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
         raise BadInput(f"{path}: no such file or folder; expected the archive of BVI-DVC or what was in it")
     try:
         opened = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise BadInput(f"{path}: not a zip archive that can be read, or cut off ({error}); get it again") from error
     with opened:
         yield opened
@@ -230,18 +231,25 @@ def _open_video(path: Path, video: BviVideo) -> Clip:
         raise BadInput(f"{video.member}: is {clip.size} {clip.pix_fmt}, but its name says {name.size} {name.pix_fmt}")
     return clip
 
-# %% ../../nbs/corpora/34_bvi_dvc.ipynb #88614985
+# %% ../../nbs/corpora/34_bvi_dvc.ipynb #8cb7a77f
 BLOCK = 1 << 20  # bytes that are copied at once
 
 
 def _unpack(archive: Path, member: str, path: Path) -> str:
-    "Copy an entry to a file, whose sha256 is returned; raises `BadInput` if its checksum is wrong or it is cut off."
+    "Copy an entry to a file, whose sha256 is returned."
     digest = hashlib.sha256()
-    try:
-        with open_archive(archive) as opened, opened.open(member) as source, open(path, "wb") as file:
-            while block := source.read(BLOCK):
-                digest.update(block)
-                file.write(block)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, KeyError) as error:
-        raise BadInput(f"{member}: cannot be unpacked from {archive.name} ({error}); get the archive again") from error
+    with open(path, "wb") as file:
+        for block in _blocks(archive, member):
+            digest.update(block)
+            file.write(block)
     return digest.hexdigest()
+
+
+def _blocks(archive: Path, member: str) -> Iterator[bytes]:
+    "The data of an entry, piece by piece; raises `BadInput` if its checksum is wrong or it is cut off."
+    try:
+        with open_archive(archive) as opened, opened.open(member) as source:
+            while block := source.read(BLOCK):
+                yield block
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, NotImplementedError, KeyError) as error:
+        raise BadInput(f"{member}: cannot be unpacked from {archive.name} ({error}); get the archive again") from error

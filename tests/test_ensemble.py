@@ -601,6 +601,7 @@ def test_only_promote_and_rollback_change_smoke(own, capsys, monkeypatch):
         ("train",): ["fr-regressor-v1", "--parquet", rows, "--out", str(own / "train"), "-q"],
         ("refresh",): ["--clips", str(own / "videos"), "--out", str(own / "refresh"), "--install", "-q"],
         ("manifest", "verify"): [str(home / REGISTRY)],
+        ("manifest", "replay"): [str(own / "run" / "PROMOTE.json")],
     }
     acts = {("registry", "promote"), ("registry", "rollback")}
     harmless = {
@@ -610,6 +611,8 @@ def test_only_promote_and_rollback_change_smoke(own, capsys, monkeypatch):
         ("extract", "netflix"),
         ("extract", "clips"),
         ("extract", "embedded"),
+        ("manifest", "show"),
+        ("manifest", "export"),
     }
     known = set(arguments) | acts | harmless
     assert set(command_words(cli.app)) <= known, (

@@ -7,12 +7,14 @@ import sys
 import pyarrow.parquet as pq
 import pytest
 
+from vmaf_research.learn.ensemble import PREDICTIONS, run_ensemble
+from vmaf_research.learn.ensemble_table import make_codec_rows
 from vmaf_research.measure.engine import run_ffmpeg
 from vmaf_research.measure.errors import BadInput
 from vmaf_research.measure.manifest import describe_path, manifest_path, open_manifest, read_manifest, verify
 from vmaf_research.measure.provenance import seal, write_json
 from vmaf_research.serve.cli import main
-from vmaf_research.serve.invocation import ROLES, command_tree, path_parameters
+from vmaf_research.serve.invocation import command_tree, path_roles
 from vmaf_research.serve.replay import replay
 
 PATTERNS = {"bars": "testsrc2=s=96x64", "noise": "nullsrc=s=96x64,geq=random(1)*255:128:128"}
@@ -44,6 +46,10 @@ def copy(extracted, tmp_path):
     return tmp_path
 
 
+def files(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def rewrite(path, change):
     "Change the document of a manifest and seal it again, as a liar would."
     document = read_manifest(path)
@@ -53,16 +59,16 @@ def rewrite(path, change):
 
 def test_a_replay_measures_again_and_gives_the_same_bytes(extracted, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    before = {path: path.read_bytes() for path in extracted.rglob("*") if path.is_file()}
+    before = files(extracted)
     assert main(["manifest", "replay", str(extracted / "t.parquet"), "--keep", "again"]) == 0
     text = capsys.readouterr().out
-    assert "everything measured again" in text and "same: table, pairs" in text
+    assert "everything computed again" in text and "same: table, pairs" in text
     pairs = open_manifest(extracted / "t.parquet").facts["counts"]["pairs"]
     assert len(list((tmp_path / "again" / "cache" / "measure").rglob("*.json"))) == pairs
     repeated = tmp_path / "again" / "out" / "t.parquet"
     assert repeated.read_bytes() == (extracted / "t.parquet").read_bytes()
     assert [path.name for path in tmp_path.iterdir()] == ["again"]
-    assert before == {path: path.read_bytes() for path in extracted.rglob("*") if path.is_file()}
+    assert files(extracted) == before
     assert main(["manifest", "replay", str(extracted / "t.parquet"), "--keep", "again"]) == 2
     assert "is not an empty folder" in capsys.readouterr().err
 
@@ -180,13 +186,12 @@ def leaves(command, name=()):
 
 
 def test_every_path_of_a_command_that_writes_is_known():
-    "A new command with a path of another name needs an entry in `ROLES`, or it cannot be replayed."
-    paths_of = {name: path_parameters(command) for name, command in leaves(command_tree()).items()}
-    writers = {name: paths for name, paths in paths_of.items() if paths & {"out", "run"}}
+    "A new command with an option that is a path of another name needs an entry in `ROLES`, or it cannot be replayed."
+    roles_of = {name: path_roles(command) for name, command in leaves(command_tree()).items()}
+    writers = {name: roles for name, roles in roles_of.items() if roles.keys() & {"out", "run"}}
     writers.pop(("manifest", "export"))  # describes a result and makes none
     assert ("extract", "clips") in writers and ("refresh",) in writers
-    unknown = {" ".join(name): sorted(paths - ROLES.keys()) for name, paths in writers.items()}
-    assert not {name: paths for name, paths in unknown.items() if paths}
+    assert not [(*name, path) for name, roles in writers.items() for path, role in roles.items() if role is None]
 
 
 def test_rows_that_changed_since_the_last_time(copy, capsys):
@@ -241,3 +246,18 @@ def test_a_scored_table_is_replayed(extracted, tmp_path):
     with pytest.raises(BadInput, match="this version has no such command"):
         rewrite(out, lambda document: document["deterministic"]["run_provenance"].update(argv=["skore"]))
         replay(out)
+
+
+def test_a_verdict_is_replayed_on_a_copy_of_its_run(tmp_path, capsys):
+    make_codec_rows().to_parquet(tmp_path / "rows.parquet")
+    run = tmp_path / "run"
+    run_ensemble(tmp_path / "rows.parquet", run, dry_run=True, progress=False)
+    assert main(["ensemble", "validate", str(run)]) == 1
+    assert main(["manifest", "verify", str(run / "HOLD.json"), str(run / PREDICTIONS)]) == 0
+    before = files(run)
+    result = replay(run / "HOLD.json")
+    assert result.same and result.outputs == ("verdict",)
+    assert files(run) == before
+    (run / "loso_seed0.json").write_bytes(b"{}")
+    with pytest.raises(BadInput, match="loso_seed0.json"):
+        replay(run / "HOLD.json")

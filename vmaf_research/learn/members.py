@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['DESCRIPTION', 'NOTES', 'check_promoted', 'member_reports', 'ensemble_record', 'export_members']
 
-# %% ../../nbs/learn/54_members.ipynb #d74bf91c
+# %% ../../nbs/learn/54_members.ipynb #d05bbeb4
 import os
 import shutil
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ from .run_checks import RunFiles, find_table, read_run, run_inputs
 from .training import FittedRegressor
 from .verdict import HOLD, PROMOTE, Verdict, judge, read_verdict
 from ..measure.errors import BadInput, ShipRefused
-from ..measure.manifest import describe_path, run_provenance, write_manifest
+from ..measure.manifest import describe_files, describe_path, run_provenance, write_manifest
 
 # %% ../../nbs/learn/54_members.ipynb #c20c0b9d
 def check_promoted(
@@ -91,7 +91,7 @@ def ensemble_record(
         "calibration": calibration_block(table.rows, run.members()),
     }
 
-# %% ../../nbs/learn/54_members.ipynb #34c3f061
+# %% ../../nbs/learn/54_members.ipynb #7001f509
 DESCRIPTION = "Member (seed {seed}) of a codec-aware ensemble that reproduces VMAF v0.6.1 per frame"
 NOTES = "Use the mean of all five members; one alone has no spread."
 
@@ -134,7 +134,7 @@ def _write_members_manifest(run: RunFiles, table: EnsembleTable, verdict: Verdic
     "The manifest of the folder `model`: the run, its table and the verdict went in."
     place, folder = {"output": run.folder}, run.folder / "model"
     inputs = run_inputs(run, table) | {"verdict": describe_path(run.folder / f"{PROMOTE}.json", place)}
-    outputs = {"model": describe_path(folder, place, contents=True)}
+    outputs = describe_files("model", folder, place)
     args = {"recipe": verdict.document["recipe"]["name"], "seeds": SEEDS}
     provenance = run_provenance(__file__, args, inputs, outputs)
     roots = place | {"table": table.path.parent}

@@ -7,7 +7,7 @@ __all__ = ['PLANS', 'COMPARED', 'EMBEDDED', 'OTHER', 'REPORT_SCHEMA', 'Plan', 'c
            'evaluate_recipes', 'report_document', 'prediction_table', 'figure_html', 'report_body', 'report_page',
            'package_accepted', 'train_and_package', 'refresh']
 
-# %% ../../nbs/learn/48_refresh.ipynb #358b1be9
+# %% ../../nbs/learn/48_refresh.ipynb #d9217e73
 import base64
 import io
 import shutil
@@ -33,7 +33,14 @@ from .registry import install
 from .table import KEY, TrainingTable, load_training_table
 from ..measure.config import settings
 from ..measure.errors import BadInput, ShipRefused
-from ..measure.manifest import describe_path, manifest_path, read_manifest, run_provenance, write_manifest
+from vmaf_research.measure.manifest import (
+    describe_files,
+    describe_path,
+    manifest_path,
+    read_manifest,
+    run_provenance,
+    write_manifest,
+)
 from ..measure.provenance import atomic_path, sha256_file, write_bytes, write_json
 
 # %% ../../nbs/learn/48_refresh.ipynb #4fe10ea0
@@ -308,7 +315,7 @@ def _raise_if_refused(result: Refresh, plans: tuple[Plan, ...]) -> None:
             "a recipe with few passes needs many rows: more sources, encodes or frames"
         )
 
-# %% ../../nbs/learn/48_refresh.ipynb #9fd0c4e4
+# %% ../../nbs/learn/48_refresh.ipynb #9a4432cb
 def _write_report(result: Refresh, plans: tuple[Plan, ...], corpus: Mapping[str, Any], table: Path) -> None:
     "Both reports, the predictions, and their manifest."
     document = report_document(result.reports, plans, result.gates, result.shipped, corpus)
@@ -318,9 +325,8 @@ def _write_report(result: Refresh, plans: tuple[Plan, ...], corpus: Mapping[str,
         prediction_table(result.reports).to_parquet(temporary, index=False)
     roots = {"output": result.folder, "table": table.parent}
     paths = {"report": result.report, "page": result.page, "predictions": result.predictions}
-    if result.shipped:
-        paths["model"] = result.folder / "model"
-    outputs = {name: describe_path(path, roots, contents=True) for name, path in paths.items()}
+    outputs = {name: describe_path(path, roots) for name, path in paths.items()}
+    outputs |= describe_files("model", result.folder / "model", roots) if result.shipped else {}
     args = {"recipes": list(result.reports), "seed": next(iter(result.reports.values())).seeds[0]}
     provenance = run_provenance(__file__, args, {"table": describe_path(table, {"table": table.parent})}, outputs)
     write_manifest(result.report, "refresh", provenance, {"shipped": list(result.shipped)}, roots)

@@ -6,7 +6,7 @@
 __all__ = ['ADDED_TYPES', 'BOUNDS', 'PLACEHOLDER', 'TableWriter', 'Scored', 'check_free', 'score_table', 'check_paths',
            'write_score_manifest']
 
-# %% ../../nbs/learn/46_score.ipynb #3673be27
+# %% ../../nbs/learn/46_score.ipynb #cbb7f17a
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain
@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..corpora.tables import pairs_path
 from .inputs import TABLE_SUFFIXES, Inputs, numbers, read_blocks
 from .scorers import Scorer, load_scorer
 from .table import CLIPPED_TEACHER
@@ -152,7 +153,7 @@ def _score_blocks(
     notes = (*inputs.notes, *((PLACEHOLDER,) if scorer.smoke else ()))
     return facts | ({} if level is None else {"half_width": widths / rows}), notes
 
-# %% ../../nbs/learn/46_score.ipynb #c4456438
+# %% ../../nbs/learn/46_score.ipynb #1bbb7382
 def write_score_manifest(scorer: Scorer, table: Path, out: Path, folder: Path, args: dict, facts: dict) -> None:
     "The manifest of what was made of a table and a model."
     roots = {"table": table.parent, "model": folder, "output": out.parent}
@@ -160,6 +161,10 @@ def write_score_manifest(scorer: Scorer, table: Path, out: Path, folder: Path, a
     for member in scorer.members:
         name = "model" if len(scorer.members) == 1 else member.id
         inputs[name] = describe_path(folder / member.row.onnx_raw, {"model": folder})
+        inputs[f"{name} sidecar"] = describe_path(folder / member.row.sidecar, {"model": folder})
+    pairs = pairs_path(table)
+    if pairs.is_file():  # codecs and costs are read from there
+        inputs["pairs"] = describe_path(pairs, {"table": table.parent})
     outputs = {"table": describe_path(out, {"output": out.parent})}
     provenance = run_provenance(__file__, args, inputs, outputs)
     write_manifest(out, "scored-table", provenance, {"result": facts}, roots)

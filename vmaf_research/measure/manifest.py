@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SCHEMA', 'SCHEMA_VERSION', 'MANIFEST_SUFFIX', 'NAMED', 'manifest_path', 'as_manifest_path', 'describe_path',
-           'running_command', 'run_provenance', 'package_identity', 'RowsChanged', 'row_change', 'write_manifest',
-           'read_manifest', 'Manifest', 'open_manifest', 'Verification', 'verify', 'difference']
+           'describe_files', 'running_command', 'run_provenance', 'package_identity', 'RowsChanged', 'row_change',
+           'write_manifest', 'read_manifest', 'Manifest', 'open_manifest', 'Verification', 'verify', 'difference']
 
 # %% ../../nbs/measure/05_manifest.ipynb #e02ea5f0
 import platform
@@ -66,6 +66,17 @@ def describe_path(
     if path.is_file():
         return {**where, "kind": "file", "size": path.stat().st_size, "sha256": sha256_file(path)}
     return {**where, "kind": "missing"}
+
+# %% ../../nbs/measure/05_manifest.ipynb #5f202ca6
+def describe_files(
+    name: str,  # of the folder
+    folder: Path,
+    roots: Mapping[str, Path],  # see `describe_path`
+) -> dict[str, dict[str, Any]]:  # the folder's listing under `name`, and every file under `name/…`
+    "A folder of few files, each described, so that a change can be blamed on one of them."
+    files = {f"{name}/{path.relative_to(folder).as_posix()}": path for path in sorted(folder.rglob("*"))}
+    described = {label: describe_path(path, roots) for label, path in files.items() if path.is_file()}
+    return {name: describe_path(folder, roots), **described}
 
 # %% ../../nbs/measure/05_manifest.ipynb #ded5f129
 _words: ContextVar[tuple[str, ...]] = ContextVar("words of the running command", default=())

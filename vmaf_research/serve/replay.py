@@ -193,7 +193,7 @@ def _circumstances(manifest: Manifest) -> dict[str, Any]:
         "platform": past["platform"],
     }
 
-# %% ../../nbs/serve/70_replay.ipynb #06ae896e
+# %% ../../nbs/serve/70_replay.ipynb #be7dc776
 @dataclass(frozen=True)
 class Replay:
     "What came of running a command again."
@@ -210,7 +210,7 @@ class Replay:
         return not self.differences
 
     def __repr__(self) -> str:
-        done = "with stored measurements where there were any" if self.used_cache else "everything measured again"
+        done = "with stored measurements where there were any" if self.used_cache else "everything computed again"
         lines = [f"{self.manifest.name}: replayed, {done}"]
         lines += [f"  different: {each}" for each in self.differences]
         lines += [f"  same: {', '.join(self.outputs)}, and all recorded facts"] if self.same else []

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from vmaf_research.learn.cards import markdown_table
 from vmaf_research.learn.metrics import show_number
+from vmaf_research.learn.predictor_record import PREDICTOR
 from vmaf_research.learn.record import RegistryRow
 from vmaf_research.learn.registry import Model, Registry, load, read_registry
 from vmaf_research.measure.config import settings
@@ -22,6 +23,11 @@ What `model/registry.json` holds: every byte below was checked against it when t
 The errors are those of leave-one-source-out evaluation, in VMAF points: fidelity to the teacher, not agreement with
 people. *Shipped* models passed the ship gate; *smoke* rows are placeholders that are not meant to be used.
 """
+PREDICTORS = """## Predictors
+
+They say which score a shot would have at each quality value of a codec. Those of kind `real` learned from encodes, the
+others are synthetic stubs that keep programs running: **do not use a stub in production**.
+"""
 FIGURE = "result"  # file name of the picture, without theme and suffix
 
 
@@ -32,13 +38,16 @@ def badge(row: RegistryRow) -> str:
 
 def overview(registry: Registry) -> str:
     "The gallery page: one card per row, the numbers side by side, and the digests of the files."
-    models = [load(row.id) for row in registry.models]
+    loaded = [load(row.id) for row in registry.models]
+    models = [model for model in loaded if model.row.kind != PREDICTOR]
+    predictors = [model for model in loaded if model.row.kind == PREDICTOR]
     cards = "\n".join(_card_of_grid(model) for model in models)
     return "\n".join(
         [
             INTRODUCTION,
             f"::::{{grid}} 1 1 2 2\n:gutter: 3\n\n{cards}\n::::\n",
             f"## Side by side\n\n{_comparison(models)}\n",
+            f"{PREDICTORS}\n{_predictor_table(predictors)}\n",
             f"## Every file\n\n{_digests(registry, registry.files)}\n",
         ]
     )
@@ -69,6 +78,21 @@ def _comparison(models: list[Model]) -> str:
     return markdown_table(head, rows)
 
 
+def _predictor_table(predictors: list[Model]) -> str:
+    head = ["predictor", "trained on", "sources", "mean PLCC", "RMSE", "worst source", "its RMSE"]
+    rows = []
+    for model in predictors:
+        sidecar, training = model.sidecar, model.sidecar.training
+        row = [f"[{model.id}]({model.id}.md)", f"`{sidecar.corpus.kind}`"]
+        if sidecar.corpus.synthetic:
+            row += [None] * 5
+        else:
+            row += [training.n_sources, training.loso_mean_plcc, training.loso_pooled_rmse]
+            row += [training.loso_worst_source, training.loso_worst_source_rmse]
+        rows.append(row)
+    return markdown_table(head, rows)
+
+
 def _digests(registry: Registry, names: Iterable[str]) -> str:
     folder = settings().model_path
     rows = [[f"`{name}`", f"{(folder / name).stat().st_size:,}", f"`{registry.files[name]}`"] for name in names]
@@ -86,7 +110,7 @@ def model_page(registry: Registry, row: RegistryRow) -> str:
 
 def shipped_errors() -> dict[str, tuple[float, float]]:  # pooled and worst source's RMSE, greatest first
     "Errors of the models in use and of their floors, of those that were judged on the rows of the first one."
-    models = [load(row.id) for row in read_registry().models if not row.smoke]
+    models = [load(row.id) for row in read_registry().models if not row.smoke and row.kind != PREDICTOR]
     table = models[0].sidecar.training.table_digest
     errors = {}
     for model in models:

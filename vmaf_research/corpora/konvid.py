@@ -214,7 +214,7 @@ def konvid_corpus(
     pairs = tuple(each.pair for each in made)
     return Corpus("konvid", workdir, pairs, problems, tuple(found.warnings), originals), sum(each.new for each in made)
 
-# %% ../../nbs/corpora/33_konvid.ipynb #56c7f5a1
+# %% ../../nbs/corpora/33_konvid.ipynb #8ac76241
 def view_path(table: Path | str) -> Path:
     "Where the view is: `x.parquet` has `x.parquet.konvid.parquet`."
     return Path(f"{table}.konvid.parquet")
@@ -237,7 +237,7 @@ def write_view(
 
     def views() -> Iterator[pa.Table]:
         columns = ["source", "dis_basename", "frame_index", *CANONICAL_6, "vmaf"]
-        with pq.ParquetFile(table) as file:
+        with pq.ParquetFile(table, pre_buffer=False) as file:  # else it reads ahead without limit
             for batch in file.iter_batches(columns=columns):
                 names = zip(batch["source"].to_pylist(), batch["dis_basename"].to_pylist(), strict=True)
                 known = {"key": batch["source"], "crf": pa.array([crf_of[key] for key in names], pa.float64())}

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['KEY', 'CLIPPED_TEACHER', 'TrainingTable', 'load_training_table', 'make_table', 'Fold', 'source_folds']
 
-# %% ../../nbs/learn/31_table.ipynb #cf61a131
+# %% ../../nbs/learn/31_table.ipynb #c29a8cc4
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,17 +17,17 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from sklearn.model_selection import LeaveOneGroupOut
 
 from ..measure.errors import BadInput
 from ..measure.features import CANONICAL_6
 from .metrics import VMAF_RANGE
+from .stream import BATCH_ROWS, Columns, Names, collect_names, stream_columns
 
 # %% ../../nbs/learn/31_table.ipynb #2c886286
 KEY = ("source", "dis_basename", "frame_index")
 CLIPPED_TEACHER = "vmaf"  # the teacher column whose scores end at `VMAF_RANGE`
 
-# %% ../../nbs/learn/31_table.ipynb #50265681
+# %% ../../nbs/learn/31_table.ipynb #2c0ecb73
 @dataclass(frozen=True)
 class TrainingTable:
     "Features and targets of a table, one row per frame, sorted by (source, clip, frame)."
@@ -35,8 +35,8 @@ class TrainingTable:
     feature_names: tuple[str, ...]
     features: np.ndarray  # float64 [rows, features], as libvmaf reports them
     target: np.ndarray  # float64 [rows], the teacher's score
-    source: np.ndarray  # [rows] names of reference clips
-    clip: np.ndarray  # [rows] file names of distorted clips, unique within their source
+    source_names: Names  # [rows] of reference clips
+    clip_names: Names  # [rows] file names of distorted clips, unique within their source
     frame: np.ndarray  # int64 [rows], from 0
     digest: str  # SHA-256 of all of the above, independent of the order of the rows it was loaded from
     target_name: str = CLIPPED_TEACHER
@@ -45,13 +45,24 @@ class TrainingTable:
         return len(self.target)
 
     @property
+    def source(self) -> np.ndarray:
+        "[rows] name of the reference clip of a row."
+        return self.source_names.values
+
+    @property
+    def clip(self) -> np.ndarray:
+        "[rows] file name of the distorted clip of a row."
+        return self.clip_names.values
+
+    @property
     def sources(self) -> tuple[str, ...]:  # sorted
-        return tuple(np.unique(self.source).tolist())
+        return tuple(self.source_names.distinct.tolist())
 
     @property
     def pair(self) -> np.ndarray:
-        "[rows] number of the (source, clip) pair of a row."
-        return pd.MultiIndex.from_arrays([self.source, self.clip]).factorize(sort=True)[0]
+        "[rows] number of the (source, clip) pair of a row; they ascend, as the rows are sorted."
+        new = (np.diff(self.source_names.code) != 0) | (np.diff(self.clip_names.code) != 0)
+        return np.cumsum(np.concatenate([[False], new]))
 
     def __repr__(self) -> str:
         return (
@@ -61,9 +72,9 @@ class TrainingTable:
 
     def summary(self) -> pd.DataFrame:
         "Per source: clips, frames, range of the target and the share of its rows at an end of the scale."
-        rows = pd.DataFrame({"source": self.source, "clip": self.clip, "target": self.target})
+        rows = pd.DataFrame({"source": self.source_names.code, "clip": self.clip_names.code, "target": self.target})
         rows["saturated"] = (rows.target <= VMAF_RANGE[0]) | (rows.target >= VMAF_RANGE[1])
-        return rows.groupby("source").agg(
+        by_source = rows.groupby("source").agg(
             clips=("clip", "nunique"),
             rows=("target", "size"),
             least=("target", "min"),
@@ -71,6 +82,7 @@ class TrainingTable:
             greatest=("target", "max"),
             saturated=("saturated", "mean"),
         )
+        return by_source.set_axis(pd.Index(self.sources, name="source"))
 
     def _repr_html_(self) -> str:
         return f"<p>{escape(repr(self))}</p>" + self.summary().to_html(float_format="{:.4g}".format)
@@ -147,7 +159,7 @@ def _check_target(frame: pd.DataFrame, target: str, name: str) -> None:
             f"{name}: only the source {frame[KEY[0]].iloc[0]}; leave-one-source-out needs at least 2, better 9"
         )
 
-# %% ../../nbs/learn/31_table.ipynb #749fe2e9
+# %% ../../nbs/learn/31_table.ipynb #3ac64981
 def load_training_table(
     table: Path | str | pd.DataFrame,  # a FULL_FEATURES table or one that has at least the columns needed
     features: Sequence[str] = CANONICAL_6,  # columns to learn from, in the order that the model will keep
@@ -163,31 +175,54 @@ def load_training_table(
         frame = table[columns]
     else:
         name = str(table)
+        streamed = _stream(Path(table), columns)
+        if streamed is not None:
+            return _as_table(streamed, tuple(features), target)
         frame = _read_columns(Path(table), columns)
     if frame.empty:
         raise BadInput(f"{name}: no rows")
     _check_keys(frame, name)
     _check_numbers(frame, columns[len(KEY) :], name)
     _check_target(frame, target, name)
-    return _as_arrays(frame.sort_values(list(KEY)), tuple(features), target)
+    frame = frame.sort_values(list(KEY))
+    arrays = Columns(
+        source=collect_names(frame[KEY[0]]),
+        clip=collect_names(frame[KEY[1]]),
+        frame=frame[KEY[2]].to_numpy(dtype=np.int64),
+        features=np.ascontiguousarray(frame[list(features)], dtype=np.float64),
+        target=frame[target].to_numpy(dtype=np.float64),
+    )
+    return _as_table(arrays, tuple(features), target)
 
-# %% ../../nbs/learn/31_table.ipynb #2239a074
-def _as_arrays(frame: pd.DataFrame, features: tuple[str, ...], target: str) -> TrainingTable:
-    "A checked and sorted frame as arrays, with the digest of its content."
-    columns = {
-        "features": np.ascontiguousarray(frame[list(features)], dtype="<f8"),
-        "target": frame[target].to_numpy(dtype="<f8"),
-        "source": frame[KEY[0]].to_numpy(dtype=str),
-        "clip": frame[KEY[1]].to_numpy(dtype=str),
-        "frame": frame[KEY[2]].to_numpy(dtype="<i8"),
-    }
+# %% ../../nbs/learn/31_table.ipynb #72fc3e1c
+def _stream(path: Path, columns: list[str]) -> Columns | None:
+    "A table that passes all checks, read in little memory; None: read it the long way, which says what is wrong."
+    if path.suffix == ".csv" or not path.is_file():
+        return None
+    try:
+        _need(columns, pq.read_schema(path).names, path)
+        found = stream_columns(path, KEY, columns[len(KEY) : -1], columns[-1])
+    except (pa.ArrowException, OSError):
+        return None
+    if found is None or len(found.source.distinct) < 2:
+        return None
+    least, greatest = found.target.min(), found.target.max()
+    within = VMAF_RANGE[0] <= least and greatest <= VMAF_RANGE[1]
+    return found if least < greatest and (within or columns[-1] != CLIPPED_TEACHER) else None
+
+# %% ../../nbs/learn/31_table.ipynb #2963474e
+def _as_table(arrays: Columns, features: tuple[str, ...], target: str) -> TrainingTable:
+    "Checked and sorted columns with the digest of their content."
     digest = sha256(json.dumps([features, target]).encode())
-    for values in columns.values():
-        if values.dtype.kind == "U":
-            names, values = np.unique(values, return_inverse=True)
-            digest.update(json.dumps(names.tolist()).encode())
-        digest.update(values.tobytes())
-    return TrainingTable(features, **columns, digest=digest.hexdigest(), target_name=target)
+    digest.update(arrays.features.astype("<f8", copy=False).data)
+    digest.update(arrays.target.astype("<f8", copy=False).data)
+    for names in (arrays.source, arrays.clip):
+        digest.update(json.dumps(names.distinct.tolist()).encode())
+        for start in range(0, len(names), BATCH_ROWS):
+            digest.update(names.code[start : start + BATCH_ROWS].astype("<i8").data)
+    digest.update(arrays.frame.astype("<i8", copy=False).data)
+    keys = (arrays.source, arrays.clip, arrays.frame)
+    return TrainingTable(features, arrays.features, arrays.target, *keys, digest.hexdigest(), target)
 
 # %% ../../nbs/learn/31_table.ipynb #307153e1
 def make_table(
@@ -215,17 +250,31 @@ def make_table(
         }
     )
 
-# %% ../../nbs/learn/31_table.ipynb #53d1b39c
+# %% ../../nbs/learn/31_table.ipynb #3a1d2e32
 @dataclass(frozen=True)
 class Fold:
     "The rows that a model of one fold may learn from, and those of the source that it has not seen."
 
     source: str  # left out
-    train: np.ndarray  # row numbers
-    test: np.ndarray  # row numbers
+    first: int  # its first row; the rows of a source follow each other
+    end: int  # the row after its last one
+    rows: int  # of the table
 
-# %% ../../nbs/learn/31_table.ipynb #45995a55
+    @property
+    def train(self) -> np.ndarray:
+        "Row numbers, made when they are wanted: those of all folds together are as many as rows times sources."
+        return np.concatenate([np.arange(self.first), np.arange(self.end, self.rows)])
+
+    @property
+    def test(self) -> np.ndarray:
+        "Row numbers."
+        return np.arange(self.first, self.end)
+
+# %% ../../nbs/learn/31_table.ipynb #cb5b405f
 def source_folds(table: TrainingTable) -> tuple[Fold, ...]:
     "One fold per source, in the order of `table.sources`."
-    splits = LeaveOneGroupOut().split(table.features, groups=table.source)
-    return tuple(Fold(str(table.source[test[0]]), train, test) for train, test in splits)
+    ends = np.cumsum(np.bincount(table.source_names.code)).tolist()
+    return tuple(
+        Fold(source, first, end, len(table))
+        for source, first, end in zip(table.sources, [0, *ends], ends, strict=False)
+    )

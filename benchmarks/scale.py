@@ -1,0 +1,123 @@
+"""Memory of a table of the size of KoNViD-150k: written in row groups, and loaded for leave-one-source-out evaluation.
+
+    python benchmarks/scale.py [--rows N] [--sources N] [--keep FOLDER]
+
+Writes a made-up FULL_FEATURES table with the canonical six (20 million rows by default) as extraction writes it, pair
+by pair, and loads it as evaluation does: `load_training_table` and `source_folds`. Each is done in a process of its
+own, whose peak of resident memory is printed beside what it needed before it did anything, and rows per second.
+Exits with 1 if a peak is above the limit of 2 GiB. The scores are noise: this is about memory, not about quality.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from vmaf_research.corpora.tables import table_schema, write_tables
+from vmaf_research.measure.features import CANONICAL_6
+
+LIMIT = 2 << 30  # bytes
+FRAMES = 240  # of a clip: eight seconds at 30 frames per second
+CLIPS = 4  # per source
+
+
+def made_up_pairs(rows: int, sources: int) -> Iterator[pa.Table]:
+    "Tables of one pair each, sorted, `rows` in all."
+    random = np.random.default_rng(0)
+    schema = table_schema()
+    pairs = -(-rows // FRAMES)
+    for pair in range(pairs):
+        count = min(FRAMES, rows - pair * FRAMES)
+        source = pair * sources // pairs
+        clip = f"source{source:06}_{pair:09}.mp4"
+        known = {"source": [f"source{source:06}"] * count, "dis_basename": [clip] * count, "codec": ["libx264"] * count}
+        numbers = {name: random.uniform(0, 1, count) for name in CANONICAL_6} | {"vmaf": random.uniform(0, 100, count)}
+        known |= {"frame_index": np.arange(count, dtype=np.int32), **numbers}
+        columns = [pa.array(known[name], type_) if name in known else pa.nulls(count, type_)
+                   for name, type_ in zip(schema.names, schema.types, strict=True)]  # fmt: skip
+        yield pa.Table.from_arrays(columns, schema=schema)
+
+
+def write(path: Path, rows: int, sources: int) -> None:
+    "Write the table as extraction does."
+    write_tables(path, made_up_pairs(rows, sources), table_schema())
+
+
+def load(path: Path, rows: int, sources: int) -> None:
+    "Load the table as evaluation does, and look at every row once through the folds."
+    from vmaf_research.learn.table import load_training_table, source_folds
+
+    table = load_training_table(path)
+    folds = source_folds(table)
+    found = sum(table.target[fold.first : fold.end].size for fold in folds)
+    if (len(table), found, len(folds)) != (rows, rows, sources):
+        raise SystemExit(f"{path}: {len(table)} rows in {len(folds)} folds, expected {rows} in {sources}")
+
+
+STEPS: dict[str, Callable[[Path, int, int], None]] = {"write": write, "load": load}
+
+
+def peak() -> int:
+    "Greatest resident memory of this process so far, bytes."
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def run_step(step: str, path: Path, rows: int, sources: int) -> None:
+    "Do one step in this process and print what it needed."
+    import vmaf_research.learn.table  # noqa: F401 — its imports are not part of what is measured
+
+    idle, started = peak(), time.perf_counter()
+    STEPS[step](path, rows, sources)
+    print(json.dumps({"idle": idle, "peak": peak(), "seconds": time.perf_counter() - started}))
+
+
+def measure_step(step: str, path: Path, rows: int, sources: int) -> dict[str, float]:
+    "The same in a process of its own."
+    command = [sys.executable, __file__, "--step", step, "--path", str(path)]
+    command += ["--rows", str(rows), "--sources", str(sources)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise SystemExit(f"{step}: ended with exit code {done.returncode}")
+    return json.loads(done.stdout)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=20_000_000, help="of the table (default 20,000,000)")
+    parser.add_argument("--sources", type=int, default=100, help="of the table (default 100)")
+    parser.add_argument("--keep", type=Path, help="put the table into this folder and leave it there")
+    parser.add_argument("--step", choices=STEPS, help=argparse.SUPPRESS)
+    parser.add_argument("--path", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if not 2 <= options.sources * FRAMES <= options.rows:
+        parser.error(f"give at least {FRAMES} rows for each source, and at least one source")
+    if options.step:
+        run_step(options.step, options.path, options.rows, options.sources)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = (options.keep or Path(folder)) / "scale.parquet"
+        found = {step: measure_step(step, path, options.rows, options.sources) for step in STEPS}
+        size = path.stat().st_size
+    print(f"{options.rows:,} rows of {options.sources} sources: {size / 2**20:,.0f} MiB on the disk")
+    print(f"{'':8}{'peak MiB':>10}{'idle MiB':>10}{'seconds':>10}{'rows/s':>14}")
+    for step, each in found.items():
+        speed = options.rows / each["seconds"]
+        print(
+            f"{step:8}{each['peak'] / 2**20:10,.0f}{each['idle'] / 2**20:10,.0f}{each['seconds']:10.1f}{speed:14,.0f}"
+        )
+    greedy = [step for step, each in found.items() if each["peak"] > LIMIT]
+    if greedy:
+        raise SystemExit(f"more than {LIMIT / 2**30:g} GiB: {', '.join(greedy)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -6,7 +6,7 @@
 __all__ = ['app', 'registry_app', 'Strict', 'Allow', 'LONG_COMMANDS', 'measure', 'ModelName', 'train', 'refresh', 'score',
            'registry_list', 'registry_verify', 'doctor', 'mcp', 'options', 'main']
 
-# %% ../../nbs/serve/60_cli.ipynb #d3c19d5b
+# %% ../../nbs/serve/60_cli.ipynb #837ee4cb
 import json
 import sys
 import warnings
@@ -45,8 +45,9 @@ from vmaf_research.serve.options import (
     Width,
     feature_names,
 )
+from .predictor_cli import predictor_app
 
-# %% ../../nbs/serve/60_cli.ipynb #6b94d827
+# %% ../../nbs/serve/60_cli.ipynb #db8501ea
 app = typer.Typer(
     help="Measure video pairs with libvmaf, train tiny models that reproduce VMAF, gate and package them.",
     epilog="Exit codes: 0 done, 1 a verification failed or HOLD, 2 bad or missing input, 3 refused to ship.",
@@ -60,6 +61,7 @@ app.add_typer(corpus_app, name="corpus")
 app.add_typer(registry_app, name="registry")
 app.add_typer(ensemble_app, name="ensemble")
 app.add_typer(manifest_app, name="manifest")
+app.add_typer(predictor_app, name="predictor")
 corpus_app.command("grid")(corpus_grid)
 corpus_app.command("bvi-dvc-rows")(corpus_bvi_dvc_rows)
 extract_app.command("bvi-dvc")(extract_bvi)

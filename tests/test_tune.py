@@ -1,5 +1,6 @@
 """Tuning of real clips by real encodes: other forms of input, other executors, damage, and what is kept."""
 
+import json
 from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
@@ -12,6 +13,7 @@ from vmaf_research.measure.video import input_arguments, open_clip
 from vmaf_research.predict.search import Status
 from vmaf_research.predict.shots import Shot
 from vmaf_research.predict.tune import tune
+from vmaf_research.serve.cli import main
 
 
 class Logistic:
@@ -117,3 +119,68 @@ def test_a_truncated_clip_is_refused_and_leaves_nothing(two, options, tmp_path):
     with pytest.raises(BadInput, match="cut off|damaged"):
         tune(path, "libx264", 85, **options)
     assert sorted(options["workdir"].rglob("*")) == before
+
+
+def run_cli(capsys, *words):
+    "Exit code, standard output and standard error of `vmaf-research predictor tune`."
+    code = main(["predictor", "tune", *map(str, words), "-q"])
+    printed = capsys.readouterr()
+    return code, printed.out, printed.err
+
+
+@pytest.fixture(scope="module")
+def movie(two):
+    "The two shots as a lossless movie."
+    path = two.path.with_name("movie.mp4")
+    run_ffmpeg([*input_arguments(two), "-c:v", "libx264", "-qp", "0", str(path)])
+    return path
+
+
+def test_the_command_prints_one_object_with_the_proof(movie, tmp_path, capsys):
+    "With the shipped predictor of x264."
+    words = ["--source", movie, "--codec", "libx264", "--target-vmaf", 85, "--preset", "ultrafast", "--out", tmp_path]
+    code, out, _ = run_cli(capsys, *words, "--json", "--html", tmp_path / "page.html")
+    assert code == 0
+    document = json.loads(out)
+    assert [(shot["start"], shot["end"]) for shot in document["shots"]] == [(0, 14), (14, 30)]
+    for shot in document["shots"]:
+        assert {"start", "end", "probes", "crf", "vmaf", "status"} <= shot.keys()
+        scores = {probe["crf"]: probe["vmaf"] for probe in shot["probes"]}
+        assert shot["status"] == "optimum" and shot["vmaf"] == scores[shot["crf"]] >= 85 > scores[shot["crf"] + 1]
+        assert all(probe["bitrate_kbps"] > 0 for probe in shot["probes"])
+    page = (tmp_path / "page.html").read_text()
+    assert page.startswith("<!doctype html>") and "data:image/png;base64," in page and "http" not in page
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--target-vmaf", "101"], "expected a VMAF score, from 0 to 100"),
+        (["--target-vmaf", "nan"], "expected a VMAF score, from 0 to 100"),
+        (["--codec", "libx266"], "choose from"),
+        (["--codec", "h264_nvenc"], "not available on this machine"),
+        (["--preset", "warp"], "warp"),
+        (["--pooling", "p99"], "expected mean, harmonic, or a percentile"),
+        (["--frames", "1"], "at least 2"),
+        (["--confidence", "0.999"], "sources"),
+    ],
+)
+def test_the_command_refuses_with_a_sentence(movie, tmp_path, capsys, words, sentence):
+    code, out, error = run_cli(capsys, "--source", movie, "--out", tmp_path, *words)
+    assert code == 2 and out == "" and sentence in error
+    assert not list(tmp_path.rglob("*.mp4")) and len(error.strip().splitlines()) == 1
+
+
+def test_the_command_refuses_files_that_are_no_clips(movie, tmp_path, capsys):
+    (tmp_path / "text.mp4").write_text("no video")
+    (tmp_path / "cut.mp4").write_bytes(movie.read_bytes()[:3000])
+    run_ffmpeg(["-i", str(movie), "-frames:v", "1", "-c:v", "libx264", str(tmp_path / "still.mp4")])
+    for name, sentence in (
+        ("text.mp4", "not a video that can be decoded"),
+        ("cut.mp4", "cut.mp4: "),
+        ("still.mp4", "is a still picture"),
+        ("missing.mp4", "no such file"),
+        ("raw.yuv", "convert it to Y4M"),
+    ):
+        code, out, error = run_cli(capsys, "--source", tmp_path / name, "--out", tmp_path / "work")
+        assert code == 2 and out == "" and sentence in error and name in error

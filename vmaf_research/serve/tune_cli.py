@@ -6,7 +6,7 @@
 __all__ = ['Source', 'Codec', 'Target', 'Preset', 'Pooling', 'Confidence', 'EncodeHeight', 'FirstFrames', 'Page', 'Work',
            'AsJson', 'predictor_tune']
 
-# %% ../../nbs/serve/72a_tune_cli.ipynb #43d27657
+# %% ../../nbs/serve/72a_tune_cli.ipynb #6c5be9a9
 import json
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +16,7 @@ import typer
 from ..measure.errors import BadInput
 from ..measure.provenance import write_bytes
 from ..measure.video import RAW_SUFFIXES
-from .options import Quiet
+from .options import Models, Quiet
 
 # %% ../../nbs/serve/72a_tune_cli.ipynb #27f42d04
 Source = Annotated[Path, typer.Option("--source", help="The clip: any container or Y4M.")]
@@ -33,7 +33,7 @@ Page = Annotated[Path | None, typer.Option("--html", help="Also write a page wit
 Work = Annotated[Path | None, typer.Option("--out", help="Folder that keeps the encodes [default: runs/tune].")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
-# %% ../../nbs/serve/72a_tune_cli.ipynb #1b41c0cb
+# %% ../../nbs/serve/72a_tune_cli.ipynb #889081ac
 def predictor_tune(
     source: Source,
     codec: Codec = "libx264",
@@ -46,15 +46,18 @@ def predictor_tune(
     as_json: AsJson = False,
     html: Page = None,
     out: Work = None,
+    models: Models = None,
     quiet: Quiet = False,
 ) -> None:
     "The worst quality value of every shot that reaches a target, proved by encodes."
-    from vmaf_research.predict.tune import tune  # imports torch, which takes its time
+    from vmaf_research.predict.predictor import Predictor  # imports torch, which takes its time
+    from vmaf_research.predict.tune import tune
 
     if source.suffix.lower() in RAW_SUFFIXES:
         raise BadInput(f"{source}: raw video has no header that says its geometry; convert it to Y4M")
     options = {"preset": preset, "pooling": pooling, "confidence": confidence, "height": height, "frames": frames}
-    result = tune(source, codec, target_vmaf, **options, workdir=out, progress=not quiet)
+    predictor = None if models is None else Predictor(codec, models)
+    result = tune(source, codec, target_vmaf, **options, predictor=predictor, workdir=out, progress=not quiet)
     if html is not None:
         write_bytes(html, result.to_html().encode())
     print(json.dumps(result.to_json(), allow_nan=False) if as_json else result)

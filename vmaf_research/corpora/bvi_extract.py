@@ -57,11 +57,12 @@ class BviResult(NamedTuple):
     results: tuple[bool | Problem, ...]  # of `run_job`
     problems: tuple[Problem, ...]  # what gave no pair
 
-# %% ../../nbs/corpora/34a_bvi_extract.ipynb #0c2d3c69
+# %% ../../nbs/corpora/34a_bvi_extract.ipynb #f22d18c8
 def run_bvi_job(
     job: BviJob,
 ) -> BviResult:
     "Make and measure the encodes of a sequence, unless all of that was done before."
+    job.reference_path.unlink(missing_ok=True)  # left by a kill
     try:
         identity = job.identity()
         known = _recorded_reference(job, identity)
@@ -116,7 +117,7 @@ def _finished(job: BviJob, reference: Clip, digest: str) -> tuple[Job, ...] | No
     jobs = tuple(_measuring_job(job, pair, digest) for pair in pairs)
     return jobs if all(load_measured(each) is not None for each in jobs) else None
 
-# %% ../../nbs/corpora/34a_bvi_extract.ipynb #b8116fcc
+# %% ../../nbs/corpora/34a_bvi_extract.ipynb #96a3c422
 CODECS = ("libx264",)
 QUALITIES = (35.0,)
 PRESET = "fast"
@@ -152,6 +153,8 @@ def extract_bvi_dvc(
         find_encoder(codec).check_quality(quality)
     if not steps:
         raise BadInput("no codec or no quality was named; choose at least one of each, such as libx264 and 35")
+    if place.is_dir() and workdir.resolve().is_relative_to(place.resolve()):
+        raise BadInput(f"{workdir}: lies in {place}, where it would be taken for videos; choose a folder outside of it")
     found = list_videos(place, tiers)
     if found.problems and not allow_failures:
         raise BadInput(f"{place}: {problem_report(found.problems)}, or pass --allow-failures")

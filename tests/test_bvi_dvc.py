@@ -1,0 +1,210 @@
+"""BVI-DVC on stand-ins: photographs in the names and layout of the set, killed runs, archives that make trouble."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from concurrent.futures import ProcessPoolExecutor
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from vmaf_research.corpora.bvi_dvc import list_videos, take_out
+from vmaf_research.corpora.bvi_extract import extract_bvi_dvc
+from vmaf_research.corpora.embedded import load_still, still_planes
+from vmaf_research.measure.errors import BadInput
+from vmaf_research.measure.provenance import sha256_file
+from vmaf_research.serve.cli import main
+
+FRAMES = 3
+CONTENTS = ("astronaut", "coffee", "chelsea")
+
+
+PLANES = ((272, 480), (136, 240), (136, 240))  # rows and columns of tier D
+
+
+def write_sequence(path, content):
+    "A photograph that moves, as raw 10-bit video of tier D; small ones are mirrored at their edges."
+    planes = still_planes(load_still(content))
+    with open(path, "wb") as file:
+        for frame in range(FRAMES):
+            for plane, (rows, columns) in zip(planes, PLANES, strict=True):
+                step = 2 * frame * columns // 480
+                samples = (4 * plane[:rows, step : step + columns]).astype("<u2")
+                missing = (rows - samples.shape[0], columns - samples.shape[1])
+                file.write(np.pad(samples, [(0, count) for count in missing], mode="symmetric").tobytes())
+
+
+def key_of(content, tier="D", size="480x272"):
+    return f"{tier}{content.capitalize()}_{size}_25fps_10bit_420"
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory):
+    "Three sequences of tier D as raw video in an archive like Part 1."
+    folder = tmp_path_factory.mktemp("bvi")
+    path = folder / "BVI-DVC Part 1.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as made:
+        for content in CONTENTS:
+            write_sequence(folder / "sequence.yuv", content)
+            made.write(folder / "sequence.yuv", f"BVI-DVC Part 1/Videos/{key_of(content)}.yuv")
+    return path
+
+
+def words(archive, out, *more):
+    options = ["--crf", "30,40", "--preset", "ultrafast", "-q"]
+    return ["extract", "bvi-dvc", str(archive), "--out", str(out), *options, *more]
+
+
+@pytest.fixture(scope="module")
+def extracted(archive, tmp_path_factory):
+    "A finished extraction, and its folder."
+    folder = tmp_path_factory.mktemp("extracted")
+    assert main(words(archive, folder / "t.parquet")) == 0
+    return folder
+
+
+def test_table_and_pairs(extracted):
+    table, pairs = (pd.read_parquet(extracted / name) for name in ("t.parquet", "t.parquet.pairs.parquet"))
+    assert table.shape == (len(CONTENTS) * 2 * FRAMES, 30)
+    assert sorted(set(table["source"])) == sorted(content.capitalize() for content in CONTENTS)
+    assert table[["vmaf", "adm2", "psnr_y"]].notna().all().all()
+    by_quality = pairs.merge(table, on=["source", "dis_basename"]).groupby(["source", "crf"])["vmaf"].mean().unstack()
+    assert (by_quality[30.0] > by_quality[40.0]).all()
+    assert set(pairs["pix_fmt"]) == {"yuv420p10le"} and set(pairs["frames"]) == {FRAMES}
+    assert set(pairs["reference_size"]) == {480 * 272 * 3 * FRAMES}
+
+
+def test_no_sequence_stays_on_the_disk(extracted):
+    assert {path.suffix for path in (extracted / "t.corpus" / "ref").iterdir()} == {".json"}
+
+
+def test_manifest_sees_a_changed_byte(archive, extracted, capsys):
+    table = extracted / "t.parquet"
+    assert main(["manifest", "verify", str(table)]) == 0
+    encode = next((extracted / "t.corpus" / "dis").glob("*.mp4"))
+    for path in (archive, encode, table):
+        raw = path.read_bytes()
+        path.write_bytes(raw[:-1] + bytes([raw[-1] ^ 1]))
+        capsys.readouterr()
+        assert main(["manifest", "verify", str(table)]) == 1
+        assert path.name in capsys.readouterr().err
+        path.write_bytes(raw)
+
+
+OPTIONS = {"qualities": (30, 40), "preset": "ultrafast", "progress": False}  # those of `words`
+PROGRAM = f"""
+import sys
+from pathlib import Path
+from vmaf_research.corpora.bvi_extract import extract_bvi_dvc
+folder = Path(sys.argv[2])
+extract_bvi_dvc(sys.argv[1], folder / "t.parquet", cache=folder / "cache", **{OPTIONS})
+"""
+
+
+def test_killed_and_started_again(archive, extracted, tmp_path):
+    "SIGKILL after the first measurement; what was measured stays, and the bytes are those of an undisturbed run."
+    command = [sys.executable, "-c", PROGRAM, str(archive), str(tmp_path)]
+    running = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("cache/measure/*/*.json")) and running.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    os.killpg(running.pid, signal.SIGKILL)
+    running.wait()
+    measured = {path: path.stat().st_mtime_ns for path in tmp_path.glob("cache/measure/*/*.json")}
+    assert measured and not (tmp_path / "t.parquet").exists()
+    left = tmp_path / "t.corpus" / "ref" / f"{key_of(CONTENTS[0])}.yuv"
+    left.write_bytes(b"half of a sequence that a kill left")
+    made = extract_bvi_dvc(archive, tmp_path / "t.parquet", **OPTIONS, cache=tmp_path / "cache")
+    assert made.measured + len(measured) == 2 * len(CONTENTS)
+    assert {path: path.stat().st_mtime_ns for path in measured} == measured
+    for name in ("t.parquet", "t.parquet.pairs.parquet"):
+        assert (tmp_path / name).read_bytes() == (extracted / name).read_bytes()
+    assert not left.exists()
+
+
+def test_other_processes_give_the_same_bytes(archive, extracted, tmp_path):
+    with ProcessPoolExecutor(1) as pool:
+        made = extract_bvi_dvc(archive, tmp_path / "t.parquet", executor=pool, **OPTIONS)
+    assert (made.pair_count, made.measured) == (2 * len(CONTENTS), 0)  # encoded anew, to bytes that are known
+    assert sha256_file(made.table) == sha256_file(extracted / "t.parquet")
+
+
+def test_a_sequence_in_an_archive_of_the_same_name_is_measured_again(archive, tmp_path):
+    "The archive was replaced: one sequence has other pictures."
+    place = tmp_path / archive.name
+    options = {"qualities": (40,), "preset": "ultrafast", "progress": False, "cache": tmp_path / "cache"}
+    for contents, measured in ((("astronaut", "coffee"), 2), (("coffee", "coffee"), 1)):
+        with zipfile.ZipFile(place, "w") as made:
+            for name, content in zip(("One", "Two"), contents, strict=True):
+                write_sequence(tmp_path / "sequence.yuv", content)
+                made.write(tmp_path / "sequence.yuv", f"Videos/{key_of(name)}.yuv")
+        result = extract_bvi_dvc(place, tmp_path / "t.parquet", **options)
+        assert result.pair_count == 2
+        pairs = pd.read_parquet(result.pairs)
+        assert pairs["reference_sha256"].nunique() == len(set(contents))
+        assert len(list(tmp_path.glob("cache/measure/*/*.json"))) == 2, measured
+
+
+def encrypted(raw):
+    "The bytes of an archive whose first entry claims to be encrypted, in both of its headers."
+    changed = bytearray(raw)
+    for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        changed[raw.index(signature) + offset] |= 1
+    return bytes(changed)
+
+
+@pytest.mark.parametrize(
+    ("damage", "text"),
+    [
+        (encrypted, "is encrypted"),
+        (lambda raw: raw[: len(raw) // 2], "not a zip archive that can be read, or cut off"),
+        (lambda raw: raw[:200] + bytes([raw[200] ^ 255]) + raw[201:], "cannot be unpacked"),
+        (lambda raw: raw.replace(b"Videos/DCoffee", b"Videos/../offe"), "leaves the archive"),
+        (lambda raw: raw.replace(b"DCoffee_480x272", b"DCoffee_960x544"), "tier D is 480x272, but the name says 960"),
+        (lambda raw: raw.replace(b"DCoffee_480", b"PCoffee_480"), "not a name of BVI-DVC"),
+        (lambda raw: raw.replace(b"DCoffee_480x272_25fps_10bit_420", b"DCoffee_480x272_25fps_10bit_444"), "whole num"),
+        (lambda raw: b"", "not a zip archive"),
+    ],
+    ids=["encrypted", "cut", "flipped", "climbing", "geometry", "name", "frames", "empty"],
+)
+def test_archives_that_make_trouble(archive, extracted, tmp_path, capsys, damage, text):
+    place = tmp_path / archive.name
+    place.write_bytes(damage(archive.read_bytes()))
+    out = tmp_path / "t.parquet"
+    assert main(words(place, out)) == 2
+    assert text in capsys.readouterr().err
+    assert not [path for path in tmp_path.rglob("*.yuv")]
+    if text in ("not a zip archive", "not a zip archive that can be read, or cut off"):
+        return
+    assert main(words(place, out, "--allow-failures")) == 0
+    assert "left out: " in capsys.readouterr().err
+    assert len(pd.read_parquet(f"{out}.pairs.parquet")) == 2 * (len(CONTENTS) - 1)
+
+
+def test_any_flipped_bit_of_an_archive_is_a_sentence(tmp_path):
+    "In its directory, in the headers of entries and in data that three methods have compressed."
+    place = tmp_path / "a.zip"
+    methods = {"One": zipfile.ZIP_DEFLATED, "Two": zipfile.ZIP_LZMA, "Three": zipfile.ZIP_BZIP2}
+    with zipfile.ZipFile(place, "w") as made:
+        for name, method in methods.items():
+            made.writestr(f"Videos/{key_of(name)}.yuv", bytes(480 * 272 * 3), compress_type=method)
+    raw = place.read_bytes()
+    refused = 0
+    rng = random.Random(5)
+    for position in rng.sample(range(len(raw)), 60):
+        damaged = bytearray(raw)
+        damaged[position] ^= 1 << rng.randrange(8)
+        place.write_bytes(damaged)
+        try:
+            for video in list_videos(place).videos:
+                with take_out(place, video, tmp_path / "work"):
+                    pass
+        except BadInput:
+            refused += 1
+    assert refused > 20
+    assert list((tmp_path / "work").iterdir()) == []

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import models
 from notebooks import front_matter, module_name, page, title_and_subtitle, to_myst
 
-from digests import Digest, digest_list, digest_page
+from digests import REFERENCES, Digest, digest_list, digest_page
 from vmaf_research.learn.registry import read_registry
 from vmaf_research.measure.config import find_root
 
@@ -154,6 +154,8 @@ def stage(folder: Path) -> None:
         digests.append(Digest(path.stem, *title_and_subtitle(notebook), front_matter(notebook)))
         target.notebook(path, digest_page(page(notebook), digests[-1]))
     target.write("digests/index.md", digest_list(digests))
+    target.write("digests/references.md", REFERENCES)
+    target.write("digests/references.bib", (ROOT / "digests" / "references.bib").read_text(encoding="utf-8"))
     for path in how_to:
         target.markdown(path)
     entries = "\n".join(f"/models/{row.id}" for row in registry.models)

@@ -22,7 +22,10 @@ extensions = [
     "sphinx_design",
     "sphinx_copybutton",
     "ablog",
+    "sphinxcontrib.bibtex",
 ]
+
+bibtex_bibfiles = ["../digests/references.bib"]
 
 nb_execution_mode = "off"  # committed outputs are the record; the tests keep them true
 nb_merge_streams = True

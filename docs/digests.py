@@ -14,6 +14,16 @@ Dated research notes. Each asks one question; its numbers are outputs of its cel
 <a href="archive/atom.xml">Atom feed</a>
 """
 DRAFT = "draft"  # of a digest that has no front matter yet; it is listed, but not in the feed
+REFERENCES = """# References
+
+:::{rst-class} lead
+What the digests cite; every entry has a DOI or an arXiv number that was looked up
+:::
+
+```{bibliography}
+:all:
+```
+"""
 COLORS = {"answered": "success", "open": "warning"}  # of other statuses: grey
 
 
@@ -59,5 +69,6 @@ def digest_list(digests: list[Digest]) -> str:
         date = digest.front_matter.get("date", "")
         about = digest.subtitle.removeprefix(f"{date} · ")
         parts.append(f"### [{digest.title}]({digest.name}.ipynb)\n\n{date} {digest.line}\n\n{about}\n")
-    entries = "\n".join(f"/digests/{digest.name}" for digest in reversed(digests))
+    parts.append("The literature that they cite: [references](references.md)\n")
+    entries = "\n".join([*(f"/digests/{digest.name}" for digest in reversed(digests)), "/digests/references"])
     return "\n".join([*parts, f"```{{toctree}}\n:hidden:\n\n{entries}\n```\n"])

@@ -42,7 +42,7 @@ def limit_shots(
         kept[-2:] = [Shot(kept[-2].start, kept[-1].end)]
     return tuple(kept)
 
-# %% ../../nbs/predict/79_tune.ipynb #1be1c2bb
+# %% ../../nbs/predict/79_tune.ipynb #5dc5d3b8
 def tune(
     clip: Clip | Path | str,
     codec: str,  # such as libx264; this ffmpeg must have it
@@ -98,7 +98,7 @@ MINIMUM_HEIGHT = 32  # libvmaf measures no smaller pictures
 def check_confidence(codec: str, predictor, confidence: float) -> None:
     "Raise `BadInput` for a confidence that the predictor cannot promise."
     if predictor is None:
-        raise BadInput(f"confidence {confidence:g}: {codec} has no predictor whose pick it could be about; leave it out")
+        raise BadInput(f"confidence {confidence:g}: {codec} has no predictor that it could be about; leave it out")
     predictor.interval(confidence)
 
 # %% ../../nbs/predict/79_tune.ipynb #16213fce

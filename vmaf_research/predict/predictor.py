@@ -167,7 +167,7 @@ def _known_codec(codec: str) -> str:
         raise BadInput(f"codec {codec!r}: has no predictor; choose from {', '.join(PREDICTOR_CODECS)}")
     return codec
 
-# %% ../../nbs/predict/74_predictor.ipynb #a410fc7a
+# %% ../../nbs/predict/74_predictor.ipynb #9c19ea0a
 class Predictor(_CurvePredictor):
     """The trained predictor of a codec. A synthetic stub warns when it is loaded.
 
@@ -217,7 +217,7 @@ class Predictor(_CurvePredictor):
     ) -> tuple[str, ...]:  # a sentence for each; empty if the shot is within the range of the training sources
         "What of a shot is outside of what the predictor was trained on."
         found = dict(zip(self.sidecar.descriptors, describe(features.vector()[None])[0].tolist(), strict=True))
-        ranges = {name: (value, *self.sidecar.descriptors[name]) for name, value in found.items()}
+        ranges = {f"log of {name}": (value, *self.sidecar.descriptors[name]) for name, value in found.items()}
         heights = self.sidecar.corpus.heights
         if heights:
             ranges["height"] = (features.height, min(heights), max(heights))

@@ -6,7 +6,7 @@
 __all__ = ['Window', 'CodecRows', 'read_codec_rows', 'parse_clip_mode', 'find_sources', 'window_features', 'measured_curves',
            'Training', 'train_predictor', 'corpus_record', 'codecs_of']
 
-# %% ../../nbs/predict/75_training.ipynb #c1e78130
+# %% ../../nbs/predict/75_training.ipynb #30a59788
 import re
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -25,11 +25,11 @@ from ..measure.errors import BadInput
 from ..measure.manifest import manifest_path, read_manifest
 from ..measure.provenance import sha256_file
 from .codecs import PREDICTOR_CODECS, find_adapter
-from .curve_report import CurveReport, MeasuredCurve, judge_curves
+from .curve_report import CurveReport, MeasuredCurve, check_sources, judge_curves
 from .predictor_package import package_predictor
 from .shot_features import ShotFeatures, shot_features
 
-# %% ../../nbs/predict/75_training.ipynb #3272ca44
+# %% ../../nbs/predict/75_training.ipynb #7ed258a2
 @dataclass(frozen=True)
 class Window:
     "What was encoded: a part of a source, at a size."
@@ -60,6 +60,14 @@ class CodecRows:
     @property
     def count(self) -> int:
         return sum(len(points) for points in self.points.values())
+
+    @property
+    def names(self) -> dict[str, str]:
+        "What sources are called, by what tells them apart; a file that lies there twice has one name."
+        found: dict[str, str] = {}
+        for window in self.points:
+            found.setdefault(window.source, Path(window.src).with_suffix("").as_posix())
+        return found
 
     def __repr__(self) -> str:
         return f"CodecRows({self.path.name}: {self.count} encodes of {len(self.points)} shots by {self.codec}, {self.preset})"
@@ -155,7 +163,7 @@ def find_sources(
         found[window] = path
     return found
 
-# %% ../../nbs/predict/75_training.ipynb #ab56e0a1
+# %% ../../nbs/predict/75_training.ipynb #2d10643d
 def window_features(
     window: Window,
     path: Path,  # of the source
@@ -188,16 +196,13 @@ def measured_curves(
     folder.mkdir(parents=True, exist_ok=True)
     jobs = [(window, path, folder) for window, path in paths.items()]
     features = run_jobs(window_features, jobs, executor, "features", progress)
-    names: dict[str, str] = {}
-    for window in rows.points:
-        names.setdefault(window.source, Path(window.src).with_suffix("").as_posix())
     curves = []
     for window, each in zip(paths, features, strict=True):
         quality, vmaf = np.array(sorted(rows.points[window])).T
-        curves.append(MeasuredCurve(names[window.source], each, quality, vmaf))
+        curves.append(MeasuredCurve(rows.names[window.source], each, quality, vmaf))
     return curves
 
-# %% ../../nbs/predict/75_training.ipynb #457b87cf
+# %% ../../nbs/predict/75_training.ipynb #7c434406
 @dataclass(frozen=True, repr=False)
 class Training:
     "A predictor that was trained and registered."
@@ -232,6 +237,7 @@ def train_predictor(
     written, if sources that were left out are predicted too badly.
     """
     rows = read_codec_rows(corpus, codec, preset)
+    check_sources(rows.names.values())
     report = judge_curves(measured_curves(rows, sources, workdir, executor, progress), find_adapter(codec).hard_range)
     facts = corpus_record(rows, report, licence)
     description = f"VMAF of {codec} at each quality value, predicted from a probe encode of a shot"

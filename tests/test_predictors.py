@@ -1,0 +1,167 @@
+"""Predictors: all 14 of them on real shots, their refusals, and what a flipped bit does."""
+
+import json
+import shutil
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vmaf_research.corpora.rows import new_row, write_rows
+from vmaf_research.learn.onnx_export import open_session, run_session
+from vmaf_research.learn.registry import verify
+from vmaf_research.measure.config import settings as project
+from vmaf_research.measure.errors import BadInput, VerificationFailed
+from vmaf_research.predict.codecs import PREDICTOR_CODECS, find_adapter
+from vmaf_research.predict.curve_model import INPUTS
+from vmaf_research.predict.curve_report import judge_curves
+from vmaf_research.predict.predictor import Predictor
+from vmaf_research.predict.shot_features import ShotFeatures
+from vmaf_research.predict.stubs import stub_curves, write_stub
+from vmaf_research.serve.cli import main
+
+REAL = ("libx264", "libx265", "libsvtav1", "libaom-av1", "libvvenc")
+CLIPS = {  # probe kbit/s, bytes of I and P pictures, frame difference, luma mean and variance, frame rate; 640x360
+    "blackswan": (1945.4, 45212.0, 9386.2, 14.5, 98.9, 1986.7, 24.0),
+    "camel": (2389.2, 53337.0, 11573.9, 17.4, 150.9, 3214.7, 24.0),
+    "car-roundabout": (1954.3, 41672.0, 9508.4, 20.5, 112.4, 2173.4, 24.0),
+    "cows": (2543.1, 70409.0, 12029.0, 15.7, 125.4, 1391.5, 24.0),
+    "dance-twirl": (1754.4, 53621.0, 8191.3, 19.9, 123.1, 2037.7, 24.0),
+    "horsejump-high": (1771.0, 40473.0, 8559.1, 15.9, 151.7, 1993.4, 24.0),
+    "dog": (852.6, 40310.0, 2774.2, 1.3, 139.9, 3843.0, 30.0),
+    "blocks": (1101.4, 60353.0, 3407.4, 4.0, 96.7, 3102.3, 30.0),
+    "juggle": (807.0, 70164.0, 2799.7, 1.2, 101.3, 1646.5, 24.0),
+}
+
+
+def clip_features(name):
+    kbps, intra, predicted, change, mean, variance, fps = CLIPS[name]
+    luma = {"frame_diff_mean": change, "y_avg": mean, "y_var": variance}
+    size = {"shot_length_frames": 48, "fps": fps, "width": 640, "height": 360}
+    return ShotFeatures(kbps, intra, predicted, 0.0, **luma, **size)
+
+
+@pytest.fixture(scope="module")
+def predictors():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return {codec: Predictor(codec) for codec in PREDICTOR_CODECS}
+
+
+@pytest.mark.parametrize("codec", PREDICTOR_CODECS)
+def test_curves_of_real_shots_fall_and_are_not_constant(predictors, codec):
+    for name in CLIPS:
+        prediction = predictors[codec].curve(clip_features(name))
+        assert list(prediction.qualities) == list(find_adapter(codec).quality_values())
+        assert (np.diff(prediction) <= 0).all() and np.ptp(np.asarray(prediction)) > 5, name
+        assert 0 <= prediction[-1] <= prediction[0] <= 100
+
+
+def test_shots_differ(predictors):
+    for codec, predictor in predictors.items():
+        curves = np.array([predictor.curve(clip_features(name)) for name in CLIPS])
+        assert np.ptp(curves, axis=0).max() > 1, codec
+
+
+@pytest.mark.parametrize("codec", PREDICTOR_CODECS)
+def test_a_stub_warns_and_promises_nothing_and_a_real_one_does_not_warn(codec):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        predictor = Predictor(codec)
+    said = [str(each.message) for each in caught if "DO NOT USE IN PRODUCTION" in str(each.message)]
+    card = (project().model_path / f"predictor_{codec}.md").read_text()
+    assert predictor.synthetic == bool(said) == ("DO NOT USE IN PRODUCTION" in card) == (codec not in REAL)
+    if predictor.synthetic:
+        with pytest.raises(BadInput, match="has no intervals"):
+            predictor.interval(0.5)
+    else:
+        assert predictor.sidecar.training.loso_mean_plcc >= 0.95
+        assert predictor.interval(0.5) < predictor.interval(0.9)
+        qualities, residuals = predictor.residual_curves()
+        assert residuals.shape == (predictor.sidecar.training.n_sources, len(qualities))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.floats(0, 1e7, width=32), min_size=13, max_size=13), st.sampled_from(REAL))
+def test_no_features_make_a_curve_rise(features, codec):
+    data = (project().model_path / f"predictor_{codec}.onnx").read_bytes()
+    quality = np.arange(-1, 65, 0.5)
+    rows = np.column_stack([quality, np.tile(features, (len(quality), 1))])
+    curve = run_session(open_session(data, len(INPUTS)), rows)
+    assert (np.diff(curve) <= 1e-4).all() and curve.min() >= 0 and curve.max() <= 100
+
+
+def test_shipped_stubs_are_what_the_code_makes(predictors):
+    for codec in PREDICTOR_CODECS:
+        if codec not in REAL:
+            model = judge_curves(stub_curves(codec), find_adapter(codec).hard_range).model
+            features = clip_features("camel").vector()[None]
+            found = predictors[codec].predict(clip_features("camel"), model.nodes)
+            assert np.abs(found - model.curves(features)[0]).max() < 1e-3, codec
+
+
+@pytest.fixture(scope="module")
+def stub_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("stub")
+    write_stub("av1_qsv", folder)
+    return folder
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".json", ".md"])
+def test_a_flipped_bit_is_refused(stub_folder, tmp_path, suffix):
+    folder = shutil.copytree(stub_folder, tmp_path / "model")
+    path = folder / f"predictor_av1_qsv{suffix}"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 4
+    path.write_bytes(data)
+    assert any(path.name in problem for problem in verify(folder))
+    with pytest.raises(VerificationFailed, match=path.name):
+        Predictor("av1_qsv", folder)
+
+
+def test_a_stub_that_claims_to_be_in_use_is_found(stub_folder, tmp_path):
+    from vmaf_research.measure.provenance import open_sealed, seal, write_json
+
+    folder = shutil.copytree(stub_folder, tmp_path / "model")
+    document = open_sealed(folder / "registry.json")
+    document["models"][0]["smoke"] = False
+    write_json(folder / "registry.json", seal(document))
+    assert "a synthetic stub, but smoke is false" in verify(folder)[0]
+
+
+def row(source, quality, score):
+    facts = {"width": 320, "height": 180, "clip_mode": "full", "preset": "medium", "exit_status": 0}
+    return new_row(src=f"{source}.y4m", encoder="libx264", crf=quality, vmaf_score=score, **facts)
+
+
+def refused(capsys, *words):
+    assert main(["predictor", *words]) == 2
+    return capsys.readouterr().err
+
+
+def test_a_corpus_with_one_source_is_refused(capsys, tmp_path):
+    write_rows(tmp_path / "one.jsonl", [row("only", 20, 95.0), row("only", 40, 60.0)])
+    said = refused(capsys, "train", "--corpus", str(tmp_path / "one.jsonl"), "--models", str(tmp_path / "model"))
+    assert "a corpus with 1 source (only): at least 3 are needed" in said
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_row_with_nan_is_named(capsys, tmp_path):
+    lines = [json.dumps(row(name, 20, 95.0)) for name in "abc"]
+    lines[1] = lines[1].replace('"vmaf_score": 95.0', '"vmaf_score": NaN')
+    (tmp_path / "nan.jsonl").write_text("\n".join(lines))
+    assert "nan.jsonl, line 2: vmaf_score of b.y4m is NaN" in refused(
+        capsys, "train", "--corpus", str(tmp_path / "nan.jsonl")
+    )
+
+
+def test_an_unknown_codec_is_refused_with_the_choices(capsys, tmp_path):
+    said = refused(capsys, "predict", "--source", str(tmp_path / "x.mp4"), "--codec", "h265")
+    assert "codec 'h265': has no predictor; choose from libx264" in said
+
+
+def test_no_room_for_a_clip_that_is_none(capsys, tmp_path):
+    (tmp_path / "broken.mp4").write_bytes(b"not a video")
+    assert "broken.mp4" in refused(capsys, "predict", "--source", str(tmp_path / "broken.mp4"), "--codec", "libx264")

@@ -48,7 +48,8 @@ written beside the table holds the encode parameters, and the manifest says whic
         """Five seeds times all sources, in one stack. `--folds` says how many sources there must be; `--corpus-root`
 looks at the files again. A run that is started again trains only the seeds that are not finished: a seed is
 finished when its `loso_seed{N}.json` is whole and was made from the same table, corpus, recipe and version. A
-run that was stopped while it trained starts that training again. The recipe is `adr0303` unless another one
+run that was killed while it trained goes on from its last checkpoint (`training.part`, written every few
+seconds), and ends with the bytes of an undisturbed one. The recipe is `adr0303` unless another one
 is named; `tuned` is more exact and takes a quarter of the time.""",
         "ensemble run embedded.parquet --out run --recipe tuned --folds 12 --corpus-root corpus -q",
     ),
@@ -76,6 +77,21 @@ shown, and the verdict goes into the registry.""",
         "",
         "The registry is whole:",
         "registry verify --models model",
+    ),
+    (
+        "## 6. Score with it",
+        """The five members are one model under the id without `_seedN`: `score` is their mean, `spread` their standard
+deviation, `low` and `high` the interval of the mean, calibrated on the sources that each fold left out. The codec
+block is made from the columns codec, preset and crf of the table or of the pairs table beside it. With
+`--quality-confidence` and `--target` the answer is the cheapest encode of every source and encoder whose lower
+bound reaches the target. A set with a member that is missing, damaged or from another export is refused.""",
+        "score fr_regressor_v2_ensemble_v1 embedded.parquet --out scored.parquet --interval 0.9 --models model",
+    ),
+    (
+        "",
+        "",
+        "score fr_regressor_v2_ensemble_v1 embedded.parquet --out chosen.csv --quality-confidence 0.9 --target 93 "
+        "--models model",
     ),
     (
         "## How to roll back",

@@ -40,7 +40,7 @@ Table = Annotated[Path | None, typer.Option("--table", help="The table [default:
 CorpusRoot = Annotated[Path | None, typer.Option(help="Folder with the files of the corpus, to compare them.")]
 Device = Annotated[DeviceName, typer.Option(help="Where to train.")]
 
-# %% ../../nbs/serve/68_ensemble_cli.ipynb #79eea36d
+# %% ../../nbs/serve/68_ensemble_cli.ipynb #30f8c9e4
 def default_run(folder: Path | None) -> Path:
     "The folder of the run."
     return settings().run_path / "ensemble" if folder is None else folder
@@ -57,7 +57,7 @@ def ensemble_run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="One epoch, to try it; never promoted.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    "Train five seeds on all folds; started again, only the seeds that are not finished."
+    "Train five seeds on all folds; started again, it goes on where it was stopped."
     look_at_engine()
     look_at_golden_pair()
     from vmaf_research.learn.ensemble import run_ensemble

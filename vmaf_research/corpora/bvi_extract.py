@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .bvi_dvc import BviVideo, list_videos, take_out
-from .extract import Extraction, Job, finish_extraction, load_measured, prepare_output, run_job
+from .extract import Extraction, finish_extraction, prepare_output
 from .jobs import run_jobs
 from .ladder import Rung, make_pair, planned_encode, record_path, recorded_clip, remove_leftovers
+from .measured import Job, load_measured, run_job
 from .pairs import Corpus, Pair, Problem, problem_report
 from ..measure.config import cache_root
 from ..measure.encode import find_encoder

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from .extract import Job, load_measured, run_job
 from .ladder import record_path
+from .measured import Job, load_measured, run_job
 from .pairs import Pair, Problem
 from .rows import new_row
 from vmaf_research.measure.encode import (

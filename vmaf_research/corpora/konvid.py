@@ -18,10 +18,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .clips import source_name
-from .extract import Extraction, Job, extract, run_job, store_measured
+from .extract import Extraction, extract
 from .jobs import run_jobs
 from .konvid_scores import Scores, clip_id, find_scores, read_scores, write_scores
 from .ladder import make_once, remove_leftovers
+from .measured import Job, run_job, store_measured
 from .pairs import Corpus, Pair, Problem, problem_report
 from .tables import pairs_path, write_tables
 from ..measure.config import cache_root

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from ..corpora.clips import source_name
-from ..corpora.extract import Job, load_measured, run_job
 from ..corpora.ladder import Rung, make_pair, record_path
+from ..corpora.measured import Job, load_measured, run_job
 from ..corpora.pairs import Problem
 from ..measure.errors import BadInput, EngineError
 from ..measure.features import DEFAULT_TEACHER

@@ -182,7 +182,7 @@ def refresh(
 # %% ../../nbs/serve/60_cli.ipynb #22ddfc51
 @app.command()
 def score(
-    model_id: Annotated[str, typer.Argument(help="Id of a registered model.")],
+    model_id: Annotated[str, typer.Argument(help="Id of a registered model, or of an ensemble.")],
     table: Annotated[Path, typer.Argument(help="A .parquet or .csv file with the model's features as columns.")],
     out: Annotated[Path, typer.Option(help="The table to write: the same with the columns score and in_range.")],
     models: Models = None,

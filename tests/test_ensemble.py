@@ -611,10 +611,17 @@ def test_only_promote_and_rollback_change_smoke(own, capsys, monkeypatch):
         ("extract", "netflix"),
         ("extract", "clips"),
         ("extract", "embedded"),
+        ("extract", "konvid"),
+        ("extract", "bvi-dvc"),
+        *(("corpus", verb) for verb in "merge aggregate describe to-parquet grid bvi-dvc-rows".split()),
+        ("evaluate-labels",),
         ("manifest", "show"),
         ("manifest", "export"),
+        ("predictor", "predict"),
+        ("predictor", "tune"),
     }
-    known = set(arguments) | acts | harmless
+    of_predictors = {("predictor", "train"), ("predictor", "stubs")}  # tests/test_predictors.py holds them to it
+    known = set(arguments) | acts | harmless | of_predictors
     assert set(command_words(cli.app)) <= known, (
         "a new command: say here how it is called, and that it leaves smoke alone"
     )

@@ -55,7 +55,7 @@ def test_curves_of_real_shots_fall_and_are_not_constant(predictors, codec):
     for name in CLIPS:
         prediction = predictors[codec].curve(clip_features(name))
         assert list(prediction.qualities) == list(find_adapter(codec).quality_values())
-        assert (np.diff(prediction) <= 0).all() and np.ptp(np.asarray(prediction)) > 5, name
+        assert (np.diff(prediction) <= 0).all() and np.ptp(np.asarray(prediction)) > 2, name
         assert 0 <= prediction[-1] <= prediction[0] <= 100
 
 

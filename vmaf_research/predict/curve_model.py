@@ -57,9 +57,9 @@ def falling_curve(
     after = (falling[-2] - falling[-1]) / (values[-1] - values[-2]) * np.maximum(nodes - values[-1], 0)
     return np.minimum.accumulate(np.clip(inside + before - after, *VMAF_RANGE))
 
-# %% ../../nbs/predict/73_curve_model.ipynb #8f7de0a0
+# %% ../../nbs/predict/73_curve_model.ipynb #148dcb32
 NOISE = 0.3  # variance of what descriptors cannot say, as a share of the variance that they can
-LENGTH = 1.5  # standard deviations of the descriptors over which sources are alike
+LENGTH = 1.25  # standard deviations of the descriptors over which sources are alike
 
 
 @dataclass(frozen=True, eq=False)

@@ -121,7 +121,7 @@ def _limits(sidecar: PredictorSidecar) -> str:
     ]
     return "\n".join(f"- {point}" for point in points)
 
-# %% ../../nbs/learn/42a_predictor_card.ipynb #e8695bb8
+# %% ../../nbs/learn/42a_predictor_card.ipynb #54e46f3a
 _SECTIONS = (
     ("What it does", _purpose),
     ("What it was trained on", _data),
@@ -133,7 +133,8 @@ _SECTIONS = (
 
 def render_predictor_card(sidecar: PredictorSidecar) -> str:
     "The card of a predictor, a function of its sidecar alone."
-    header = f"---\nlicense: {sidecar.license.lower()}\nlibrary_name: onnx\ntags: [video-quality, vmaf, predictor, onnx]\n---"
+    header = f"---\nlicense: {sidecar.license.lower()}\nlibrary_name: onnx\n"
+    header += "tags: [video-quality, vmaf, predictor, onnx]\n---"
     parts = [header, f"# {sidecar.id}"]
     parts += [f"> **{sidecar.warning}**"] if sidecar.warning else []
     parts += [sidecar.notes] if sidecar.notes else []

@@ -174,7 +174,7 @@ def train_stacks(
     labels = recipe_units(recipe, target)
     return _train_stack(features, labels, row_sets, scalers, seeds, starts, recipe, device, progress, checkpoint)
 
-# %% ../../nbs/learn/34a_stacks.ipynb #1d905bcd
+# %% ../../nbs/learn/34a_stacks.ipynb #f2ea7989
 @torch.no_grad()
 def _train_stack(
     features, labels, row_sets, scalers, seeds, starts, recipe, device, progress, checkpoint
@@ -184,7 +184,9 @@ def _train_stack(
     counts = [recipe.epochs * -(-len(rows) // recipe.batch_size) for rows in row_sets]
     both = StackedPass(stack, recipe.batch_size)
     units = [outputs for _, outputs in stack.shapes[:-1]]
-    dropout = DropoutMasks(recipe.dropout, seeds, recipe.batch_size, units, device) if recipe.dropout and units else None
+    dropout = None
+    if recipe.dropout and units:
+        dropout = DropoutMasks(recipe.dropout, seeds, recipe.batch_size, units, device)
     limits = tuple(recipe_units(recipe, VMAF_RANGE).tolist()) if recipe.censored else None
     optimizer, final = OPTIMIZERS[recipe.optimizer](stack, recipe), stack.parameters.clone()
     rates = torch.full((len(counts), 1), recipe.learning_rate, device=device)

@@ -29,7 +29,7 @@ from .curve_report import CurveReport, MeasuredCurve, check_sources, judge_curve
 from .predictor_package import package_predictor
 from .shot_features import ShotFeatures, shot_features
 
-# %% ../../nbs/predict/75_training.ipynb #7ed258a2
+# %% ../../nbs/predict/75_training.ipynb #272a501c
 @dataclass(frozen=True)
 class Window:
     "What was encoded: a part of a source, at a size."
@@ -70,7 +70,8 @@ class CodecRows:
         return found
 
     def __repr__(self) -> str:
-        return f"CodecRows({self.path.name}: {self.count} encodes of {len(self.points)} shots by {self.codec}, {self.preset})"
+        encodes = f"{self.count} encodes of {len(self.points)} shots by {self.codec}, {self.preset}"
+        return f"CodecRows({self.path.name}: {encodes})"
 
 # %% ../../nbs/predict/75_training.ipynb #56ee070e
 _NEEDED = ("crf", "vmaf_score", "width", "height")

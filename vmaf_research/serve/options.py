@@ -14,7 +14,7 @@ import typer
 
 from ..measure.features import FEATURE_SETS, TEACHERS
 
-# %% ../../nbs/serve/59_options.ipynb #f43a8b15
+# %% ../../nbs/serve/59_options.ipynb #7749ac56
 Width = Annotated[int | None, typer.Option(help="Width of raw video, pixels.")]
 Height = Annotated[int | None, typer.Option(help="Height of raw video, or of the references of a corpus, pixels.")]
 PixelFormat = Annotated[str | None, typer.Option("--pix-fmt", help="Pixel format of raw video [default: yuv420p].")]
@@ -26,7 +26,7 @@ AllowFailures = Annotated[bool, typer.Option(help="Go on without the pairs that 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
 Models = Annotated[Path | None, typer.Option("--models", help="Folder of the registry [default: model/].")]
 Scheduler = Annotated[
-    str | None, typer.Option(help="Work on the cluster of this dask scheduler, tcp://HOST:PORT [default: this machine].")
+    str | None, typer.Option(help="Work on the cluster of this dask scheduler, tcp://HOST:PORT [default: here].")
 ]
 
 # %% ../../nbs/serve/59_options.ipynb #8c0fcdaa

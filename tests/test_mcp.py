@@ -475,6 +475,25 @@ def test_a_damaged_model_is_not_run_and_its_folder_not_named(folder, registry, t
     assert "no such file" in text and str(tmp_path) not in text
 
 
+def test_a_crf_is_predicted_and_a_stub_says_so(folder, encoded):
+    shutil.copy(encoded.path, folder / "encoded.mkv")
+    server = make_server([folder])
+    found = answer(server, "predict_crf", source="encoded.mkv", target=90)
+    curve = {point["crf"]: point["vmaf"] for point in found["shots"][0]["curve"]}
+    assert found["crf"] == max(crf for crf, vmaf in curve.items() if vmaf >= 90)
+    assert (found["model"], found["synthetic"], found["unreachable"]) == ("predictor_libx264", False, False)
+    stub = answer(server, "predict_crf", source="encoded.mkv", codec="hevc_amf", target=90)
+    assert stub["synthetic"] and "DO NOT USE IN PRODUCTION" in stub["warnings"][0]
+    for arguments, sentence in (
+        ({"source": "../secret.yuv"}, "outside of the folders"),
+        ({"source": "pan.yuv"}, "convert it to Y4M"),
+        ({"source": "encoded.mkv", "codec": "h264"}, "libx264"),
+        ({"source": "encoded.mkv", "codec": "hevc_amf", "confidence": 0.8}, "no intervals"),
+    ):
+        result = call(server, "predict_crf", arguments)
+        assert result.is_error and sentence in result.content[0].text
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_cards_and_digests_are_resources(folder, registry, mode):
     async def conversation(client):

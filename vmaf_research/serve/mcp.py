@@ -6,7 +6,7 @@
 __all__ = ['TOOLS', 'TIME_LIMIT', 'INSTRUCTIONS', 'TOKEN_VARIABLE', 'LOOPBACK', 'LEAST_TOKEN', 'served', 'add_resources',
            'make_server', 'OneToken', 'make_http_server', 'end_with_calls', 'serve']
 
-# %% ../../nbs/serve/67_mcp.ipynb #84baae98
+# %% ../../nbs/serve/67_mcp.ipynb #23020868
 import inspect
 import os
 import secrets
@@ -29,12 +29,12 @@ import vmaf_research
 from ..corpora.jobs import core_count
 from ..measure.config import settings
 from ..measure.errors import BadInput, ResearchError
-from . import records, scoring, tools
+from . import prediction, records, scoring, tools
 from .roots import Roots
 from .tools import Site
 from .workers import Workers
 
-# %% ../../nbs/serve/67_mcp.ipynb #dbf5e2b2
+# %% ../../nbs/serve/67_mcp.ipynb #33c514b8
 TOOLS = (
     tools.vmaf_score,
     tools.describe_worst_frames,
@@ -43,6 +43,7 @@ TOOLS = (
     scoring.list_models,
     scoring.describe_model,
     scoring.score_features,
+    prediction.predict_crf,
     records.describe_corpus,
     records.verify_manifest,
     records.read_verdict,

@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['Reference', 'Distorted', 'Width', 'Height', 'Chroma', 'BitDepth', 'ScoreModel', 'Resize', 'MOST_PIXELS',
-           'MOST_VALUES', 'FeatureNames', 'PerFrame', 'PICTURE_ADDRESS', 'Site', 'OpenPair', 'pixel_format_name',
-           'open_pair', 'Pooled', 'pool', 'Score', 'asked_features', 'frame_rows', 'vmaf_score', 'WorstFrame',
-           'WorstFrames', 'describe_worst_frames', 'Backends', 'list_backends', 'Finding', 'HealthReport', 'doctor']
+           'MOST_VALUES', 'FeatureNames', 'PerFrame', 'PICTURE_ADDRESS', 'Site', 'OpenPair', 'check_pixels',
+           'pixel_format_name', 'open_pair', 'Pooled', 'pool', 'Score', 'asked_features', 'frame_rows', 'vmaf_score',
+           'WorstFrame', 'WorstFrames', 'describe_worst_frames', 'Backends', 'list_backends', 'Finding', 'HealthReport',
+           'doctor']
 
 # %% ../../nbs/serve/65_tools.ipynb #f9a0ae55
 from collections.abc import Sequence
@@ -53,7 +54,7 @@ BitDepth = Annotated[Literal[8, 10, 12, 16], Field(description="Bits per sample 
 ScoreModel = Annotated[Literal[tuple(TEACHERS)], Field(description="VMAF model to score with.")]
 Resize = Annotated[bool, Field(description="Scale the distorted clip to the reference instead of refusing.")]
 
-# %% ../../nbs/serve/65_tools.ipynb #01153acc
+# %% ../../nbs/serve/65_tools.ipynb #4460a6fd
 MOST_PIXELS = 8192 * 4320
 
 
@@ -66,11 +67,20 @@ class OpenPair:
     warnings: list[str]
 
 
+def check_pixels(
+    clip: Clip,
+    name: str,  # as the client named it
+) -> None:
+    "Raise `BadInput` for pictures that are too large."
+    if clip.width * clip.height > MOST_PIXELS:
+        raise BadInput(f"{name!r}: {clip.size} pixels are more than this server reads; scale the video down")
+
+
 def pixel_format_name(chroma: str, depth: int) -> str:
     "ffmpeg's name of a planar YUV format."
     return f"yuv{chroma}p" + (f"{depth}le" if depth > 8 else "")
 
-# %% ../../nbs/serve/65_tools.ipynb #8595e1f6
+# %% ../../nbs/serve/65_tools.ipynb #aea82ba7
 def open_pair(
     site: Site,
     ref: Reference,
@@ -89,8 +99,7 @@ def open_pair(
         stated = is_raw or not (any(raw) or resize)  # beside raw video, a container is compared with it
         size = (width, height) if stated else (None, None)
         clip = open_clip(file, *size, pixel_format_name(pixfmt, bitdepth) if is_raw else None, count=False)
-        if clip.width * clip.height > MOST_PIXELS:
-            raise BadInput(f"{name!r}: {clip.size} pixels are more than this server reads; scale the video down")
+        check_pixels(clip, name)
         clips.append(clip)
     doubts = [(clip.path.name, geometry_doubt(clip)) for clip in clips if clip.raw]
     return OpenPair(tuple(clips), resize, [f"{name}: {doubt}" for name, doubt in doubts if doubt])

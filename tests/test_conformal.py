@@ -171,7 +171,7 @@ def test_clips_of_an_unusual_source_get_wider_intervals():
     plain = measure_coverage(np.zeros(len(source)), source, mean, spread, 0.9, "clip")
     scaled = measure_coverage(np.zeros(len(source)), source, mean, spread, 0.9, "clip", np.tile(scale, (9, 1)))
     column = "by source, scaled"
-    assert plain.inside.loc["s8", "by source"] < 0.6 < 0.8 < scaled.inside.loc["s8", column]
+    assert plain.inside.loc["s8", column] < 0.6 < 0.8 < scaled.inside.loc["s8", column]
     assert scaled.half_width[column].drop("s8").max() < scaled.half_width.loc["s8", column]
     assert list(scaled.inside.index) == names
 

@@ -83,7 +83,7 @@ def bounds(
     "Lower and upper ends of intervals."
     return np.clip(score - half_width, *VMAF_RANGE), np.clip(score + half_width, *VMAF_RANGE)
 
-# %% ../../nbs/learn/56_conformal.ipynb #f19c4a43
+# %% ../../nbs/learn/56_conformal.ipynb #9f6aaf62
 @dataclass(frozen=True, repr=False)
 class Calibration:
     "Half-widths of intervals for frames, or for all clips of a source at once."
@@ -102,8 +102,8 @@ class Calibration:
     def half_width(
         self,
         level: float,  # share of new sources that the interval shall hold for
-        spread: np.ndarray | None = None,  # standard deviation of the members, for frames of an ensemble
-        distance: np.ndarray | None = None,  # see `learn.novelty`, for clips of an ensemble
+        spread: np.ndarray | None = None,  # standard deviation of the members, if this is about an ensemble
+        distance: np.ndarray | None = None,  # see `learn.novelty`, if this is about unusual clips
     ) -> float | np.ndarray:  # VMAF, of the shape of `spread` or `distance`
         "Half of an interval's width; raises `BadInput` for a level that so many sources cannot guarantee."
         if (spread is None) != (self.mean_spread is None):
@@ -194,24 +194,22 @@ def ensemble_mean(
     spread = predictions.std(axis=0, ddof=1) if len(predictions) > 1 else np.zeros(predictions.shape[1:])
     return predictions.mean(axis=0), spread
 
-# %% ../../nbs/learn/56_conformal.ipynb #d0794930
+# %% ../../nbs/learn/56_conformal.ipynb #3f758287
 def calibrate_predictions(
     table: TrainingTable,
     predictions: np.ndarray,  # [rows] or [members, rows], out of fold
-) -> dict[str, Calibration]:  # by unit
+) -> dict[str, Calibration]:  # by unit; of several networks also "unusual", the second one for clips
     "Calibrations for frames and for clips of one network, or of the mean of several."
     members = np.atleast_2d(predictions).clip(*VMAF_RANGE)
     result = {}
     for unit in UNITS:
         target, source = to_unit(table.target, table, unit)
         mean, spread = ensemble_mean(to_unit(members, table, unit)[0])
-        scale = {}
-        if len(members) > 1 and unit == "frame":
-            scale = {"spread": spread}
-        elif len(members) > 1:
-            novelty = fit_novelty(plain_features(table.features, table.feature_names))
-            scale = {"distance": to_unit(left_out_distances(table), table, unit)[0], "novelty": novelty}
-        result[unit] = calibrate(target - mean, source, unit, **scale)
+        result[unit] = calibrate(target - mean, source, unit, spread if len(members) > 1 else None)
+    if len(members) > 1:
+        distance = to_unit(left_out_distances(table), table, "clip")[0]
+        novelty = fit_novelty(plain_features(table.features, table.feature_names))
+        result["unusual"] = calibrate(target - mean, source, "clip", distance=distance, novelty=novelty)
     return result
 
 # %% ../../nbs/learn/56_conformal.ipynb #ddec74c9

@@ -97,7 +97,7 @@ class Coverage:
     def _repr_html_(self) -> str:
         return f"<p>level {self.level:g}, {self.unit}s</p>" + self.summary().to_html(float_format=show_number)
 
-# %% ../../nbs/learn/57_coverage.ipynb #9cbe4d46
+# %% ../../nbs/learn/57_coverage.ipynb #966a2c43
 NAIVE_FACTOR = 1.96  # standard deviations of a normal interval of 95 %
 
 
@@ -114,7 +114,7 @@ def measure_coverage(
     spread: np.ndarray | None,  # the same shape, standard deviation over members; `None` for one member
     level: float = 0.9,
     unit: str = "frame",
-    scale: np.ndarray | None = None,  # the same shape, of `nested_scale`; default: that of the spread
+    scale: np.ndarray | None = None,  # the same shape, of `nested_scale`: the wider of both scaled intervals
 ) -> Coverage:
     "Measure coverage on each source with calibrations from the others; `BadInput` for a level out of reach."
     names = np.unique(source)
@@ -124,14 +124,13 @@ def measure_coverage(
     for number, name in enumerate(names.tolist()):
         own, residual = source == name, np.abs(target - mean[number])
         found = {"by source": calibrate(residual[~own], source[~own], unit).half_width(inner)}
-        if scale is not None:
-            typical = calibrate((residual / scale[number])[~own], source[~own], unit).half_width(inner)
-            found["by source, scaled"] = typical * scale[number, own]
-        elif spread is not None:
-            others = calibrate(residual[~own], source[~own], unit, spread[number, ~own])
-            found["by source, scaled"] = others.half_width(inner, spread[number, own])
         if spread is not None:
-            found["naive"] = NAIVE_FACTOR * spread[number, own]
+            others = calibrate(residual[~own], source[~own], unit, spread[number, ~own])
+            scaled = others.half_width(inner, spread[number, own])
+            if scale is not None:
+                usual = calibrate((residual / scale[number])[~own], source[~own], unit).half_width(inner)
+                scaled = np.maximum(scaled, usual * scale[number, own])
+            found |= {"by source, scaled": scaled, "naive": NAIVE_FACTOR * spread[number, own]}
         found["pooled"] = pooled_half_width(residual[~own], level)
         inside[name] = {method: float(np.mean(residual[own] <= width)) for method, width in found.items()}
         widths[name] = {method: float(np.mean(width)) for method, width in found.items()}

@@ -55,7 +55,7 @@ def _shared(member: Model) -> dict:
         "smoke": member.row.smoke,
     }
 
-# %% ../../nbs/learn/57b_scorers.ipynb #aafb4f9d
+# %% ../../nbs/learn/57b_scorers.ipynb #39d66752
 @dataclass(frozen=True)
 class Scores:
     "Scores of rows or clips."
@@ -94,12 +94,15 @@ class Scorer:
         "Columns that scoring adds to a table, without those of an interval."
         return ("score", "in_range") if len(self.members) == 1 else ("score", "spread", "in_range")
 
-    def calibration(self, unit: str, level: float) -> Calibration:
-        "The calibration for frames or clips; raises `BadInput` if there is none, or not for such a level."
+    def calibration(self, unit: str, level: float) -> tuple[Calibration, ...]:
+        "The calibrations for frames or clips; raises `BadInput` if there is none, or not for such a level."
         if self.calibrations is None:
             raise BadInput(f"{self.id}: has no calibration, so there is no interval for its scores; package it again")
-        found = stored_calibration(getattr(self.calibrations, unit))
-        conformal_rank(level, found.n_sources)
+        records = [getattr(self.calibrations, unit)]
+        if unit == "clip" and self.calibrations.unusual is not None:
+            records.append(self.calibrations.unusual)
+        found = tuple(map(stored_calibration, records))
+        conformal_rank(level, found[0].n_sources)
         return found
 
     def in_range(self, features: np.ndarray) -> np.ndarray:  # bool [rows]
@@ -136,12 +139,12 @@ class Scorer:
         several = len(members) > 1
         half_width = None
         if level is not None:
-            calibration, scale = self.calibration(unit, level), {}
-            if calibration.mean_spread is not None:
-                scale = {"spread": spread}
-            elif calibration.novelty is not None:
-                scale = {"distance": distance(calibration.novelty)}
-            half_width = calibration.half_width(level, **scale)
+            widths = []
+            for calibration in self.calibration(unit, level):
+                scale = {} if calibration.mean_spread is None else {"spread": spread}
+                scale |= {} if calibration.novelty is None else {"distance": distance(calibration.novelty)}
+                widths.append(calibration.half_width(level, **scale))
+            half_width = widths[0] if len(widths) == 1 else np.maximum(*widths)
         return Scores(score, spread if several else None, half_width)
 
 # %% ../../nbs/learn/57b_scorers.ipynb #efe9f4b2

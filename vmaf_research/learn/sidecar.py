@@ -156,7 +156,7 @@ class GateRecord(Record):
     strict: bool
     checks: list[CheckRecord]
 
-# %% ../../nbs/learn/41_sidecar.ipynb #0cb49124
+# %% ../../nbs/learn/41_sidecar.ipynb #e3185370
 def _needs_ordered_widths(record: Record) -> Record:
     "A half-width per source, not decreasing, and the last one the greatest residual."
     widths = record.half_widths
@@ -189,8 +189,8 @@ class CalibrationRecord(Record):
     n_units: Count
     half_widths: Annotated[list[Error], Field(min_length=1)]
     greatest: dict[str, Error]
-    mean_spread: Annotated[float, Field(gt=0)] | None = None  # of the frames of an ensemble
-    novelty: NoveltyRecord | None = None  # of the clips of an ensemble
+    mean_spread: Annotated[float, Field(gt=0)] | None = None  # of an ensemble
+    novelty: NoveltyRecord | None = None  # of an ensemble's second calibration for clips
 
     _ordered_widths = model_validator(mode="after")(_needs_ordered_widths)
 
@@ -201,6 +201,7 @@ class CalibrationsRecord(Record):
     table_digest: Sha256  # of the rows whose residuals they come from
     frame: CalibrationRecord
     clip: CalibrationRecord
+    unusual: CalibrationRecord | None = None  # of an ensemble: for clips too, and the wider interval counts
 
 
 def _needs_its_calibration(record: Record) -> Record:
@@ -210,7 +211,7 @@ def _needs_its_calibration(record: Record) -> Record:
         return record
     frame, clip = calibration.frame, calibration.clip
     errors = {source: each.max_abs_error for source, each in training.per_source.items()}
-    if frame.mean_spread or clip.mean_spread or clip.novelty:
+    if frame.mean_spread or clip.mean_spread or clip.novelty or calibration.unusual:
         raise ValueError("calibration is that of an ensemble, the model is one network")
     if calibration.table_digest != training.table_digest or (frame.unit, clip.unit) != ("frame", "clip"):
         raise ValueError("calibration is of other rows, or its units are exchanged")

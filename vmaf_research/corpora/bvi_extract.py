@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CODECS', 'QUALITIES', 'PRESET', 'BviJob', 'BviResult', 'run_bvi_job', 'extract_bvi_dvc']
 
-# %% ../../nbs/corpora/34a_bvi_extract.ipynb #524d4e01
+# %% ../../nbs/corpora/34a_bvi_extract.ipynb #fee626a9
 import time
 from collections.abc import Iterable
 from concurrent.futures import Executor

@@ -73,3 +73,8 @@ html_theme_options = {
     "show_toc_level": 2,
     "navbar_persistent": [],  # one search field is enough
 }
+
+
+def setup(app):
+    # One of the extensions can only be read in one process; from here on the pages are written in several.
+    app.connect("env-updated", lambda app, env: setattr(app, "parallel", 3))

@@ -26,7 +26,7 @@ test: $(INSTALLED) ## export-sync, notebooks, digests, notebooks against the pac
 	$(BIN)/python -m pytest tests/test_sync.py tests/test_settings.py
 	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n-workers 2
 	OMP_NUM_THREADS=1 $(BIN)/nbdev_test digests --n-workers 2
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --cov --cov-report=term-missing:skip-covered --cov-fail-under=90
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --cov --cov-report=term-missing:skip-covered --cov-fail-under=90
 
 lint: $(INSTALLED) ## ruff, README as generated
 	$(BIN)/ruff check .

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['Window', 'CodecRows', 'read_codec_rows', 'parse_clip_mode', 'find_sources', 'window_features', 'measured_curves',
-           'Training', 'train_predictor', 'corpus_record', 'codecs_of']
+           'write_training_manifest', 'Training', 'train_predictor', 'corpus_record', 'codecs_of']
 
-# %% ../../nbs/predict/75_training.ipynb #30a59788
+# %% ../../nbs/predict/75_training.ipynb #9f422dad
 import re
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from ..learn.package import TEACHER
 from ..learn.registry import Model
 from ..measure.config import settings
 from ..measure.errors import BadInput
-from ..measure.manifest import manifest_path, read_manifest
+from ..measure.manifest import describe_path, manifest_path, read_manifest, run_provenance, write_manifest
 from ..measure.provenance import sha256_file
 from .codecs import PREDICTOR_CODECS, find_adapter
 from .curve_report import CurveReport, MeasuredCurve, check_sources, judge_curves
@@ -203,7 +203,23 @@ def measured_curves(
         curves.append(MeasuredCurve(rows.names[window.source], each, quality, vmaf))
     return curves
 
-# %% ../../nbs/predict/75_training.ipynb #7c434406
+# %% ../../nbs/predict/75_training.ipynb #c5621160
+def write_training_manifest(
+    rows: CodecRows,
+    registry: Path,  # folder that the model was registered in
+    model_id: str,
+    licence: str,  # of the pictures
+) -> Path:  # of the manifest
+    "What a predictor was trained on, and the files that came out."
+    roots = {"corpus": rows.path.absolute().parent, "registry": registry.absolute()}
+    inputs = {"rows": describe_path(rows.path, roots)}
+    files = (f"{model_id}{suffix}" for suffix in (".onnx", ".json", ".md"))
+    outputs = {name: describe_path(registry / name, roots) for name in files}
+    args = {"corpus": rows.path.name, "codec": rows.codec, "preset": rows.preset, "licence": licence}
+    provenance = run_provenance(__file__, args, inputs, outputs)
+    return write_manifest(rows.path.with_name(f"{rows.path.name}.{model_id}"), "predictor", provenance, {}, roots)
+
+# %% ../../nbs/predict/75_training.ipynb #5e3fd15c
 @dataclass(frozen=True, repr=False)
 class Training:
     "A predictor that was trained and registered."
@@ -235,14 +251,17 @@ def train_predictor(
     """Train, evaluate and register the predictor of a codec.
 
     Raises `BadInput` for rows, sources or presets that nothing can be learned from, and `ShipRefused`, with nothing
-    written, if sources that were left out are predicted too badly.
+    written, if sources that were left out are predicted too badly. The manifest goes beside the rows, since a registry
+    holds nothing but registered files: `rows.jsonl.predictor_libx264.manifest.json`.
     """
     rows = read_codec_rows(corpus, codec, preset)
     check_sources(rows.names.values())
     report = judge_curves(measured_curves(rows, sources, workdir, executor, progress), find_adapter(codec).hard_range)
     facts = corpus_record(rows, report, licence)
     description = f"VMAF of {codec} at each quality value, predicted from a probe encode of a shot"
-    model = package_predictor(codec, report, folder or settings().model_path, facts, description)
+    registry = Path(folder or settings().model_path)
+    model = package_predictor(codec, report, registry, facts, description)
+    write_training_manifest(rows, registry, model.id, licence)
     return Training(model, report, rows)
 
 

@@ -120,7 +120,7 @@ class Extraction:
         items = "".join(f"<li>{escape(str(failure))}</li>" for failure in self.failures)
         return f"<p>{escape(repr(self))}</p>" + (f"<ul>{items}</ul>" if items else "")
 
-# %% ../../nbs/corpora/28_extract.ipynb #81b4e99d
+# %% ../../nbs/corpora/28_extract.ipynb #d02f327f
 def extract(
     corpus: Corpus,
     out: Path | str,  # the FULL_FEATURES table, a .parquet file
@@ -134,8 +134,8 @@ def extract(
 ) -> Extraction:
     """Measure every pair of a corpus and write the FULL_FEATURES table, the pairs table and their manifest.
 
-    Raises `BadInput` that lists every pair that failed, after the table of the others was written, unless
-    `allow_failures`; and without writing anything if the corpus itself has problems or no pair could be measured.
+    Raises `BadInput`, and writes nothing, if the corpus has problems, no pair could be measured, or, unless
+    `allow_failures`, any pair failed; what was measured is stored and not measured again.
     """
     started = time.monotonic()
     out = Path(out)
@@ -162,7 +162,7 @@ def prepare_output(
         remove_partial(path)
     return names, models
 
-# %% ../../nbs/corpora/28_extract.ipynb #0fa20cc6
+# %% ../../nbs/corpora/28_extract.ipynb #af016c0c
 def finish_extraction(
     corpus: Corpus,
     out: Path,
@@ -180,6 +180,8 @@ def finish_extraction(
     measured = sum(result is True for result in results)
     if not done:
         raise BadInput(f"{corpus.name} corpus: no pair could be measured: {problem_report(failures)}")
+    if failures and not allow_failures:
+        raise BadInput(f"{out}: not written, because of {problem_report(failures)}, or pass --allow-failures")
     facts = _write_outputs(done, corpus, out, table_schema(done[0].teachers))
     facts["snapshot"] = snapshot_digest(
         {corpus.relative_path(clip): size for job in jobs for clip, size in job.files().items()}
@@ -188,8 +190,6 @@ def finish_extraction(
     volatile = {"seconds": seconds, "cache": str(done[0].cache), "measured_now": measured}
     originals = digests_of(corpus.originals, executor, progress)
     manifest = _write_extract_manifest(corpus, out, done, originals, facts, failures, volatile)
-    if failures and not allow_failures:
-        raise BadInput(f"{out}: left out of the table: {problem_report(failures)}, or pass --allow-failures")
     return Extraction(out, pairs_path(out), manifest, facts["rows"], len(done), measured, failures)
 
 # %% ../../nbs/corpora/28_extract.ipynb #08a58a5d

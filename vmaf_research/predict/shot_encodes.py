@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['POOLINGS', 'check_pooling', 'pool_scores', 'EncodeSettings', 'ShotEncoder', 'stream_kbps', 'ShotSource']
 
-# %% ../../nbs/predict/78c_shot_encodes.ipynb #91bff056
+# %% ../../nbs/predict/78c_shot_encodes.ipynb #044f9a9f
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager

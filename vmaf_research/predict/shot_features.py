@@ -63,7 +63,7 @@ class ShotFeatures:
 
 SHOT_FEATURE_NAMES = tuple(field.name for field in fields(ShotFeatures))
 
-# %% ../../nbs/predict/72_shot_features.ipynb #7ca471e5
+# %% ../../nbs/predict/72_shot_features.ipynb #6864197f
 PROBE_FRAMES = 240  # of a shot, at most
 
 
@@ -76,7 +76,7 @@ class Probe:
     quality: float  # the codec's own scale
 
 
-DEFAULT_PROBE = Probe("libx264", "ultrafast", 28)
+DEFAULT_PROBE = Probe("libx264", "veryfast", 16)
 
 
 def probe_window(

@@ -22,7 +22,7 @@ from .predictor import FORMULAS
 from .predictor_package import package_predictor
 from .shot_features import ShotFeatures
 
-# %% ../../nbs/predict/76_stubs.ipynb #a38aede7
+# %% ../../nbs/predict/76_stubs.ipynb #1e790a9b
 STUB_SHOTS = 20
 STUB_QUALITIES = 5  # of each shot: one out of each fifth of the working range
 _SIZES = ((640, 360), (854, 480), (1280, 720), (1920, 1080), (3840, 2160))
@@ -39,17 +39,19 @@ def made_up_shot(
     "Features of a shot that nobody filmed, each within what real shots have."
     (width, height), fps = generator.choice(_SIZES), generator.choice(_RATES)
     pixels = width * height
-    bits = _log_uniform(generator, 0.04, 1.2)  # of the probe, per pixel
+    bits = _log_uniform(generator, 0.12, 1.6)  # of the probe, per pixel
     contrast = _log_uniform(generator, 150, 4500)  # variance of luma
     motion = _log_uniform(generator, 0.01, 1.0)  # difference of frames by the deviation within them
-    intra = _log_uniform(generator, 3, 20)  # bytes of an intra picture by those of another
+    intra = _log_uniform(generator, 1.5, 20)  # bytes of an intra picture by those of a predicted one
+    bidirectional = _log_uniform(generator, 0.2, 0.9)  # bytes of a B picture by those of a predicted one
     frames = generator.randint(24, 240)
-    p_bytes = bits * pixels / 8 * frames / (frames - 1 + intra)
+    others = (frames - 1) * (0.4 + 0.6 * bidirectional)  # six of ten pictures are B pictures
+    p_bytes = bits * pixels / 8 * frames / (intra + others)
     return ShotFeatures(
         round(bits * pixels * fps / 1000, 3),
         round(p_bytes * intra, 1),
         round(p_bytes, 1),
-        0.0,  # the probe has no B pictures
+        round(p_bytes * bidirectional, 1),
         frame_diff_mean=round(motion * contrast**0.5, 3),
         y_avg=round(generator.uniform(40, 170), 2),
         y_var=round(contrast, 2),

@@ -18,11 +18,11 @@ from ..measure.provenance import write_bytes
 from ..measure.video import RAW_SUFFIXES
 from .options import Models, Quiet
 
-# %% ../../nbs/serve/72a_tune_cli.ipynb #27f42d04
+# %% ../../nbs/serve/72a_tune_cli.ipynb #cd5e05f1
 Source = Annotated[Path, typer.Option("--source", help="The clip: any container or Y4M.")]
 Codec = Annotated[str, typer.Option("--codec", help="Encoder, such as libx264 or libsvtav1.")]
 Target = Annotated[float, typer.Option("--target-vmaf", help="VMAF that every shot shall reach, 0 to 100.")]
-Preset = Annotated[str | None, typer.Option("--preset", help="Preset of the encoder [default: a fast one].")]
+Preset = Annotated[str | None, typer.Option("--preset", help="Of the encoder [default: its own, such as medium].")]
 Pooling = Annotated[str, typer.Option("--pooling", help="Over frames: mean, harmonic, or a percentile p1 to p50.")]
 Confidence = Annotated[
     float | None, typer.Option("--confidence", help="Of the value that prediction alone would have picked.")

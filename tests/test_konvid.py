@@ -8,8 +8,8 @@ from fractions import Fraction
 
 import pandas as pd
 import pytest
+from conftest import write_pan
 
-from tests.conftest import write_pan
 from vmaf_research.corpora.konvid import extract_konvid
 from vmaf_research.measure.engine import run_ffmpeg
 from vmaf_research.measure.provenance import sha256_file

@@ -6,7 +6,9 @@
 __all__ = ['Place', 'Tier', 'BviCodecs', 'BviQualities', 'BviPreset', 'Logs', 'Videos', 'LoggedEncoder', 'LoggedPreset',
            'LoggedQuality', 'extract_bvi', 'corpus_bvi_dvc_rows']
 
-# %% ../../nbs/serve/70b_bvi_dvc_cli.ipynb #2e3b0947
+# %% ../../nbs/serve/70b_bvi_dvc_cli.ipynb #3d05f12c
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -15,20 +17,12 @@ import typer
 from ..corpora.bvi_dvc import TIERS
 from ..corpora.bvi_extract import CODECS, PRESET, QUALITIES, extract_bvi_dvc
 from ..corpora.bvi_rows import rows_from_logs
-from ..corpora.cluster import cluster_executor
+from ..corpora.extract import Extraction
 from ..corpora.grid_plan import parse_qualities
-from ..measure.features import DEFAULT_TEACHER
+from .chain import then
 from .corpus_cli import LinesOut, show_made
-from .extract_cli import Out, Workdir, show_extraction
-from vmaf_research.serve.options import (
-    AllowFailures,
-    Features,
-    Quiet,
-    Scheduler,
-    Teachers,
-    feature_names,
-    seen_by_workers,
-)
+from .extract_cli import Out, Workdir, measure_pairs, show_extraction
+from .options import AllowFailures, Quiet, Scheduler, seen_by_workers
 
 # %% ../../nbs/serve/70b_bvi_dvc_cli.ipynb #827b0934
 _ALL_TIERS = ",".join(TIERS)
@@ -41,7 +35,9 @@ BviCodecs = Annotated[str, typer.Option(help="Encoders, separated by commas.")]
 BviQualities = Annotated[str, typer.Option("--crf", help="25,35,45 or 18:46:4, on the scale of every encoder.")]
 BviPreset = Annotated[str, typer.Option(help="ultrafast to placebo, or what the encoders call one of theirs.")]
 
-# %% ../../nbs/serve/70b_bvi_dvc_cli.ipynb #7e21593c
+# %% ../../nbs/serve/70b_bvi_dvc_cli.ipynb #2397ce01
+@then(show_extraction)
+@then(measure_pairs)
 def extract_bvi(
     place: Place,
     out: Out,
@@ -50,29 +46,19 @@ def extract_bvi(
     crf: BviQualities = _DEFAULT_QUALITIES,
     preset: BviPreset = PRESET,
     workdir: Workdir = None,
-    features: Features = "fast",
-    teacher: Teachers = (DEFAULT_TEACHER,),
-    allow_failures: AllowFailures = False,
     scheduler: Scheduler = None,
-    quiet: Quiet = False,
-) -> None:
+) -> Callable[..., Extraction]:
     "BVI-DVC: each sequence is taken out of the archive, encoded, measured and removed."
-    with cluster_executor(scheduler) as executor:
-        result = extract_bvi_dvc(
-            seen_by_workers(place, scheduler),
-            seen_by_workers(out, scheduler),
-            tiers=tuple(TIERS) if tier == "all" else [name.strip() for name in tier.split(",")],
-            codecs=[name.strip() for name in codecs.split(",") if name.strip()],
-            qualities=parse_qualities(crf),
-            preset=preset,
-            workdir=workdir and seen_by_workers(workdir, scheduler),
-            features=feature_names(features),
-            teachers=tuple(teacher),
-            executor=executor,
-            allow_failures=allow_failures,
-            progress=not quiet,
-        )
-    show_extraction(result, result.measured)
+    return partial(
+        extract_bvi_dvc,
+        seen_by_workers(place, scheduler),
+        seen_by_workers(out, scheduler),
+        tiers=tuple(TIERS) if tier == "all" else [name.strip() for name in tier.split(",")],
+        codecs=[name.strip() for name in codecs.split(",") if name.strip()],
+        qualities=parse_qualities(crf),
+        preset=preset,
+        workdir=workdir and seen_by_workers(workdir, scheduler),
+    )
 
 # %% ../../nbs/serve/70b_bvi_dvc_cli.ipynb #c0d7f084
 Logs = Annotated[Path, typer.Argument(help="Folder of libvmaf's JSON, one <key>.json per sequence.")]

@@ -167,7 +167,7 @@ def _known_codec(codec: str) -> str:
         raise BadInput(f"codec {codec!r}: has no predictor; choose from {', '.join(PREDICTOR_CODECS)}")
     return codec
 
-# %% ../../nbs/predict/74_predictor.ipynb #9c19ea0a
+# %% ../../nbs/predict/74_predictor.ipynb #9f2e9c58
 class Predictor(_CurvePredictor):
     """The trained predictor of a codec. A synthetic stub warns when it is loaded.
 
@@ -222,7 +222,9 @@ class Predictor(_CurvePredictor):
         if heights:
             ranges["height"] = (features.height, min(heights), max(heights))
         return tuple(
-            f"{name.replace('_', ' ')} {value:.4g} is outside {low:.4g} to {high:.4g}, which it was trained on"
+            f"{name} {value:.4g}: it was trained on {low:.4g} only"
+            if low == high
+            else f"{name} {value:.4g} is outside {low:.4g} to {high:.4g}, which it was trained on"
             for name, (value, low, high) in ranges.items()
             if not low <= value <= high
         )

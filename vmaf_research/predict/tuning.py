@@ -45,10 +45,11 @@ class TunedShot:
         frames = {"start": self.shot.start, "end": self.shot.end}
         return {**frames, "probes": trials, **result, "status": self.search.status.value}
 
-# %% ../../nbs/predict/78b_tuning.ipynb #9b57fcdb
+# %% ../../nbs/predict/78b_tuning.ipynb #d8bcf110
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
-<style>body {{font: 15px sans-serif; margin: 2em auto; max-width: 75em; padding: 0 1em}} th, td {{padding: .2em .8em .2em 0}}
+<style>body {{font: 15px sans-serif; margin: 2em auto; max-width: 75em; padding: 0 1em}}
+th, td {{padding: .2em .8em .2em 0}}
 img {{max-width: 100%}}</style></head>
 <body><h1>{title}</h1>
 {table}

@@ -38,7 +38,7 @@ from vmaf_research.measure.video import (
     range_filter,
 )
 
-# %% ../../nbs/measure/12_libvmaf.ipynb #55469fb9
+# %% ../../nbs/measure/12_libvmaf.ipynb #bac45e4b
 @dataclass(frozen=True)
 class Measurement:
     "Per-frame features and teacher scores of one pair of clips."
@@ -73,7 +73,8 @@ class Measurement:
         return f"Measurement of {self.frames} frames ({self.compared}): mean {scores}, …"
 
     def _repr_html_(self) -> str:
-        return self.to_frame().describe().loc[["mean", "min", "max"]].to_html(float_format="%.4f")
+        table = pd.DataFrame(self.columns).agg(["mean", "min", "max"]).T
+        return table.to_html(float_format="%.4f")
 
     def plot(self, columns: Iterable[str] = ("vmaf",), axes=None):  # matplotlib axes
         "Columns over frame number; returns the axes."

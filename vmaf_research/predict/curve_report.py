@@ -20,7 +20,7 @@ from ..measure.provenance import content_digest
 from .curve_model import CurveModel, falling_curve, fit_curves
 from .shot_features import ShotFeatures
 
-# %% ../../nbs/predict/73a_curve_report.ipynb #80275716
+# %% ../../nbs/predict/73a_curve_report.ipynb #e6d38bd8
 LEAST_SOURCES = 3  # leaving one out must leave two
 
 
@@ -40,13 +40,16 @@ class MeasuredCurve:
 
 def check_sources(
     sources: Iterable[str],
+    failed: int = 0,  # encodes that failed and are left out
 ) -> None:
     "Raise `BadInput` if there are too few sources to leave one out."
     names = sorted(set(sources))
     if len(names) < LEAST_SOURCES:
+        count = f"{len(names)} source{'' if len(names) == 1 else 's'} ({', '.join(names) or 'none'})"
+        without = f", without {failed} encode{'' if failed == 1 else 's'} that failed" if failed else ""
         raise BadInput(
-            f"a corpus with {len(names)} source ({', '.join(names) or 'none'}): at least {LEAST_SOURCES} are needed, "
-            "because each is predicted by a model that does not know it; add sources to the grid"
+            f"a corpus with {count}{without}: at least {LEAST_SOURCES} are needed, because each is predicted by a "
+            "model that does not know it; add sources to the grid"
         )
 
 

@@ -79,7 +79,7 @@ class Clip:
         colours = ", full range" if self.full_range else ""
         return f"{self.path.name}: {self.size} {self.pix_fmt}{colours}, {frames} frames at {float(self.fps):g} fps"
 
-# %% ../../nbs/measure/10_video.ipynb #3972c4c0
+# %% ../../nbs/measure/10_video.ipynb #1ff196f7
 RAW_SUFFIXES = (".yuv", ".raw")
 
 
@@ -97,6 +97,8 @@ def open_clip(
     Warns when the bytes of raw video speak against the given width.
     """
     path = Path(path)
+    if path.is_dir():
+        raise BadInput(f"{path}: is a folder; name one video file")
     if not path.is_file():
         raise BadInput(f"{path}: no such file")
     if path.stat().st_size == 0:

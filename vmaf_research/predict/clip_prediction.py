@@ -20,7 +20,7 @@ from .predictor import AnalyticalPredictor, Prediction, Predictor
 from .shot_features import ShotFeatures, shot_features
 from .shots import Shot, counted_clip, detect_shots
 
-# %% ../../nbs/predict/77c_clip_prediction.ipynb #b4e3c9c1
+# %% ../../nbs/predict/77c_clip_prediction.ipynb #38c6e28e
 @dataclass(frozen=True, eq=False, repr=False)
 class ShotPrediction:
     "What is predicted of one shot."
@@ -47,10 +47,11 @@ class ShotPrediction:
         }
         if self.choice is not None:
             found |= {"crf": self.choice.quality, "vmaf": round(self.choice.predicted, 3)}
-            found |= {"reachable": self.choice.reachable, "half_width": self.choice.half_width}
+            found |= {"reachable": self.choice.reachable, "half_width": round(self.choice.half_width, 3)}
+            found["remark"] = self.choice.remark
         return found
 
-# %% ../../nbs/predict/77c_clip_prediction.ipynb #ff1900b6
+# %% ../../nbs/predict/77c_clip_prediction.ipynb #9296077f
 @dataclass(frozen=True, eq=False, repr=False)
 class ClipPrediction:
     "What is predicted of a clip."
@@ -77,7 +78,7 @@ class ClipPrediction:
             if each.choice is not None:
                 bound = f" ± {each.choice.half_width:.1f}" if each.choice.half_width else ""
                 text = f"{each.choice.quality}: VMAF {each.choice.predicted:.1f}{bound}"
-                text += "" if each.choice.reachable else " (the target is unreachable)"
+                text += f", {each.choice.remark}" if each.choice.remark else ""
             rows.append((f"{each.shot.start}–{each.shot.end}", text, "; ".join(each.curve.doubts)))
         return rows
 

@@ -21,7 +21,7 @@ from .codecs import find_adapter
 from .search import check_target
 from .shot_features import ShotFeatures
 
-# %% ../../nbs/predict/77_pick.ipynb #19f4478c
+# %% ../../nbs/predict/77_pick.ipynb #8630b4b1
 class CurvePredictor(Protocol):
     "What picking needs of a predictor."
 
@@ -29,9 +29,11 @@ class CurvePredictor(Protocol):
 
     def curve(self, features: ShotFeatures) -> np.ndarray: ...  # VMAF at every value of the range, best quality first
 
-    def interval(self, level: float) -> float: ...  # VMAF; half-width around the prediction
+    def predict(self, features: ShotFeatures, quality: np.ndarray) -> np.ndarray: ...  # VMAF at these values
 
-# %% ../../nbs/predict/77_pick.ipynb #a26294b0
+    def interval(self, level: float, quality: np.ndarray) -> np.ndarray: ...  # VMAF; half-widths around these
+
+# %% ../../nbs/predict/77_pick.ipynb #7d8f00e9
 @dataclass(frozen=True, eq=False, repr=False)
 class Choice:
     "A quality value that was picked by prediction alone; nothing was encoded."
@@ -40,39 +42,53 @@ class Choice:
     target: float
     quality: int | float  # the best value of the range if nothing reaches the target
     predicted: float  # VMAF at this value
-    reachable: bool
-    half_width: float  # VMAF; what was taken off the prediction
+    reachable: bool  # whether the prediction, or its lower bound, reaches the target
+    half_width: float  # VMAF; what was taken off the prediction there
     qualities: np.ndarray  # the range, best quality first
     curve: np.ndarray  # predicted VMAF over the range
+    bound: np.ndarray  # its lower bound; the curve itself if no confidence was asked for
+
+    @property
+    def remark(self) -> str:
+        "What has to be said beside the value; often nothing."
+        if not self.reachable and (self.curve >= self.target).any():
+            return "predicted to reach the target, but not with this confidence"
+        best, worst = sorted(find_adapter(self.codec).hard_range)
+        if not self.reachable:
+            more = "" if self.quality == best else f" from {self.quality} on; the encoder goes to {best}"
+            return f"the target is unreachable{more}"
+        if self.quality == self.qualities[-1] and self.quality < worst:
+            return f"the end of the range that was looked at; the encoder goes to {worst}"
+        return ""
 
     def __repr__(self) -> str:
         bound = f" - {self.half_width:.1f}" if self.half_width else ""
-        what = f"{self.quality} (predicted {self.predicted:.1f}{bound})" if self.reachable else "unreachable"
-        return f"Choice({self.codec} for VMAF {self.target:g}: {what})"
+        remark = f"; {self.remark}" if self.remark else ""
+        return f"Choice({self.codec} for VMAF {self.target:g}: {self.quality}, {self.predicted:.1f}{bound}{remark})"
 
     def _repr_html_(self) -> str:
-        quality = self.quality if self.reachable else f"unreachable; the best is {self.quality}"
-        rows = [("codec", self.codec), ("target", f"{self.target:g}"), ("quality value", quality)]
+        rows = [("codec", self.codec), ("target", f"{self.target:g}"), ("quality value", self.quality)]
         rows.append(("predicted", f"{self.predicted:.2f}"))
-        return html_table([*rows, ("taken off", f"{self.half_width:.2f}")] if self.half_width else rows)
+        rows += [("taken off", f"{self.half_width:.2f}")] if self.half_width else []
+        return html_table([*rows, ("remark", self.remark)] if self.remark else rows)
 
     def plot(self, axes: plt.Axes | None = None) -> plt.Axes:
         "The predicted curve, the target and the pick."
         axes = axes or plt.subplots(figsize=(5, 2.6))[1]
         axes.plot(self.qualities, self.curve, lw=1)
-        if self.half_width:
-            axes.fill_between(self.qualities, self.curve - self.half_width, self.curve, alpha=0.2, lw=0)
+        axes.fill_between(self.qualities, self.bound, self.curve, alpha=0.2, lw=0)
         axes.axhline(self.target, color="tab:red", lw=0.8)
         axes.plot(self.quality, self.predicted, "o", color="tab:green" if self.reachable else "tab:red")
         axes.set(xlabel=f"quality value of {self.codec}", ylabel="VMAF", ylim=(0, 102))
         return axes
 
-# %% ../../nbs/predict/77_pick.ipynb #6565874e
+# %% ../../nbs/predict/77_pick.ipynb #d43d0f05
 def pick_crf(
     predictor: CurvePredictor,
     features: ShotFeatures,
     target: float,  # VMAF, 0 to 100
     confidence: float | None = None,  # share of sources for which the target shall hold, such as 0.8
+    qualities: np.ndarray | None = None,  # to pick from, best first; default: the codec's working range
 ) -> Choice:
     """The worst quality value whose prediction, or lower bound, reaches the target.
 
@@ -80,20 +96,23 @@ def pick_crf(
     a prediction that is no number.
     """
     check_target(target)
-    qualities = np.array(find_adapter(predictor.codec).quality_values())
-    curve = np.asarray(predictor.curve(features), dtype=float)
+    if qualities is None:
+        qualities, curve = np.array(find_adapter(predictor.codec).quality_values()), predictor.curve(features)
+    else:
+        curve = predictor.predict(features, qualities)
+    curve = np.asarray(curve, dtype=float)
     if curve.shape != qualities.shape or not np.isfinite(curve).all():
         raise BadInput(
             f"{predictor.codec}: the predictor gave {curve.shape} values, some perhaps NaN; expected "
             f"{len(qualities)} scores, one for each quality value from {qualities[0]} to {qualities[-1]}"
         )
-    half_width = 0.0 if confidence is None else float(predictor.interval(confidence))
-    reached = np.flatnonzero(curve - half_width >= target)
+    bound = curve if confidence is None else curve - predictor.interval(confidence, qualities)
+    reached = np.flatnonzero(bound >= target)
     place = int(reached[-1]) if len(reached) else 0
-    picked = qualities[place].item(), float(curve[place]), len(reached) > 0
-    return Choice(predictor.codec, target, *picked, half_width, qualities, curve)
+    picked = qualities[place].item(), float(curve[place]), len(reached) > 0, float(curve[place] - bound[place])
+    return Choice(predictor.codec, target, *picked, qualities, curve, bound)
 
-# %% ../../nbs/predict/77_pick.ipynb #a3f5de64
+# %% ../../nbs/predict/77_pick.ipynb #6f53dc4f
 QUIET_KBPS = 1500  # below it a long shot is quiet
 BUSY_KBPS = 8000  # above it a shot is busy
 LONG_SECONDS = 4
@@ -101,11 +120,12 @@ LONG_SECONDS = 4
 
 def pick_keyint(
     features: ShotFeatures,
+    kbps: float | None = None,  # of the encode; default: of the probe
 ) -> tuple[int, int]:  # greatest and least distance of key frames, in frames
     "Distances of key frames for a shot; raises `BadInput` if its rate or frame rate is not known."
-    rate, fps = features.probe_bitrate_kbps, features.fps
+    rate, fps = features.probe_bitrate_kbps if kbps is None else kbps, features.fps
     if not rate > 0 or not fps > 0:
-        raise BadInput(f"probe of {rate:g} kbit/s at {fps:g} fps: expected numbers above 0; measure the shot again")
+        raise BadInput(f"a shot of {rate:g} kbit/s at {fps:g} fps: expected numbers above 0; measure the shot again")
     second = max(1, round(fps))
     if features.shot_length_frames >= LONG_SECONDS * fps and rate < QUIET_KBPS:
         return LONG_SECONDS * second, second

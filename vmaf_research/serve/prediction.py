@@ -26,7 +26,7 @@ class OwnThread(Executor):
         future.set_result(function(*args, **options))
         return future
 
-# %% ../../nbs/serve/66c_prediction.ipynb #d5047c80
+# %% ../../nbs/serve/66c_prediction.ipynb #eae5199c
 class CurvePoint(BaseModel):
     "One point of a predicted curve."
 
@@ -41,20 +41,21 @@ class ShotChoice(BaseModel):
     end: int = Field(description="The frame after its last one.")
     crf: float = Field(description="The worst value that reaches the target; the best there is if none does.")
     vmaf: float = Field(description="Predicted for this value.")
-    reachable: bool
+    reachable: bool = Field(description="Whether the prediction, or its lower bound, reaches the target.")
+    half_width: float = Field(description="VMAF that was taken off the prediction for the confidence; 0 if none.")
+    remark: str = Field(description="What to know about `crf`; empty if there is nothing.")
     features: dict[str, float] = Field(description="What the predictor was told about the shot.")
     curve: list[CurvePoint] = Field(description="The whole working range of the codec, best quality first.")
     warnings: list[str] = Field(description="What of this shot the predictor has not seen the like of.")
 
-# %% ../../nbs/serve/66c_prediction.ipynb #8453e7e6
+# %% ../../nbs/serve/66c_prediction.ipynb #a1f227c3
 class CrfPrediction(BaseModel):
     "The quality value for a clip, and how it was come by."
 
     crf: float = Field(description="For the clip as one encode: every shot that can reach the target does.")
-    unreachable: bool = Field(description="Whether the target is out of reach for a shot; see `shots`.")
+    unreachable: bool = Field(description="Whether a shot has no value that reaches the target; see `warnings`.")
     codec: str
     target: float
-    half_width: float = Field(description="VMAF that was taken off the predictions for the confidence; 0 if none.")
     model: str
     synthetic: bool = Field(description="Whether the predictor is a stub that never saw an encode.")
     warnings: list[str] = Field(description="Read them before using `crf`.")
@@ -98,7 +99,7 @@ def predict_crf(
         )
     return _answer(predictor, found)
 
-# %% ../../nbs/serve/66c_prediction.ipynb #68e2b3d1
+# %% ../../nbs/serve/66c_prediction.ipynb #bee034e4
 def _answer(
     predictor: Any,  # `predict.predictor.Predictor`
     found: dict[str, Any],  # see `ClipPrediction.to_json`
@@ -107,15 +108,14 @@ def _answer(
     names = set(ShotChoice.model_fields) - {"warnings"}
     shots = [ShotChoice(**{name: each[name] for name in names}, warnings=each["doubts"]) for each in found["shots"]]
     order = find_adapter(predictor.codec).quality_values()  # best quality first
-    late = [f"frames {each.start} to {each.end}: nothing reaches the target" for each in shots if not each.reachable]
+    remarks = [f"frames {each.start} to {each.end}: {each.remark}" for each in shots if each.remark]
     return CrfPrediction(
         crf=min((each.crf for each in shots), key=order.index),
-        unreachable=bool(late),
+        unreachable=not all(each.reachable for each in shots),
         codec=predictor.codec,
         target=found["target"],
-        half_width=found["shots"][0]["half_width"],
         model=predictor.sidecar.id,
         synthetic=predictor.synthetic,
-        warnings=[*([predictor.sidecar.warning] if predictor.sidecar.warning else []), *late],
+        warnings=[*([predictor.sidecar.warning] if predictor.sidecar.warning else []), *remarks],
         shots=shots,
     )

@@ -98,6 +98,7 @@ def room_page(room: str, notebooks: list[Path], pages: dict[Path, str]) -> str:
     rows = []
     for path in notebooks:
         title, subtitle = title_and_subtitle(nbformat.read(path, as_version=4))
+        subtitle = subtitle.replace("|", r"\|")  # of commands in one of several words
         rows.append(f"| [{title}](/{pages[path]}.ipynb) | {subtitle} |")
     entries = "\n".join(f"/{pages[path]}" for path in notebooks)
     description = room_description(room)

@@ -53,6 +53,7 @@ blog_feed_archives = True
 blog_feed_fulltext = False
 post_auto_excerpt = 2  # status and subtitle, in the feed
 post_auto_image = 0
+post_show_prev_next = False  # the theme shows them already
 post_date_format = post_date_format_short = "%Y-%m-%d"
 
 mathjax_path = MATHJAX.name

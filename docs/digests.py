@@ -22,6 +22,7 @@ What the digests cite; every entry has a DOI or an arXiv number that was looked 
 
 ```{bibliography}
 :all:
+:style: plain
 ```
 """
 COLORS = {"answered": "success", "open": "warning"}  # of other statuses: grey

@@ -64,7 +64,8 @@ def field_comments(kind: type) -> dict[str, tuple[str, str]]:  # annotation and 
         for node in ast.parse(source).body[0].body:
             if isinstance(node, ast.AnnAssign) and not node.target.id.startswith("_"):
                 rest = lines[node.end_lineno - 1].encode()[node.end_col_offset :].decode()
-                fields[node.target.id] = (ast.unparse(node.annotation), rest.strip().removeprefix("#").strip())
+                annotation = ast.unparse(node.annotation).strip("'")  # quoted where a class names itself
+                fields[node.target.id] = (annotation, rest.strip().removeprefix("#").strip())
     return fields
 
 

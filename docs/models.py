@@ -65,15 +65,15 @@ def _card_of_grid(model: Model) -> str:
 
 
 def _comparison(models: list[Model]) -> str:
-    head = ["model", "status", "teacher", "parameters", "sources", "rows", "mean PLCC", "mean SROCC", "RMSE"]
-    head += ["worst source", "its RMSE"]
+    head = ["model", "RMSE", "worst source", "its RMSE", "mean PLCC", "mean SROCC", "parameters", "sources", "rows"]
+    head += ["teacher", "status"]
     rows = []
     for model in models:
         training = model.sidecar.training
         status = "smoke" if model.row.smoke else "shipped"
-        row = [f"[{model.id}]({model.id}.md)", status, model.sidecar.teacher, training.parameters]
-        row += [training.n_sources, training.n_rows, training.loso_mean_plcc, training.loso_mean_srocc]
-        row += [training.loso_pooled_rmse, training.loso_worst_source, training.loso_worst_source_rmse]
+        row = [f"[{model.id}]({model.id}.md)", training.loso_pooled_rmse, training.loso_worst_source]
+        row += [training.loso_worst_source_rmse, training.loso_mean_plcc, training.loso_mean_srocc]
+        row += [training.parameters, training.n_sources, training.n_rows, model.sidecar.teacher, status]
         rows.append(row)
     return markdown_table(head, rows)
 
@@ -83,7 +83,7 @@ def _predictor_table(predictors: list[Model]) -> str:
     rows = []
     for model in predictors:
         sidecar, training = model.sidecar, model.sidecar.training
-        row = [f"[{model.id}]({model.id}.md)", f"`{sidecar.corpus.kind}`"]
+        row = [f"[{model.id}]({model.id}.md)", sidecar.corpus.kind]
         if sidecar.corpus.synthetic:
             row += [None] * 5
         else:

@@ -30,6 +30,8 @@ INSPECT = """() => {
         links: [...document.querySelectorAll('a[href]')].map(a => a.href),
         ids: [...document.querySelectorAll('[id], a[name]')].map(e => e.id || e.name),
         bad_images: [...document.images].filter(i => !i.alt || !i.naturalWidth || !i.naturalHeight).map(i => i.src),
+        squeezed: [...document.images].filter(i => i.width && Math.abs(i.height / i.width * i.naturalWidth
+            / i.naturalHeight - 1) > 0.05).map(i => i.src),
         width: document.documentElement.scrollWidth,
         directives: [...document.querySelectorAll('pre')].filter(p => /^#\\s*\\|/m.test(p.textContent)).length,
     };
@@ -104,6 +106,12 @@ def test_pages_show_types_comments_and_links(site):
     assert "Show the code" in text
 
 
+def test_lists_of_notebooks_show_commands_whole(site):
+    text = (site / "serve" / "index.html").read_text(encoding="utf-8")
+    article = text.partition("<article")[2].partition("</article>")[0]
+    assert "netflix|clips" in article and "`" not in article
+
+
 def test_gallery_has_every_registry_row_with_its_digests(site):
     gallery = (site / "models" / "index.html").read_text(encoding="utf-8")
     registry = read_registry()
@@ -132,6 +140,7 @@ def test_every_page_loads_fits_a_phone_and_links_to_what_is_there(site, tab):
         ids[path.as_uri()] = set(seen["ids"])
         problems += [f"{name}: {complaint}" for complaint in tab.complaints]
         problems += [f"{name}: picture without size or text: {source}" for source in seen["bad_images"]]
+        problems += [f"{name}: picture out of proportion: {source}" for source in seen["squeezed"]]
         problems += [f"{name}: a cell shows its directives"] * bool(seen["directives"])
         problems += [f"{name}: {seen['width']} px wide on a phone"] * (seen["width"] > PHONE_WIDTH)
         tab.complaints.clear()

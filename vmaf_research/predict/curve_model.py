@@ -98,7 +98,7 @@ class CurveModel:
         "Descriptors that were the same for all sources."
         return tuple(name for position, name in enumerate(DESCRIPTORS) if position not in self.kept)
 
-# %% ../../nbs/predict/73_curve_model.ipynb #e7abe79b
+# %% ../../nbs/predict/73_curve_model.ipynb #fb6852f6
 DIGITS = 7  # after the point
 
 
@@ -111,9 +111,9 @@ def fit_curves(
     features, curves = np.asarray(features, dtype=np.float64), np.asarray(curves, dtype=np.float64)
     if curves.ndim != 2 or len(curves) < 2 or curves.shape != (len(features), len(nodes)):
         raise BadInput(f"curves of shape {curves.shape} for {len(features)} sources: one each, of at least two sources")
-    described = describe(features)
-    if not (np.isfinite(described).all() and np.isfinite(curves).all()):
+    if not ((features >= 0).all() and np.isfinite(features).all() and np.isfinite(curves).all()):
         raise BadInput("features or curves of the sources hold NaN, infinity or a negative number; measure them again")
+    described = describe(features)
     spread = described.std(axis=0)
     kept = np.flatnonzero(spread > 1e-6)
     centre, scale = described.mean(axis=0)[kept].round(DIGITS), spread[kept].round(DIGITS)

@@ -32,7 +32,7 @@ CodecsToTrain = Annotated[list[str], typer.Option("--codec", help="May be repeat
 RowPreset = Annotated[str | None, typer.Option("--preset", help="Only rows with this preset.")]
 Licence = Annotated[str, typer.Option("--licence", help="Of the pictures, in a sentence, for the model card.")]
 
-# %% ../../nbs/serve/72_predictor_cli.ipynb #48c2481d
+# %% ../../nbs/serve/72_predictor_cli.ipynb #b9c93f34
 @predictor_app.command("train")
 def predictor_train(
     corpus: Corpus,
@@ -44,11 +44,10 @@ def predictor_train(
     quiet: Quiet = False,
 ) -> None:
     "Train the predictors of codecs on measured encodes, evaluate them by leaving sources out, and register them."
-    from vmaf_research.predict.training import codecs_of, train_predictor  # imports torch, which takes its time
+    from vmaf_research.predict.training import train_predictors  # imports torch, which takes its time
 
-    for each in codec or codecs_of(corpus):
-        options = {"sources": sources, "preset": preset, "folder": models, "licence": licence, "progress": not quiet}
-        print(train_predictor(corpus, each, **options))
+    options = {"sources": sources, "preset": preset, "folder": models, "licence": licence, "progress": not quiet}
+    print(*train_predictors(corpus, codec, **options), sep="\n")
 
 # %% ../../nbs/serve/72_predictor_cli.ipynb #8c6ed5da
 Target = Annotated[float | None, typer.Option("--target-vmaf", help="Also pick the value that reaches this VMAF.")]

@@ -1,7 +1,10 @@
 """Tuning of real clips by real encodes: other forms of input, other executors, damage, and what is kept."""
 
 import json
+import subprocess
+import sys
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,8 +12,9 @@ from skimage import data
 
 from vmaf_research.measure.engine import run_ffmpeg
 from vmaf_research.measure.errors import BadInput
-from vmaf_research.measure.video import input_arguments, open_clip
+from vmaf_research.measure.video import input_arguments, open_clip, pixel_format, read_luma
 from vmaf_research.predict.search import Status
+from vmaf_research.predict.shot_encodes import ShotSource, frames_folder
 from vmaf_research.predict.shots import Shot
 from vmaf_research.predict.tune import tune
 from vmaf_research.serve.cli import main
@@ -184,3 +188,128 @@ def test_the_command_refuses_files_that_are_no_clips(movie, tmp_path, capsys):
     ):
         code, out, error = run_cli(capsys, "--source", tmp_path / name, "--out", tmp_path / "work")
         assert code == 2 and out == "" and sentence in error and name in error
+
+
+def write_clip(two, path, filters, *more):
+    "Eight frames of the first shot in another form, without loss."
+    run_ffmpeg([*input_arguments(two), "-vf", filters, "-frames:v", "8", "-c:v", "ffv1", *more, str(path)])
+    return path
+
+
+FORMS = {
+    "422": ("format=yuv422p", "yuv420p", "yuv422p"),
+    "444 of ten bits": ("format=yuv444p10le", "yuv420p10le", "yuv444p10le"),
+    "grey": ("format=gray", "yuv420p", "yuv444p"),
+    "RGB": ("format=gbrp", "yuv420p", "yuv444p"),
+}
+
+
+@pytest.mark.parametrize(
+    ("codec", "form"), [*(("libsvtav1", form) for form in FORMS), ("libvvenc", "422"), ("libx264", "grey")]
+)
+def test_pictures_of_other_forms_are_encoded_as_420(two, options, tmp_path, codec, form):
+    filters, encoded, read = FORMS[form]
+    path = write_clip(two, tmp_path / "form.mkv", filters)
+    words = {"preset": None if codec == "libvvenc" else "ultrafast", "workdir": tmp_path / "work", "predictor": None}
+    tuning = tune(path, codec, 90, **options | words)
+    assert proved(tuning)
+    (note,) = tuning.notes
+    assert f"read as {read} were encoded as {encoded}" in note
+    chroma = {pixel_format(open_clip(file).pix_fmt).chroma for file in (tmp_path / "work").rglob("*.mp4")}
+    assert chroma == {"420"}
+
+
+def test_the_luma_that_is_encoded_is_that_of_the_clip(two, tmp_path):
+    path = write_clip(two, tmp_path / "form.mkv", "format=yuv422p")
+    with ShotSource(open_clip(path), Shot(0, 8), 96, tmp_path).reference() as reference:
+        assert reference.pix_fmt == "yuv420p"
+        assert np.array_equal(read_luma(reference, 5), read_luma(two, 5))
+
+
+def test_two_runs_at_once(two, tmp_path):
+    "The same clip twice, and another clip with the same name, into the same folder, by processes of their own."
+    paths = []
+    for folder, filters in (("one", "null"), ("two", "hflip,noise=alls=40:all_seed=1")):
+        (tmp_path / folder).mkdir()
+        paths.append(write_clip(two, tmp_path / folder / "clip.mkv", filters))
+    how = {"preset": "ultrafast", "progress": False}
+    shared = how | {"workdir": tmp_path / "work", "cache": tmp_path / "cache"}
+    with ProcessPoolExecutor(3) as processes:
+        runs = [processes.submit(tune, path, "libx264", 80, **shared) for path in (paths[0], paths[0], paths[1])]
+        first, second, other = (run.result().to_json() for run in runs)
+    assert first == second
+    assert first["shots"] != other["shots"]
+    for document, path in ((first, paths[0]), (other, paths[1])):
+        alone = how | {"workdir": tmp_path / "alone", "cache": tmp_path / "other cache"}
+        assert tune(path, "libx264", 80, **alone).to_json() == document
+    assert not list((tmp_path / "work").glob(".frames-*")) and not list((tmp_path / "work").rglob("*.y4m*"))
+
+
+def test_what_a_killed_run_left_is_removed_by_the_next(two, tmp_path):
+    "Not while another run is alive, whose unfinished encodes look the same."
+    body = (
+        "import sys, time, pathlib\n"
+        "from vmaf_research.predict.shot_encodes import frames_folder\n"
+        "with frames_folder(pathlib.Path(sys.argv[1])) as folder:\n"
+        "    (folder / 'shot.y4m').write_bytes(b'frames')\n"
+        "    print(folder, flush=True)\n"
+        "    time.sleep(600)\n"
+    )
+    part = tmp_path / "libx264-medium/0123/.clip_crf30.0123abcd.part.mp4"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(b"half")
+    run = subprocess.Popen([sys.executable, "-c", body, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    try:
+        left = Path(run.stdout.readline().strip())
+        part.write_bytes(b"half")
+        with frames_folder(tmp_path):
+            assert (left / "shot.y4m").exists() and part.exists()
+    finally:
+        run.kill()
+        run.wait()
+    assert left.is_dir()
+    with frames_folder(tmp_path) as mine:
+        assert not left.exists() and not part.exists() and mine.is_dir()
+
+
+def test_odd_sizes_and_uneven_rates_are_told(two, options, tmp_path):
+    filters = "crop=97:65:0:0:exact=1,setpts='(N+8*floor(N/4))/(25*TB)'"
+    path = write_clip(two, tmp_path / "odd.mkv", f"format=yuv444p,{filters}", "-fps_mode", "passthrough")
+    tuning = tune(path, "libx264", 85, **options, pooling="p5")
+    assert proved(tuning)
+    text = str(tuning)
+    assert "note: pictures of 97x65 were scaled to 96x64" in text
+    assert "note: frames come unevenly, 11.67 per second on average" in text
+    assert "residuals compare them with the measured p5" in text
+    assert tuning.to_json()["notes"] == list(tuning.notes) and len(tuning.notes) == 4
+
+
+def test_no_verdict_without_a_predictor(two, options):
+    tuning = tune(two, "libvpx-vp9", 80, **options | {"predictor": None}, frames=14)
+    document = tuning.to_json()
+    assert (document["verdict"], document["residuals"], document["correction"]) == (None, [], 0.0)
+    assert not any(word in str(tuning) for word in ("RECALIBRATE", "GOSPEL", "FALL_BACK", "correct", "note"))
+
+
+def test_all_commands_refuse_a_clip_that_is_too_small(two, tmp_path, capsys):
+    path = write_clip(two, tmp_path / "tiny.mkv", "scale=30:30")
+    for words in (["tune", "--out", tmp_path / "work", "-q"], ["predict"]):
+        assert main(["predictor", *map(str, words), "--source", str(path), "--target-vmaf", "80"]) == 2
+        printed = capsys.readouterr()
+        assert "tiny.mkv: pictures of 30x30 are too small" in printed.err and "y4m" not in printed.err
+        assert "32 pixels a side" in printed.err and printed.out == ""
+    assert not (tmp_path / "work").exists()
+
+
+def test_places_that_cannot_be_written_are_refused_before_any_encode(movie, tmp_path, capsys):
+    (tmp_path / "file").write_bytes(b"")
+    for words, sentence in (
+        (["--html", tmp_path], "is a folder; name a file for the page"),
+        (["--html", tmp_path / "file" / "page.html"], "cannot be written"),
+        (["--out", tmp_path / "file"], "expected a folder"),
+        (["--source", tmp_path], "is a folder"),
+        (["--height", "100000"], "has only 96 rows"),
+    ):
+        code, out, error = run_cli(capsys, "--source", movie, "--out", tmp_path / "work", *words)
+        assert code == 2 and out == "" and sentence in error and ".part" not in error
+    assert not (tmp_path / "work").exists()

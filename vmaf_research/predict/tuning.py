@@ -45,7 +45,7 @@ class TunedShot:
         frames = {"start": self.shot.start, "end": self.shot.end}
         return {**frames, "probes": trials, **result, "status": self.search.status.value}
 
-# %% ../../nbs/predict/78b_tuning.ipynb #d8bcf110
+# %% ../../nbs/predict/78b_tuning.ipynb #fe503138
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
 <style>body {{font: 15px sans-serif; margin: 2em auto; max-width: 75em; padding: 0 1em}}
@@ -53,8 +53,8 @@ th, td {{padding: .2em .8em .2em 0}}
 img {{max-width: 100%}}</style></head>
 <body><h1>{title}</h1>
 {table}
-<p>Dotted: the predicted curve. Line and band: what is known after the encodes, two standard deviations. Dots:
-encodes in their order. Circle: the one that was chosen. Red: the target.</p>
+<p>Dotted: the predicted curve, or without a predictor a rough guess. Line and band: what is known after the encodes,
+two standard deviations. Dots: encodes in their order. Circle: the one that was chosen. Red: the target.</p>
 {pictures}
 </body></html>
 """
@@ -71,7 +71,8 @@ class Tuning:
     target: float  # VMAF
     pooling: str  # how the scores of frames become the score of a shot
     shots: tuple[TunedShot, ...]
-    judgement: Judgement  # on the predictor
+    judgement: Judgement | None  # on the predictor; None without one
+    notes: tuple[str, ...] = ()  # sentences about what was measured, such as pictures that had to be converted
 
     @property
     def encodes(self) -> int:
@@ -84,6 +85,16 @@ class Tuning:
         rates = [tuned.search.chosen.bitrate_kbps for tuned in self.shots]
         return float(np.average(rates, weights=[tuned.shot.frames for tuned in self.shots]))
 
+    @property
+    def correction(self) -> float:
+        "VMAF that was added to the predictions of the shots that were not measured first; 0 if there are none."
+        return self.judgement.correction if self.judgement and self._corrected else 0.0
+
+    @property
+    def _corrected(self) -> int:
+        "How many shots were searched after the verdict."
+        return len(self.shots) - len(self.judgement.residuals)
+
     def to_json(self) -> dict[str, Any]:
         "What `vmaf-research predictor tune --json` prints; `start` and `end` count frames, `end` is not included."
         return {
@@ -92,11 +103,12 @@ class Tuning:
             "preset": self.preset,
             "target_vmaf": self.target,
             "pooling": self.pooling,
-            "verdict": self.judgement.verdict.value,
-            "residuals": list(self.judgement.residuals),
-            "correction": self.judgement.correction,
+            "verdict": self.judgement.verdict.value if self.judgement else None,
+            "residuals": list(self.judgement.residuals) if self.judgement else [],
+            "correction": self.correction,
             "encodes": self.encodes,
             "bitrate_kbps": self.bitrate_kbps,
+            "notes": list(self.notes),
             "shots": [tuned.to_json() for tuned in self.shots],
         }
 
@@ -104,18 +116,28 @@ class Tuning:
         "One row of `SHOT_COLUMNS` per shot."
         return [shot_row(tuned) for tuned in self.shots]
 
+    def _head(self) -> str:
+        return f"{self.source}: {self.codec} ({self.preset}) for VMAF {self.target:g}, {self.pooling} over frames"
+
+    def _foot(self) -> list[str]:
+        "Lines below the table."
+        total = f"shots {len(self.shots)}, encodes {self.encodes}, {self.bitrate_kbps:.0f} kbit/s"
+        if self.judgement:
+            total += f"; {self.judgement}"
+        if self.correction:
+            total += f", the other {self._corrected} corrected by {self.correction:+.2f}"
+        return [total, *(f"note: {note}" for note in self.notes)]
+
     def __str__(self) -> str:
-        head = f"{self.source}: {self.codec} ({self.preset}) for VMAF {self.target:g}, {self.pooling} over frames"
         lines = [" ".join(str(cell).ljust(14) for cell in row).rstrip() for row in (SHOT_COLUMNS, *self.rows())]
-        foot = f"shots {len(self.shots)}, encodes {self.encodes}, {self.bitrate_kbps:.0f} kbit/s; {self.judgement}"
-        return "\n".join([head, *lines, foot])
+        return "\n".join([self._head(), *lines, *self._foot()])
 
     def __repr__(self) -> str:
         return f"Tuning({self.source}: {self.codec} for VMAF {self.target:g}, {len(self.shots)} shots)"
 
     def _repr_html_(self) -> str:
-        head, *_, foot = str(self).splitlines()
-        return f"<p>{escape(head)}</p>{html_table(self.rows(), SHOT_COLUMNS)}<p>{escape(foot)}</p>"
+        foot = "".join(f"<p>{escape(line)}</p>" for line in self._foot())
+        return f"<p>{escape(self._head())}</p>{html_table(self.rows(), SHOT_COLUMNS)}{foot}"
 
     def plot(self) -> np.ndarray:  # of matplotlib axes, one per shot; the first `PANELS` shots
         "The curve of each shot: predicted, after the encodes, and the encodes."
@@ -128,7 +150,7 @@ class Tuning:
         title = escape(f"{self.source}: {self.codec} for VMAF {self.target:g}")
         return PAGE.format(title=title, table=self._repr_html_(), pictures=pictures)
 
-# %% ../../nbs/predict/78b_tuning.ipynb #c8bcec97
+# %% ../../nbs/predict/78b_tuning.ipynb #f6b66d19
 PANELS = 12  # curves in one picture
 
 
@@ -139,7 +161,8 @@ def shot_row(tuned: TunedShot) -> tuple:
     chosen = search.chosen
     frames = f"{tuned.shot.start}-{tuned.shot.end}"
     result = (chosen.quality, f"{chosen.score:.2f}", f"{chosen.bitrate_kbps:.0f}", search.status.value)
-    return (frames, *result, len(search.trials), picked, f"{search.residual:+.2f}")
+    residual = "" if pick is None else f"{search.residual:+.2f}"  # without a predictor nothing was predicted
+    return (frames, *result, len(search.trials), picked, residual)
 
 
 def plot_shots(shots: Sequence[TunedShot], figure: Figure | None = None) -> np.ndarray:

@@ -27,14 +27,14 @@ class Verdict(StrEnum):
     RECALIBRATE = "RECALIBRATE"
     FALL_BACK = "FALL_BACK"
 
-# %% ../../nbs/predict/78a_validation.ipynb #216e8ef8
+# %% ../../nbs/predict/78a_validation.ipynb #f2167aa6
 @dataclass(frozen=True)
 class Judgement:
     "A verdict and the residuals that it is based on."
 
     verdict: Verdict
     residuals: tuple[float, ...]  # VMAF; measured minus predicted, shot by shot
-    correction: float  # VMAF; to be added to predictions; 0 unless the verdict is RECALIBRATE
+    correction: float  # VMAF; to be added to predictions not yet verified; 0 unless the verdict is RECALIBRATE
 
     def adjust(self, prior: CurvePrior) -> CurvePrior:
         "What the verdict makes of the predicted curve of a shot that was not measured."
@@ -46,8 +46,7 @@ class Judgement:
         if not self.residuals:
             return f"{self.verdict}: nothing was measured"
         size = max(abs(residual) for residual in self.residuals)
-        text = f"{self.verdict}: shots measured {len(self.residuals)}, {size:.2f} VMAF from the prediction at most"
-        return f"{text}, corrected by {self.correction:+.2f}" if self.correction else text
+        return f"{self.verdict}: shots measured {len(self.residuals)}, {size:.2f} VMAF from the prediction at most"
 
 # %% ../../nbs/predict/78a_validation.ipynb #1a81ab0b
 def judge(

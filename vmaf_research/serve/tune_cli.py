@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['Source', 'Codec', 'Target', 'Preset', 'Pooling', 'Confidence', 'EncodeHeight', 'FirstFrames', 'Page', 'Work',
-           'AsJson', 'predictor_tune']
+           'AsJson', 'check_page', 'predictor_tune']
 
-# %% ../../nbs/serve/72a_tune_cli.ipynb #6c5be9a9
+# %% ../../nbs/serve/72a_tune_cli.ipynb #083ae299
 import json
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -18,7 +19,7 @@ from ..measure.provenance import write_bytes
 from ..measure.video import RAW_SUFFIXES
 from .options import Models, Quiet
 
-# %% ../../nbs/serve/72a_tune_cli.ipynb #cd5e05f1
+# %% ../../nbs/serve/72a_tune_cli.ipynb #bb1d0ab5
 Source = Annotated[Path, typer.Option("--source", help="The clip: any container or Y4M.")]
 Codec = Annotated[str, typer.Option("--codec", help="Encoder, such as libx264 or libsvtav1.")]
 Target = Annotated[float, typer.Option("--target-vmaf", help="VMAF that every shot shall reach, 0 to 100.")]
@@ -27,13 +28,24 @@ Pooling = Annotated[str, typer.Option("--pooling", help="Over frames: mean, harm
 Confidence = Annotated[
     float | None, typer.Option("--confidence", help="Of the value that prediction alone would have picked.")
 ]
-EncodeHeight = Annotated[int | None, typer.Option("--height", help="Rows of the encodes [default: those of the clip].")]
+EncodeHeight = Annotated[
+    int | None, typer.Option("--height", help="Rows of the encodes, at most those of the clip [default: as many].")
+]
 FirstFrames = Annotated[int | None, typer.Option("--frames", help="Only the first so many frames [default: all].")]
 Page = Annotated[Path | None, typer.Option("--html", help="Also write a page with the curves.")]
 Work = Annotated[Path | None, typer.Option("--out", help="Folder that keeps the encodes [default: runs/tune].")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
-# %% ../../nbs/serve/72a_tune_cli.ipynb #889081ac
+# %% ../../nbs/serve/72a_tune_cli.ipynb #72d42ab9
+def check_page(path: Path) -> None:
+    "Raise `BadInput` if a page cannot be written; a command that takes hours should know that before."
+    if path.is_dir():
+        raise BadInput(f"{path}: is a folder; name a file for the page")
+    existing = next(folder for folder in path.absolute().parents if folder.exists())  # the others will be made
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise BadInput(f"{path}: cannot be written, {existing} is no folder that can be written to; name another file")
+
+# %% ../../nbs/serve/72a_tune_cli.ipynb #5e243a68
 def predictor_tune(
     source: Source,
     codec: Codec = "libx264",
@@ -55,9 +67,11 @@ def predictor_tune(
 
     if source.suffix.lower() in RAW_SUFFIXES:
         raise BadInput(f"{source}: raw video has no header that says its geometry; convert it to Y4M")
+    if html is not None:
+        check_page(html)
     options = {"preset": preset, "pooling": pooling, "confidence": confidence, "height": height, "frames": frames}
     predictor = None if models is None else Predictor(codec, models)
     result = tune(source, codec, target_vmaf, **options, predictor=predictor, workdir=out, progress=not quiet)
+    print(json.dumps(result.to_json(), allow_nan=False) if as_json else result)
     if html is not None:
         write_bytes(html, result.to_html().encode())
-    print(json.dumps(result.to_json(), allow_nan=False) if as_json else result)

@@ -33,7 +33,7 @@ class CurvePredictor(Protocol):
 
     def interval(self, level: float, quality: np.ndarray) -> np.ndarray: ...  # VMAF; half-widths around these
 
-# %% ../../nbs/predict/77_pick.ipynb #7d8f00e9
+# %% ../../nbs/predict/77_pick.ipynb #af0969fa
 @dataclass(frozen=True, eq=False, repr=False)
 class Choice:
     "A quality value that was picked by prediction alone; nothing was encoded."
@@ -49,9 +49,14 @@ class Choice:
     bound: np.ndarray  # its lower bound; the curve itself if no confidence was asked for
 
     @property
+    def unsure(self) -> bool:
+        "Whether the prediction reaches the target and its lower bound does not."
+        return not self.reachable and bool((self.curve >= self.target).any())
+
+    @property
     def remark(self) -> str:
         "What has to be said beside the value; often nothing."
-        if not self.reachable and (self.curve >= self.target).any():
+        if self.unsure:
             return "predicted to reach the target, but not with this confidence"
         best, worst = sorted(find_adapter(self.codec).hard_range)
         if not self.reachable:

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['limit_shots', 'encoded_size', 'clip_notes', 'tune', 'check_confidence', 'search_shots']
 
-# %% ../../nbs/predict/79_tune.ipynb #192a7e13
+# %% ../../nbs/predict/79_tune.ipynb #3d83e7b1
 from concurrent.futures import Executor
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from ..measure.video import Clip
 from .codecs import PREDICTOR_CODECS
 from .curve_prior import CurvePrior
 from .pick import pick_crf
-from .predicted_prior import predicted_prior
+from .predicted_prior import encoder_values, predicted_prior
 from .predictor import Predictor
 from .search import Search, check_target
 from vmaf_research.predict.shot_encodes import (
@@ -86,7 +86,7 @@ def clip_notes(
         notes.append(f"predictions are of the mean over frames; residuals compare them with the measured {pooling}")
     return tuple(notes)
 
-# %% ../../nbs/predict/79_tune.ipynb #4f4ccacd
+# %% ../../nbs/predict/79_tune.ipynb #b9f7fba6
 def tune(
     clip: Clip | Path | str,
     codec: str,  # such as libx264; this ffmpeg must have it
@@ -130,7 +130,8 @@ def tune(
         features = run_jobs(ShotSource.features, jobs, executor, "features", progress)
         priors = [predicted_prior(codec, each, predictor) for each in features]
         searches, judgement = search_shots(sources, features, priors, how, target, executor, progress)
-    picks = [None if predictor is None else pick_crf(predictor, each, target, confidence) for each in features]
+    searched = encoder_values(codec)
+    picks = [predictor and pick_crf(predictor, each, target, confidence, searched) for each in features]
     tuned = tuple(TunedShot(*parts) for parts in zip(shots, features, searches, picks, strict=True))
     notes = clip_notes(clip, size, pooling, predictor is not None)
     verdict = None if predictor is None else judgement  # a rough guess is not worth a verdict

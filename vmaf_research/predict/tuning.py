@@ -150,14 +150,16 @@ class Tuning:
         title = escape(f"{self.source}: {self.codec} for VMAF {self.target:g}")
         return PAGE.format(title=title, table=self._repr_html_(), pictures=pictures)
 
-# %% ../../nbs/predict/78b_tuning.ipynb #710bc78c
+# %% ../../nbs/predict/78b_tuning.ipynb #8895fb25
 PANELS = 12  # curves in one picture
 
 
 def shot_row(tuned: TunedShot) -> tuple:
     "Cells of `SHOT_COLUMNS`."
     search, pick = tuned.search, tuned.pick
-    picked = "" if pick is None else "not promised" if pick.unsure else pick.quality if pick.reachable else "unreachable"
+    picked = "" if pick is None else pick.quality
+    if pick is not None and not pick.reachable:
+        picked = "not promised" if pick.unsure else "unreachable"
     chosen = search.chosen
     frames = f"{tuned.shot.start}-{tuned.shot.end}"
     result = (chosen.quality, f"{chosen.score:.2f}", f"{chosen.bitrate_kbps:.0f}", search.status.value)

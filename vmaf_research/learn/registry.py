@@ -81,7 +81,7 @@ class Registry(Record):
         ]
         return html_table(rows, ("id", "description", "licence", "", "SHA-256"))
 
-# %% ../../nbs/learn/44_registry.ipynb #7bcc8c64
+# %% ../../nbs/learn/44_registry.ipynb #55ce4a00
 def _folder(folder: Path | str | None) -> Path:
     return settings().model_path if folder is None else Path(folder)
 
@@ -92,7 +92,10 @@ def read_registry(
     "The registry of a folder; `BadInput` if there is none, `VerificationFailed` if it was damaged or edited."
     path = _folder(folder) / REGISTRY
     if not path.is_file():
-        raise BadInput(f"{path}: no such file; `make refresh` trains a model, --install registers it")
+        raise BadInput(
+            f"{path}: no such file; give the folder of a registry, or make one with `vmaf-research refresh --install` "
+            "or `vmaf-research predictor train`"
+        )
     try:
         registry = validated(Registry, open_sealed(path), REGISTRY)
     except ValueError as error:

@@ -14,6 +14,7 @@ from vmaf_research.learn.onnx_export import open_session, run_session
 from vmaf_research.learn.registry import verify
 from vmaf_research.measure.config import settings as project
 from vmaf_research.measure.errors import BadInput, VerificationFailed
+from vmaf_research.predict.codec_rows import parse_clip_mode, read_codec_rows
 from vmaf_research.predict.codecs import PREDICTOR_CODECS, find_adapter
 from vmaf_research.predict.curve_model import INPUTS
 from vmaf_research.predict.curve_report import judge_curves
@@ -146,6 +147,73 @@ def test_a_corpus_with_one_source_is_refused(capsys, tmp_path):
     said = refused(capsys, "train", "--corpus", str(tmp_path / "one.jsonl"), "--models", str(tmp_path / "model"))
     assert "a corpus with 1 source (only): at least 3 are needed" in said
     assert not (tmp_path / "model").exists()
+
+
+def test_three_sources_of_which_one_never_changes_do_not_ship(tmp_path):
+    """A source without a correlation must not be left out of the mean that the gate looks at."""
+    from vmaf_research.measure.errors import ShipRefused
+    from vmaf_research.predict.curve_report import MeasuredCurve
+    from vmaf_research.predict.predictor_package import package_predictor
+
+    quality = np.arange(10, 51, 5)
+    falling = 100 / (1 + np.exp((quality - 40) / 5))
+    scores = {"blackswan": falling, "camel": falling - 1, "dog": np.full(len(quality), 90.0)}
+    curves = [MeasuredCurve(name, clip_features(name), quality, vmaf) for name, vmaf in scores.items()]
+    facts = {"name": "made up", "kind": "real-N=27", "licence": "none needed", "description": "no video at all"}
+    with pytest.raises(ShipRefused, match="must each have a PLCC, and dog has none"):
+        package_predictor("libx264", judge_curves(curves, (0, 51)), tmp_path / "model", facts, "For tests only.")
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize("quality", [-5.0, 99.0])
+def test_a_quality_value_that_the_encoder_does_not_have_is_refused(capsys, tmp_path, quality):
+    write_rows(tmp_path / "odd.jsonl", [row(name, value, 90.0) for name in "abc" for value in (20.0, quality)])
+    said = refused(capsys, "train", "--corpus", str(tmp_path / "odd.jsonl"), "--models", str(tmp_path / "model"))
+    assert f"odd.jsonl, line 2: quality value (crf) {quality:g}, but libx264 takes 0 to 51" in said
+    assert not (tmp_path / "model").exists()
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.permutations(range(6)), st.lists(st.integers(0, 5), max_size=6))
+def test_repeated_rows_count_once_in_any_order(tmp_path_factory, order, again):
+    made = [row(name, value, 100 - value) for name in "ab" for value in (20.0, 30.0, 40.0)]
+    path = tmp_path_factory.mktemp("rows") / "rows.jsonl"
+    write_rows(path, [made[k] for k in (*order, *again)])
+    rows = read_codec_rows(path, "libx264")
+    assert (rows.count, rows.repeated) == (6, len(again))
+    assert {window.src: sorted(points) for window, points in rows.points.items()} == {
+        f"{name}.y4m": [(20.0, 80.0), (30.0, 70.0), (40.0, 60.0)] for name in "ab"
+    }
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.one_of(st.text(max_size=20), st.from_regex(r"(first|sample)_[0-9.]*(s|_frames)", fullmatch=True)))
+def test_a_clip_mode_is_known_or_refused(mode):
+    try:
+        frames, seconds = parse_clip_mode(mode)
+    except BadInput as error:
+        assert "expected full, first_N_frames or sample_Ns" in str(error)
+    else:
+        assert (frames is None or frames > 0) and (seconds is None or 0 < seconds < float("inf"))
+
+
+@pytest.mark.parametrize(
+    "rows, said",
+    [
+        ([], "rows.jsonl: has no rows; expected one line per encode"),
+        ([row("a", 20, 90.0) | {"exit_status": 1, "vmaf_score": None}], "1 encode of libx264, and none succeeded"),
+        ([row("a", 20, 90.0), row("b", 20, 90.0)], "a corpus with 2 sources (a, b): at least 3 are needed"),
+    ],
+)
+def test_too_little_to_learn_from_is_said_plainly(capsys, tmp_path, rows, said):
+    write_rows(tmp_path / "rows.jsonl", rows)
+    assert said in refused(capsys, "train", "--corpus", str(tmp_path / "rows.jsonl"), "--models", str(tmp_path / "m"))
+    assert not (tmp_path / "m").exists()
+
+
+def test_a_folder_that_has_no_models_is_named(capsys, tmp_path):
+    said = refused(capsys, "predict", "--source", str(tmp_path / "x.mp4"), "--models", str(tmp_path / "none"))
+    assert "none/registry.json: no such file" in said and "predictor train" in said
 
 
 def test_a_row_with_nan_is_named(capsys, tmp_path):

@@ -13,6 +13,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -73,6 +74,13 @@ def reseal(path, change):
     document = open_sealed(path)
     change(document)
     write_json(path, seal(document))
+
+
+def replace_run(folder):
+    "Another run in the place of one whose members were exported."
+    for name in (PREDICTIONS, *map(artefact_name, SEEDS)):
+        (folder / "run" / name).unlink()
+    run_ensemble(folder / "rows.parquet", folder / "run", replace(QUICK, epochs=61), corpus_root=folder / "videos")
 
 
 def said(capsys):
@@ -242,6 +250,58 @@ def test_a_finished_run_is_used_again_and_a_damaged_seed_is_not(own):
     assert validate(own) == 0
 
 
+def bytes_of(folder):
+    "Every file below a folder."
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--recipe", "tuned", "--dry-run"], "True now; recipe.name: 'quick' recorded, 'tuned' now"),
+        (["--recipe", "tuned"], "recipe.name: 'quick' recorded, 'tuned' now"),
+        (["--dry-run"], "dry_run: False recorded, True now"),
+    ],
+)
+def test_a_finished_run_is_not_overwritten_by_another(options, sentence, own, capsys):
+    before = bytes_of(own)
+    words = ["ensemble", "run", str(own / "rows.parquet"), "--out", str(own / "run"), "-q"]
+    assert main([*words, "--corpus-root", str(own / "videos"), *options]) == 2
+    assert sentence in (text := said(capsys)) and "give another --out, or remove the folder" in text
+    assert bytes_of(own) == before
+
+
+def test_a_run_of_another_table_is_not_overwritten(own):
+    pd.read_parquet(own / "rows.parquet").iloc[::2].to_parquet(own / "rows.parquet")
+    before = bytes_of(own)
+    with pytest.raises(BadInput, match="corpus_digest: .* table_sha256: .* give another --out"):
+        run_ensemble(own / "rows.parquet", own / "run", "quick", progress=False)
+    assert bytes_of(own) == before
+
+
+def test_a_run_in_place_of_a_file_is_refused(promoted, tmp_path, capsys):
+    (tmp_path / "file").write_text("mine")
+    for out in ("file", "file/run"):
+        assert main(["ensemble", "run", str(promoted / "rows.parquet"), "--out", str(tmp_path / out), "-q"]) == 2
+        assert "is a file, expected" in said(capsys)
+        with pytest.raises(BadInput, match="file: is a file, expected the folder of a run"):
+            run_ensemble(promoted / "rows.parquet", tmp_path / out, "quick", progress=False)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_a_device_that_is_not_there_is_refused(own, capsys):
+    before = bytes_of(own)
+    table = ["--table", str(own / "rows.parquet")]
+    for words in (
+        ["run", str(own / "rows.parquet"), "--out", str(own / "trial"), "--dry-run"],
+        ["export", str(own / "run"), *table],
+    ):
+        assert main(["ensemble", *words, "--device", "cuda", "-q"]) == 2
+        assert "device cuda: PyTorch" in said(capsys)
+    assert bytes_of(own) == before
+
+
 def test_the_same_run_has_the_same_results(promoted, tmp_path):
     again = tmp_path / "run"
     run_ensemble(promoted / "rows.parquet", again, "quick", corpus_root=promoted / "videos", progress=False)
@@ -376,7 +436,7 @@ def test_a_flipped_bit_in_a_member_is_refused(own, capsys):
 
 
 def test_members_of_another_run_are_not_promoted(own, capsys):
-    run_ensemble(own / "rows.parquet", own / "run", replace(QUICK, epochs=61), corpus_root=own / "videos")
+    replace_run(own)
     assert validate(own) == 0
     assert promote(own) == 3
     assert "results of the seed is" in said(capsys)
@@ -530,7 +590,7 @@ def test_an_incomplete_ensemble_scores_nothing(own, capsys):
     install(member_id(4), own / "run" / "model", home)
     assert main(["score", *words]) == 0
     out.unlink()
-    run_ensemble(own / "rows.parquet", own / "run", replace(QUICK, epochs=61), corpus_root=own / "videos")
+    replace_run(own)
     RECIPES["quick"] = replace(QUICK, epochs=61)
     assert validate(own) == 0 and export(own) == 0
     RECIPES["quick"] = QUICK

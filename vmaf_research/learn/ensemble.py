@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['SEEDS', 'ENSEMBLE_ID', 'PREDICTIONS', 'CHECKPOINT', 'ARTEFACT_SCHEMA', 'member_id', 'member_scaler', 'train_members',
            'out_of_fold', 'artefact_name', 'values_digest', 'fold_records', 'run_identity', 'seed_document',
-           'read_predictions', 'finished_seed', 'EnsembleRun', 'check_folds', 'run_ensemble']
+           'read_predictions', 'other_settings', 'check_folder', 'finished_seed', 'EnsembleRun', 'check_folds',
+           'run_ensemble']
 
-# %% ../../nbs/learn/52_ensemble.ipynb #b5ede9a8
+# %% ../../nbs/learn/52_ensemble.ipynb #4e1f183b
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -38,7 +39,8 @@ from .recipes import Recipe, find_recipe
 from .regressor import fit_scaler
 from .stacks import train_stacks
 from .table import KEY, TrainingTable, source_folds
-from .training import FittedRegressor, check_training_input, rescale_output
+from .training import FittedRegressor, check_training_input, find_device, rescale_output
+from ..measure.compare import fact_differences
 from ..measure.errors import BadInput
 from ..measure.features import CANONICAL_6
 from ..measure.manifest import describe_path, run_provenance, write_manifest
@@ -69,7 +71,7 @@ def member_scaler(
     mean, std = fit_scaler(inputs[:, : len(CANONICAL_6)])
     return np.append(mean, np.zeros(len(CODEC_BLOCK))), np.append(std, np.ones(len(CODEC_BLOCK)))
 
-# %% ../../nbs/learn/52_ensemble.ipynb #6374f466
+# %% ../../nbs/learn/52_ensemble.ipynb #253af94d
 def train_members(
     rows: TrainingTable,  # with the columns `INPUTS`
     row_sets: Sequence[np.ndarray],  # K row numbers
@@ -84,7 +86,7 @@ def train_members(
     if recipe.sampled_vectors:
         raise BadInput(f"recipe {recipe.name} samples the teacher, which knows no codecs; choose adr0303 or tuned")
     check_training_input(rows.features, rows.target, row_sets, seeds, INPUTS)
-    place = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    place = find_device(device)
     scalers = [member_scaler(rows.features[numbers]) for numbers in row_sets]
     options = {"device": place, "progress": progress, "checkpoint": checkpoint}
     modules = train_stacks(rows.features, rows.target, row_sets, scalers, seeds, recipe, **options)
@@ -201,7 +203,7 @@ def seed_document(
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
-# %% ../../nbs/learn/52_ensemble.ipynb #fa452980
+# %% ../../nbs/learn/52_ensemble.ipynb #a9c045cc
 def read_predictions(
     folder: Path,
 ) -> pd.DataFrame | None:  # columns of `KEY`, `target`, `seed0`, …; sorted by key
@@ -215,6 +217,32 @@ def read_predictions(
         raise BadInput(f"{path}: cannot be read as a table ({error}); run the ensemble again") from error
 
 
+def other_settings(
+    document: Mapping[str, Any],  # of a finished seed
+    identity: Mapping[str, Any],  # see `run_identity`
+) -> list[str]:  # a sentence for each
+    "What a seed was made with, and is not asked for now."
+    before, now = ({"dry_run": "note" in facts, **facts} for facts in (document, identity))
+    return fact_differences({name: before[name] for name in now if name in before}, now, ["note"])
+
+
+def check_folder(folder: Path, identity: Mapping[str, Any]) -> None:
+    "Raise `BadInput` for a folder with a finished seed that has other settings; one that is damaged is trained again."
+    existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not existing.is_dir():
+        raise BadInput(f"{existing}: is a file, expected the folder of a run; give another --out")
+    for name in map(artefact_name, SEEDS):
+        try:
+            document = open_sealed(folder / name)
+        except BadInput:
+            continue
+        found = other_settings(document, identity)
+        if found:
+            settings = "; ".join([*found[:3], *([f"{len(found) - 3} more"] if len(found) > 3 else [])])
+            advice = "give another --out, or remove the folder"
+            raise BadInput(f"{folder / name}: was made with other settings ({settings}); {advice}")
+
+
 def finished_seed(
     folder: Path,
     seed: int,
@@ -226,9 +254,8 @@ def finished_seed(
         document = open_sealed(folder / artefact_name(seed))
     except BadInput:
         return None
-    column = f"seed{seed}"
-    same = all(document.get(name) == value for name, value in identity.items()) and document.get("seed") == seed
-    if not same or ("note" in document) != ("note" in identity) or stored is None or column not in stored:
+    column, same = f"seed{seed}", not other_settings(document, identity) and document.get("seed") == seed
+    if not same or stored is None or column not in stored:
         return None
     values = stored[column].to_numpy(dtype=float)
     return values if values_digest(values) == document["predictions_sha256"] else None
@@ -302,7 +329,7 @@ def _write_predictions(folder: Path, rows: TrainingTable, predictions: Mapping[i
     with atomic_path(folder / PREDICTIONS) as temporary:
         pd.DataFrame(columns).to_parquet(temporary, index=False)
 
-# %% ../../nbs/learn/52_ensemble.ipynb #5bd24b26
+# %% ../../nbs/learn/52_ensemble.ipynb #cc7647a2
 def check_folds(table: EnsembleTable, folds: int | None) -> None:
     "Raise `BadInput` unless the table has the number of sources that was asked for."
     sources = table.rows.sources
@@ -325,7 +352,8 @@ def run_ensemble(
 
     Writes `loso_seed{N}.json` and a log per seed, and the out-of-fold predictions of all seeds. Started again, it
     trains only the seeds that are not finished, and goes on with a training that was killed: with the same device and
-    number of threads the results have the bytes of an undisturbed run. Raises `BadInput` before anything is trained.
+    number of threads the results have the bytes of an undisturbed run. Raises `BadInput` before anything is trained,
+    also for a folder that has finished seeds of a run with other settings.
     """
     started, clock = _now(), time.monotonic()
     out, checked, recipe = Path(out), load_ensemble_table(table), find_recipe(recipe)
@@ -333,6 +361,7 @@ def run_ensemble(
     if dry_run:
         recipe = Recipe(**{**asdict(recipe), "epochs": 1})
     identity = run_identity(checked, find_corpus_digest(checked.path, corpus_root), recipe, dry_run)
+    check_folder(out, identity)
     stored = read_predictions(out)
     found = {seed: finished_seed(out, seed, identity, stored) for seed in SEEDS}
     wanted = tuple(seed for seed, values in found.items() if values is None)

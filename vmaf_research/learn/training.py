@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NEAR_SHARE', 'PRIOR_SEED', 'REFINING_SEED', 'FittedRegressor', 'check_training_input', 'rescale_inputs',
-           'rescale_output', 'learn_prior', 'learn_teacher', 'train_regressors']
+           'rescale_output', 'learn_prior', 'learn_teacher', 'find_device', 'train_regressors']
 
 # %% ../../nbs/learn/35_training.ipynb #355f2bfa
 import copy
@@ -147,7 +147,18 @@ def learn_teacher(
     scalers = [scaler] * len(own)
     return train_stacks(vectors, labels, sets, scalers, seeds, refining, starts, device, progress), scaler
 
-# %% ../../nbs/learn/35_training.ipynb #481ba3b0
+# %% ../../nbs/learn/35_training.ipynb #9ad28228
+def find_device(
+    name: str,  # "auto", "cpu" or "cuda"
+) -> str:  # "cpu" or "cuda"
+    "Where to train; raises `BadInput` for CUDA where PyTorch finds none."
+    if name not in ("auto", "cpu", "cuda"):
+        raise BadInput(f"device {name}: expected auto, cpu or cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise BadInput(f"device cuda: PyTorch {torch.__version__} finds none here; choose cpu or auto")
+    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+
+# %% ../../nbs/learn/35_training.ipynb #7496fb1c
 def train_regressors(
     features: np.ndarray,  # float64 [rows, f], raw
     target: np.ndarray,  # float64 [rows], VMAF
@@ -164,7 +175,7 @@ def train_regressors(
     features, target = np.asarray(features, dtype=np.float64), np.asarray(target, dtype=np.float64)
     row_sets = [np.asarray(rows, dtype=np.int64) for rows in row_sets]
     check_training_input(features, target, row_sets, seeds, feature_names)
-    place = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    place = find_device(device)
     scalers = [fit_scaler(features[rows]) for rows in row_sets]
     if recipe.sampled_vectors:
         check_labels(features, target, feature_names)

@@ -20,6 +20,8 @@ from vmaf_research.measure.errors import ShipRefused
 from vmaf_research.measure.features import CANONICAL_6
 from vmaf_research.measure.provenance import SEAL
 from vmaf_research.serve.cli import main
+from vmaf_research.serve.invocation import Role, command_tree, path_roles
+from vmaf_research.serve.output_paths import output_of
 
 SOURCES = 4
 
@@ -81,6 +83,106 @@ def test_bad_words_and_paths(words, sentence, tmp_path, monkeypatch, capsys):
     assert main(words) == 2
     assert sentence in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    "The working folder, with files and a folder that no command may touch."
+    for name in ("t.parquet", "t.parquet.pairs.parquet", "t.parquet.manifest.json", "labels.csv", "v.mkv", "g.jsonl"):
+        (tmp_path / name).write_text(name)
+    (tmp_path / "link.parquet").symlink_to("t.parquet")
+    (tmp_path / "videos").mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+TAKEN = [
+    ("score nano t.parquet --out t.parquet", "--out is the same file as TABLE t.parquet"),
+    ("score nano t.parquet --out ./videos/../t.parquet", "--out is the same file as TABLE t.parquet"),
+    ("score nano t.parquet --out link.parquet", "--out is the same file as TABLE t.parquet"),
+    ("score nano t.parquet --out t.parquet --quality-confidence 0.8 --target 90", "is the same file as TABLE"),
+    ("score nano t.parquet --out t.parquet.pairs.parquet", "belongs to TABLE t.parquet"),
+    ("manifest export t.parquet --croissant --out t.parquet", "is the same file as MANIFEST t.parquet"),
+    ("manifest export t.parquet --croissant --out t.parquet.manifest.json", "belongs to MANIFEST t.parquet"),
+    ("manifest export t.parquet.manifest.json --croissant --out t.parquet", "belongs to MANIFEST t.parquet.manifest"),
+    ("evaluate-labels t.parquet --labels labels.csv --out t.parquet", "is the same file as TABLE t.parquet"),
+    ("evaluate-labels t.parquet --labels labels.csv --out labels.csv", "is the same file as --labels labels.csv"),
+    ("predictor tune --source v.mkv --html v.mkv", "--html is the same file as --source v.mkv"),
+    ("corpus grid --sources videos --crf 30 --out n.jsonl --per-frame n.jsonl", "same file as --out n.jsonl"),
+    ("corpus merge g.jsonl t.parquet --out g.jsonl", "is the same file as ROWS g.jsonl"),
+]
+UNUSABLE = [
+    ("extract clips videos --out videos", "videos: is a folder; name a file for the table"),
+    ("corpus grid --sources videos --crf 30 --out videos", "videos: is a folder; name a file for the rows"),
+    ("corpus merge g.jsonl t.parquet --out videos", "videos: is a folder; name a file for the rows"),
+    ("corpus to-parquet g.jsonl --out videos", "videos: is a folder; name a file for the table"),
+    ("corpus describe g.jsonl --html videos", "videos: is a folder; name a file for the page"),
+    ("extract clips videos --out v.mkv/e.parquet", "v.mkv/e.parquet: cannot be written"),
+    ("extract clips videos --out e.parquet --workdir v.mkv", "v.mkv is a file, expected a folder"),
+    ("ensemble run t.parquet --out v.mkv", "v.mkv is a file, expected a folder"),
+    ("train fr-regressor-v1 --parquet t.parquet --out v.mkv", "v.mkv is a file, expected a folder"),
+    ("predictor tune --source v.mkv --out g.jsonl", "g.jsonl is a file, expected a folder"),
+    ("refresh --clips videos --out v.mkv", "v.mkv is a file, expected a folder"),
+    ("extract clips videos --out e.csv", "e.csv: expected a name that ends in .parquet"),
+    ("corpus grid --sources videos --crf 30 --out n.csv", "n.csv: expected a name that ends in .jsonl"),
+    ("corpus grid --sources videos --crf 30 --out n.jsonl --per-frame n.csv", "n.csv: expected a name that ends in"),
+    ("corpus merge g.jsonl t.parquet --out all.csv", "all.csv: expected a name that ends in .jsonl"),
+    ("corpus to-parquet g.jsonl --out rows.csv", "rows.csv: expected a name that ends in .parquet"),
+    ("score nano t.parquet --out scored.json", "scored.json: expected a name that ends in .parquet or .csv"),
+]
+
+
+@pytest.mark.parametrize(("words", "sentence"), [*TAKEN, *UNUSABLE])
+def test_outputs_are_looked_at_before_a_command_starts(words, sentence, place, capsys):
+    before = files(place)
+    assert main(words.split()) == 2
+    error = capsys.readouterr().err
+    assert sentence in error and ".part " not in error and len(error.strip().splitlines()) == 1
+    assert files(place) == before
+
+
+def test_a_folder_that_is_read_may_also_be_written_to(place, capsys):
+    assert main(["extract", "clips", "videos", "--out", "videos/t.parquet", "--workdir", "videos"]) == 2
+    assert "videos: has no video" in capsys.readouterr().err
+
+
+def written(command, name=()):
+    "Every command of the tree with a parameter that it writes to."
+    if hasattr(command, "commands"):
+        for word, inner in command.commands.items():
+            yield from written(inner, (*name, word))
+    else:
+        yield from ((name, parameter) for parameter, role in path_roles(command).items() if role is Role.WRITTEN)
+
+
+def test_what_is_written_to_each_path_is_known():
+    "A new command with an output needs an entry in `OUTPUTS`."
+    assert {output_of(*each).suffixes for each in written(command_tree())} > {(".parquet",), (".jsonl",), ()}
+
+
+@pytest.mark.parametrize(
+    ("option", "sentence"),
+    [
+        (["--features", ""], "names no feature"),
+        (["--features", " , "], "names no feature"),
+        (["--features", "adm2,adm7"], "adm7"),
+        (["--teacher", "vmaf_v9"], "vmaf_v9"),
+    ],
+)
+def test_names_are_looked_at_before_anything_is_encoded(option, sentence, place, capsys):
+    before = files(place)
+    for words in (["measure", "v.mkv", "v.mkv"], ["extract", "embedded", "--out", "e.parquet", "-q"]):
+        assert main([*words, *option]) == 2
+        assert sentence in capsys.readouterr().err
+    assert files(place) == before
+
+
+def test_a_registry_that_is_not_there(tmp_path, capsys):
+    for command in ("list", "verify", "rollback"):
+        assert main(["registry", command, "--models", str(tmp_path / "nope")]) == 2
+        assert capsys.readouterr().err.startswith(f"error: {tmp_path / 'nope' / 'registry.json'}: no such file")
+    (tmp_path / "registry.json").write_text("{}")
+    assert main(["registry", "verify", "--models", str(tmp_path)]) == 1
 
 
 def test_train_packages_what_passed(trained):

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SEAL', 'sha256_bytes', 'sha256_file', 'listing_digest', 'json_bytes', 'content_digest', 'seal', 'open_sealed',
-           'atomic_path', 'remove_partial', 'write_bytes', 'write_json']
+           'check_writable', 'atomic_path', 'remove_partial', 'write_bytes', 'write_json']
 
 # %% ../../nbs/measure/03_provenance.ipynb #f3e6a5c9
 import glob
@@ -94,13 +94,34 @@ def open_sealed(
         )
     return document
 
-# %% ../../nbs/measure/03_provenance.ipynb #57d1c441
+# %% ../../nbs/measure/03_provenance.ipynb #e784d1ae
+def check_writable(
+    path: Path | str,  # of a file, or of a folder
+    name: str = "output",  # what it is, for the sentence
+    folder: bool = False,  # files will be put into `path`
+) -> None:
+    "Raise `BadInput` if nothing can be written at a path; work that takes hours should know that before."
+    path = Path(path)
+    if path.is_dir() and not folder:
+        raise BadInput(f"{path}: is a folder; name a file for the {name}")
+    places = path.absolute().parents
+    existing = next(place for place in ([path, *places] if folder else places) if place.exists())  # others can be made
+    if not existing.is_dir():
+        raise BadInput(f"{path}: cannot be written, {existing} is a file, expected a folder; choose another place")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise BadInput(f"{path}: cannot be written, nobody may put files into {existing}; choose another place")
+
+# %% ../../nbs/measure/03_provenance.ipynb #12718f1e
 @contextmanager
 def atomic_path(
     path: Path | str,  # where the file shall be in the end; its folder is made if needed
     durable: bool = True,  # wait for the disk; a file that can be made again and is checked when read needs not
 ) -> Iterator[Path]:
-    "A temporary path beside `path` (same suffix) that replaces `path` when the block ends well, and vanishes if not."
+    """A temporary path beside `path` (same suffix) that replaces `path` when the block ends well, and vanishes if not.
+
+    Raises `BadInput` if `path` is a folder, or is in one that cannot be written to.
+    """
+    check_writable(path)
     path = Path(path).absolute()  # programs that write it may run in another folder, or take `a:b` for a protocol
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.part{path.suffix}")

@@ -6,7 +6,7 @@
 __all__ = ['app', 'registry_app', 'Strict', 'Allow', 'LONG_COMMANDS', 'measure', 'ModelName', 'train', 'refresh', 'score',
            'registry_list', 'registry_verify', 'doctor', 'mcp', 'options', 'main']
 
-# %% ../../nbs/serve/60_cli.ipynb #837ee4cb
+# %% ../../nbs/serve/60_cli.ipynb #abe02d0e
 import json
 import sys
 import warnings
@@ -45,6 +45,7 @@ from vmaf_research.serve.options import (
     Width,
     feature_names,
 )
+from .output_paths import check_all_outputs
 from .predictor_cli import predictor_app
 
 # %% ../../nbs/serve/60_cli.ipynb #db8501ea
@@ -179,7 +180,7 @@ def refresh(
     )
     print(result)
 
-# %% ../../nbs/serve/60_cli.ipynb #22ddfc51
+# %% ../../nbs/serve/60_cli.ipynb #761799d2
 @app.command()
 def score(
     model_id: Annotated[str, typer.Argument(help="Id of a registered model, or of an ensemble.")],
@@ -213,7 +214,7 @@ def score(
 
         print(choose_encodes(model_id, table, out, quality_confidence, target, models))
 
-# %% ../../nbs/serve/60_cli.ipynb #04f7400e
+# %% ../../nbs/serve/60_cli.ipynb #261f883a
 @registry_app.command("list")
 def registry_list(models: Models = None) -> None:
     "Registered models."
@@ -227,9 +228,12 @@ def registry_list(models: Models = None) -> None:
 @registry_app.command("verify")
 def registry_verify(models: Models = None) -> None:
     "Check every file under model/ against the registry, and everything in them against each other."
-    from vmaf_research.learn.registry import verify
+    from vmaf_research.learn.registry import REGISTRY, read_registry, verify
 
-    problems = verify(models)
+    folder = settings().model_path if models is None else models
+    if not (folder / REGISTRY).exists():
+        read_registry(folder)  # says that there is none; a damaged one is a problem like others
+    problems = verify(folder)
     if problems:
         print("\n".join(problems), file=sys.stderr)
         raise typer.Exit(1)
@@ -262,7 +266,7 @@ def mcp(
 
     serve(allow or (Path.cwd(),), http, TIME_LIMIT if time_limit is None else time_limit)
 
-# %% ../../nbs/serve/60_cli.ipynb #dd89dd65
+# %% ../../nbs/serve/60_cli.ipynb #1c60a767
 def _version(wanted: bool) -> None:
     if wanted:
         print(f"vmaf-research {vmaf_research.__version__}")
@@ -280,6 +284,9 @@ def options(
     if context.invoked_subcommand in LONG_COMMANDS:
         for problem in examine(quick=True).problems:
             print(f"warning: {problem.sentence}", file=sys.stderr)
+
+
+check_all_outputs(app)
 
 # %% ../../nbs/serve/60_cli.ipynb #e80b3523
 def main(

@@ -45,7 +45,7 @@ def _data(sidecar: PredictorSidecar) -> str:
     ]
     return markdown_table(["", ""], [row for row in rows if row[1] is not None])
 
-# %% ../../nbs/learn/42a_predictor_card.ipynb #5da3f180
+# %% ../../nbs/learn/42a_predictor_card.ipynb #01aad638
 def _results(sidecar: PredictorSidecar) -> str:
     training = sidecar.training
     if sidecar.corpus.synthetic:
@@ -70,9 +70,10 @@ def _intervals(sidecar: PredictorSidecar) -> str:
     chosen = sorted({(count + 1) // 2, round(0.8 * (count + 1)), count} - {0})
     rows = [(show_level(k / (count + 1)), widths[k - 1]) for k in chosen if k <= count]
     return (
-        "\n\nIntervals for a source that the model has not seen, calibrated by source from these errors: prediction ± "
-        f"half-width. {count} sources support no level beyond {show_level(attainable_level(count))}, and they hold for "
-        f"sources that are like these.\n\n{markdown_table(['level', 'half-width'], rows)}"
+        "\n\nIntervals for one encode of a source that the model has not seen, calibrated by source from these errors: "
+        f"prediction ± half-width. {count} sources support no level beyond {show_level(attainable_level(count))}, and "
+        "they hold for sources that are like these. `Predictor.interval` is about the whole curve of a source at once, "
+        f"and its width is another at each quality value.\n\n{markdown_table(['level', 'half-width'], rows)}"
     )
 
 # %% ../../nbs/learn/42a_predictor_card.ipynb #cd375666

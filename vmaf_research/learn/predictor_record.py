@@ -155,7 +155,7 @@ class PredictorSidecar(Record):
         shown |= {"corpus": self.corpus.kind, "RMSE on sources left out": self.training.loso_pooled_rmse}
         return f"<b>{self.id}</b>{html_table((name, value) for name, value in shown.items() if value is not None)}"
 
-# %% ../../nbs/learn/41a_predictor_record.ipynb #50e7b4bd
+# %% ../../nbs/learn/41a_predictor_record.ipynb #1424911a
 def example_predictor(
     **changes: Any,  # fields to set differently
 ) -> PredictorSidecar:
@@ -186,7 +186,7 @@ def example_predictor(
         },
         **{"teacher": "vmaf_v0.6.1", "output_range": [0.0, 100.0], "training": training},
         **{"corpus": {**corpus, "preset": "medium", "heights": [180]}, "parity": 1e-5},
-        "calibration": {"unit": "frame", "n_units": 10, "half_widths": [3.0, 7.0], "greatest": {"a": 3.0, "b": 7.0}},
+        "calibration": {"unit": "encode", "n_units": 10, "half_widths": [3.0, 7.0], "greatest": {"a": 3.0, "b": 7.0}},
         "residuals": {"qualities": [10, 30, 50], "sources": {"a": [0.1, 2.0, 1.0], "b": [0.0, -2.0, 4.0]}},
     }
     return validated(PredictorSidecar, {**document, **changes}, "example")

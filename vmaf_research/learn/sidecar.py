@@ -156,7 +156,7 @@ class GateRecord(Record):
     strict: bool
     checks: list[CheckRecord]
 
-# %% ../../nbs/learn/41_sidecar.ipynb #e3185370
+# %% ../../nbs/learn/41_sidecar.ipynb #72e35aee
 def _needs_ordered_widths(record: Record) -> Record:
     "A half-width per source, not decreasing, and the last one the greatest residual."
     widths = record.half_widths
@@ -185,7 +185,7 @@ class NoveltyRecord(Record):
 class CalibrationRecord(Record):
     "The fields of `learn.conformal.Calibration`."
 
-    unit: Literal["frame", "clip"]
+    unit: Literal["frame", "clip", "encode"]
     n_units: Count
     half_widths: Annotated[list[Error], Field(min_length=1)]
     greatest: dict[str, Error]

@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['LEAST_SOURCES', 'MeasuredCurve', 'check_sources', 'check_curves', 'CurveReport', 'judge_curves']
 
-# %% ../../nbs/predict/73a_curve_report.ipynb #fdbe3647
+# %% ../../nbs/predict/73a_curve_report.ipynb #54be9701
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import matplotlib.pyplot as plt
 import numpy as np
 
-from ..learn.conformal import Calibration, calibrate
+from ..learn.conformal import ENCODE, Calibration, calibrate
 from ..learn.metrics import Agreement, agreement, show_number
 from ..measure.errors import BadInput
 from ..measure.html import html_table
@@ -67,7 +67,7 @@ def check_curves(
         if len(np.unique(curve.quality)) < 2:
             raise BadInput(f"{curve.source}: encodes at {len(np.unique(curve.quality))} quality value, two are needed")
 
-# %% ../../nbs/predict/73a_curve_report.ipynb #6a9d1ae3
+# %% ../../nbs/predict/73a_curve_report.ipynb #80f969d9
 @dataclass(frozen=True, eq=False, repr=False)
 class CurveReport:
     "Curves, the model of all of them, and what models that did not know a source predicted for it."
@@ -121,7 +121,7 @@ class CurveReport:
     def calibration(self) -> Calibration:
         "Half-widths for encodes of a new source."
         source, measured, predicted = self.rows()
-        return calibrate(measured - predicted, source, "frame")
+        return calibrate(measured - predicted, source, ENCODE)
 
     @property
     def digest(self) -> str:

@@ -69,7 +69,7 @@ def find_videos(
         problems += [Problem(path.name, reason) for path in paths]
     return Found(videos, problems, notes)
 
-# %% ../../nbs/corpora/24_clips.ipynb #2f5e21f5
+# %% ../../nbs/corpora/24_clips.ipynb #a14ab4f6
 LEAST_FRAMES = 8  # fewer show no motion worth measuring
 
 
@@ -110,7 +110,8 @@ def make_reference(
         return None, Problem(path.name, str(error).removeprefix(f"{path}: ")), []
     least = min(LEAST_FRAMES, frames or LEAST_FRAMES)
     if clip.frames < least:
-        return None, Problem(path.name, f"has only {clip.frames} frames; at least {least} are needed"), []
+        count = f"{clip.frames} frame{'' if clip.frames == 1 else 's'}"
+        return None, Problem(path.name, f"has only {count}; at least {least} are needed"), []
     notes = []
     if frames is not None and clip.frames < frames:
         notes.append(f"{path.name}: has only {clip.frames} of {frames} frames, all of them are used")

@@ -1,6 +1,7 @@
 """The commands as a user types them: what they print, which exit code they end with, and what they leave."""
 
 import json
+import os
 import shutil
 from dataclasses import replace
 
@@ -139,6 +140,12 @@ def test_outputs_are_looked_at_before_a_command_starts(words, sentence, place, c
     error = capsys.readouterr().err
     assert sentence in error and ".part " not in error and len(error.strip().splitlines()) == 1
     assert files(place) == before
+
+
+def test_a_folder_without_permission(place, monkeypatch, capsys):
+    monkeypatch.setattr(os, "access", lambda _, mode: mode == os.R_OK)  # for tests that run as root
+    assert main(["corpus", "to-parquet", "g.jsonl", "--out", "new/rows.parquet"]) == 2
+    assert f"new/rows.parquet: cannot be written, no permission to put files into {place}" in capsys.readouterr().err
 
 
 def test_a_folder_that_is_read_may_also_be_written_to(place, capsys):

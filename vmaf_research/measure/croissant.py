@@ -150,17 +150,20 @@ def recommended(notes: list[str]) -> list[str]:  # names, such as `license`
     lines = {line for note in notes for line in note.splitlines() if "is recommended" in line}
     return sorted(line.split('"')[1].rsplit("/", 1)[-1] for line in lines)
 
-# %% ../../nbs/measure/07_croissant.ipynb #645a7fff
+# %% ../../nbs/measure/07_croissant.ipynb #b238953f
 def write_croissant(
     manifest: Path | str,  # a manifest, or the output that it describes
     out: Path | str,  # the document; next to the files, so that it can be moved with them
     about: Mapping[str, str] | None = None,  # see `croissant_document`
 ) -> tuple[dict[str, int], list[str]]:  # columns by table; recommended properties that are missing
-    "Describe the outputs of a manifest; raises `BadInput` if the library does not load the document again."
+    "Describe the outputs of a manifest; raises `BadInput` if `out` is one, or the document cannot be loaded again."
     out, library, notes = Path(out), croissant_library(), []
     with atomic_path(out) as temporary, _collected_warnings(notes):
         try:
-            temporary.write_bytes(json_bytes(croissant_document(open_manifest(manifest), out.parent, about)))
+            document = croissant_document(open_manifest(manifest), out.parent, about)
+            if out.name in [each["contentUrl"] for each in document["distribution"]]:
+                raise BadInput(f"{out}: is one of the files that are to be described; choose another name")
+            temporary.write_bytes(json_bytes(document))
             tables = read_croissant(temporary)
         except (library.ValidationError, library.GenerationError) as error:
             raise BadInput(f"{manifest}: cannot be described for Croissant ({error})") from error

@@ -94,7 +94,7 @@ def open_sealed(
         )
     return document
 
-# %% ../../nbs/measure/03_provenance.ipynb #e784d1ae
+# %% ../../nbs/measure/03_provenance.ipynb #ab284fe9
 def check_writable(
     path: Path | str,  # of a file, or of a folder
     name: str = "output",  # what it is, for the sentence
@@ -109,7 +109,7 @@ def check_writable(
     if not existing.is_dir():
         raise BadInput(f"{path}: cannot be written, {existing} is a file, expected a folder; choose another place")
     if not os.access(existing, os.W_OK | os.X_OK):
-        raise BadInput(f"{path}: cannot be written, nobody may put files into {existing}; choose another place")
+        raise BadInput(f"{path}: cannot be written, no permission to put files into {existing}; choose another place")
 
 # %% ../../nbs/measure/03_provenance.ipynb #12718f1e
 @contextmanager

@@ -266,7 +266,7 @@ def mcp(
 
     serve(allow or (Path.cwd(),), http, TIME_LIMIT if time_limit is None else time_limit)
 
-# %% ../../nbs/serve/60_cli.ipynb #1c60a767
+# %% ../../nbs/serve/60_cli.ipynb #dd89dd65
 def _version(wanted: bool) -> None:
     if wanted:
         print(f"vmaf-research {vmaf_research.__version__}")
@@ -285,7 +285,7 @@ def options(
         for problem in examine(quick=True).problems:
             print(f"warning: {problem.sentence}", file=sys.stderr)
 
-
+# %% ../../nbs/serve/60_cli.ipynb #78492ed1
 check_all_outputs(app)
 
 # %% ../../nbs/serve/60_cli.ipynb #e80b3523

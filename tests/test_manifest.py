@@ -175,6 +175,17 @@ def test_commands_that_are_not_replayed(words, sentence, copy, capsys):
     assert sentence in capsys.readouterr().err
 
 
+def test_an_input_that_is_its_own_output(copy, capsys):
+    def loop(document):
+        run = document["deterministic"]["run_provenance"]
+        run["inputs"]["table"] = run["outputs"]["table"]
+
+    rewrite(copy / "t.parquet", loop)
+    capsys.readouterr()
+    assert main(["manifest", "replay", str(copy / "t.parquet")]) == 2
+    assert "its input table is its own output" in capsys.readouterr().err
+
+
 def leaves(command, name=()):
     "All commands below one."
     if not hasattr(command, "commands"):

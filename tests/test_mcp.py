@@ -5,6 +5,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -653,7 +654,9 @@ def test_http_serves_who_has_the_token_until_it_is_ended(http_server, long_pair)
     [
         (["--allow", "nowhere"], "no such folder"),
         (["--time-limit", "0"], "expected more than 0"),
-        (["--http", "8765"], "can be guessed"),
+        (["--http", "0"], "can be guessed"),
+        (["--http", "99999"], "port 99999: expected 1 to 65535"),
+        (["--http", "-1"], "port -1: expected 1 to 65535"),
     ],
 )
 def test_servers_that_do_not_start(words, sentence, tmp_path, monkeypatch, capsys):
@@ -661,6 +664,29 @@ def test_servers_that_do_not_start(words, sentence, tmp_path, monkeypatch, capsy
     monkeypatch.setenv(TOKEN_VARIABLE, "secret")
     assert main(["mcp", *words]) == 2
     assert sentence in capsys.readouterr().err
+
+
+def test_a_port_that_another_program_has(capsys):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        assert main(["mcp", "--http", str(port)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: port {port} of 127.0.0.1: ") and len(said.splitlines()) == 1
+
+
+def test_any_free_port(folder):
+    command = [*COMMAND, "--allow", str(folder), "--http", "0"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        address, _, token = process.stderr.readline().partition(", Authorization: Bearer ")
+        assert httpx2.post(address, json={}).status_code == 401
+        headers = {"Authorization": f"Bearer {token.strip()}"}
+        assert httpx2.post(address, json={}, headers=headers).status_code != 401
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 0
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def test_no_folder_at_all():

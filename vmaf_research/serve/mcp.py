@@ -4,16 +4,18 @@
 
 # %% auto #0
 __all__ = ['TOOLS', 'TIME_LIMIT', 'INSTRUCTIONS', 'TOKEN_VARIABLE', 'LOOPBACK', 'LEAST_TOKEN', 'served', 'add_resources',
-           'make_server', 'OneToken', 'make_http_server', 'end_with_calls', 'serve']
+           'make_server', 'OneToken', 'make_http_server', 'take_port', 'end_with_calls', 'serve']
 
-# %% ../../nbs/serve/67_mcp.ipynb #23020868
+# %% ../../nbs/serve/67_mcp.ipynb #2e84ce86
 import inspect
 import os
 import secrets
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial, update_wrapper
 from pathlib import Path
 from typing import Any
@@ -165,6 +167,19 @@ def make_http_server(port: int, token: str, **options: Any) -> MCPServer:
     auth = AuthSettings(issuer_url=f"http://{LOOPBACK}:{port}", resource_server_url=None)
     return make_server(**options, auth=auth, token_verifier=OneToken(token))
 
+# %% ../../nbs/serve/67_mcp.ipynb #cc75a7aa
+def take_port(
+    port: int,  # 0: any that is free
+) -> socket.socket:  # listens; `getsockname()[1]` is the port
+    "A port of the loopback address; raises `BadInput` for one that is no port, or that another program has."
+    if not 0 <= port <= 65535:
+        raise BadInput(f"port {port}: expected 1 to 65535, or 0 for any that is free")
+    try:
+        return socket.create_server((LOOPBACK, port))
+    except OSError as error:
+        reason = os.strerror(error.errno)
+        raise BadInput(f"port {port} of {LOOPBACK}: {reason}; choose another, or 0 for any that is free") from error
+
 # %% ../../nbs/serve/67_mcp.ipynb #381928d2
 def end_with_calls(workers: Workers) -> None:
     "Let SIGTERM end the calls as well as this process."
@@ -175,10 +190,10 @@ def end_with_calls(workers: Workers) -> None:
 
     signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=stop_and_leave).start())
 
-# %% ../../nbs/serve/67_mcp.ipynb #94f978cd
+# %% ../../nbs/serve/67_mcp.ipynb #a97092f3
 def serve(
     allow: Sequence[Path | str] = (".",),  # folders that clients may read
-    http: int | None = None,  # port on the loopback address; None: standard input and output
+    http: int | None = None,  # port on the loopback address, 0: any; None: standard input and output
     time_limit: float = TIME_LIMIT,  # seconds of one call
 ) -> None:
     "Serve until the client goes away (standard input and output) or the process is ended."
@@ -188,8 +203,11 @@ def serve(
         make_server(allow, workers=workers).run("stdio")
         return
     token = os.environ.get(TOKEN_VARIABLE) or secrets.token_urlsafe(32)
-    server = make_http_server(http, token, allow=allow, workers=workers)
-    print(f"http://{LOOPBACK}:{http}/mcp, Authorization: Bearer {token}", file=sys.stderr)
-    app = server.streamable_http_app(host=LOOPBACK)
-    # told to end, it waits a second for the calls that run, then cancels them
-    uvicorn.run(app, host=LOOPBACK, port=http, log_level="warning", timeout_graceful_shutdown=1)
+    with take_port(http) as listening:
+        port = listening.getsockname()[1]
+        app = make_http_server(port, token, allow=allow, workers=workers).streamable_http_app(host=LOOPBACK)
+        print(f"http://{LOOPBACK}:{port}/mcp, Authorization: Bearer {token}", file=sys.stderr)
+        # told to end, it waits a second for the calls that run, then cancels them
+        config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1)
+        with suppress(KeyboardInterrupt):
+            uvicorn.Server(config).run(sockets=[listening])

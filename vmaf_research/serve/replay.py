@@ -65,9 +65,13 @@ class Scene:
         beside = [out.with_name(f"{out.stem}.corpus") for out in named]  # where `extract` builds a corpus by default
         return any(place.is_relative_to(folder) for folder in [*named, *beside])
 
-# %% ../../nbs/serve/70_replay.ipynb #3f4acd50
-def check_inputs(scene: Scene) -> list[str]:  # a sentence for each that is missing or changed
+# %% ../../nbs/serve/70_replay.ipynb #26dc9b0d
+def check_inputs(
+    scene: Scene,
+    above: tuple[Path, ...] = (),  # manifests of what is made from the outputs of this one
+) -> list[str]:  # a sentence for each that is missing or changed
     "Compare what the command reads, and what was read to make what it makes on its way."
+    above = (*above, scene.manifest.path.resolve())
     now, problems = scene.manifest.roots(scene.moved), []
     for name, described in scene.manifest.inputs.items():
         if not scene.is_made(described):
@@ -75,7 +79,10 @@ def check_inputs(scene: Scene) -> list[str]:  # a sentence for each that is miss
             continue
         inner = manifest_path(now[described["root"]] / described["path"])
         if inner.is_file():
-            problems += check_inputs(Scene(open_manifest(inner), scene.invocation, {}))
+            made = open_manifest(inner)
+            if made.path.resolve() in above:
+                raise BadInput(f"{made.path}: cannot be replayed, its input {name} is its own output")
+            problems += check_inputs(Scene(made, scene.invocation, {}), above)
     return [problem for problem in problems if problem]
 
 # %% ../../nbs/serve/70_replay.ipynb #3a5ce44a

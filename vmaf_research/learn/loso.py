@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Evaluation', 'evaluate', 'LosoReport', 'plot_loso', 'loso']
 
-# %% ../../nbs/learn/37_loso.ipynb #bc549f09
+# %% ../../nbs/learn/37_loso.ipynb #c97d7b3c
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.ticker import LogFormatter
+from matplotlib.ticker import LogLocator
 
 from .floors import floor_predictions
 from vmaf_research.learn.metrics import (
@@ -196,7 +196,7 @@ class LosoReport:
     def _repr_html_(self) -> str:
         return f"<p>{self!r}</p>" + self.comparison().to_html(float_format=show_number, na_rep=show_number(None))
 
-# %% ../../nbs/learn/37_loso.ipynb #78861ea5
+# %% ../../nbs/learn/37_loso.ipynb #b3ed43ab
 def plot_loso(report: LosoReport) -> plt.Axes:
     "RMSE per source, network and floors, on a logarithmic axis: equal distances are equal ratios of errors."
     everyone = {report.recipe: report.shipped, **report.floors}
@@ -207,7 +207,8 @@ def plot_loso(report: LosoReport) -> plt.Axes:
         axes.plot(errors, sources, linestyle="", marker="os^Dv"[number % 5], label=name, zorder=3 - number / 10)
     axes.set(xscale="log", xlabel="RMSE on the source left out [VMAF]")
     axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.5)))
+    axes.xaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+    axes.xaxis.set_minor_formatter("{x:g}")
     axes.grid(axis="both", which="both", color="0.9", zorder=0)
     axes.invert_yaxis()
     axes.legend(fontsize=8, ncols=len(everyone), loc="lower center", bbox_to_anchor=(0.5, 1))

@@ -125,12 +125,12 @@ def recommendation(checks: Sequence[Check]) -> str:
         return "Keep smoke: true. " + "; ".join(advice) + "."
     return "Export the members, register them, and turn smoke off with `vmaf-research registry promote --verdict`."
 
-# %% ../../nbs/learn/53_verdict.ipynb #16471328
+# %% ../../nbs/learn/53_verdict.ipynb #f023d418
 VERDICT_SCHEMA = "vmaf-research-ensemble-verdict"
 PROMOTE, HOLD = "PROMOTE", "HOLD"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Verdict:
     "What was decided about a run, and on what."
 
@@ -161,6 +161,9 @@ class Verdict:
             lines.append(f"  {mark:<6} {each['name']}: {show_number(each['value'])} ({limit})")
         lines += [f"  reason: {reason}" for reason in self.reasons] + [f"  note: {n}" for n in self.document["notes"]]
         return "\n".join([*lines, self.document["recommendation"]])
+
+    def __repr__(self) -> str:
+        return str(self)
 
     def _repr_html_(self) -> str:
         return f"<pre>{escape(str(self))}</pre>"

@@ -1,5 +1,6 @@
 """Encode grids: killed runs, damaged files, broken sources, lying encoders, and what stands in rows and manifest."""
 
+import errno
 import json
 import shutil
 import signal
@@ -142,7 +143,7 @@ def test_broken_and_short_sources_are_named(videos, tmp_path):
     (tmp_path / "videos/broken.mp4").write_bytes((videos / "fractal.mp4").read_bytes()[:900])
     (tmp_path / "videos/readme.txt").write_text("hello")
     options = {"codecs": ("libx264",), "qualities": ("40",), **FAST}
-    with pytest.raises(BadInput, match=r"broken\.mp4: .*or pass --allow-failures"):
+    with pytest.raises(BadInput, match=r"broken\.mp4: .*\nor pass --allow-failures"):
         grid(tmp_path / "videos", tmp_path / "g.jsonl", **options)
     assert not (tmp_path / "g.jsonl").exists()
     made = grid(tmp_path / "videos", tmp_path / "g.jsonl", allow_failures=True, **options)
@@ -172,9 +173,45 @@ def test_an_encoder_that_writes_nothing(videos, tmp_path, monkeypatch):
     options = {"codecs": ("libx264", "libsvtav1"), "qualities": ("40",), **FAST}
     with pytest.raises(BadInput, match="bars_libsvtav1_13_64p_40.mp4: libsvtav1 exited without an error but wrote"):
         grid(videos, tmp_path / "g.jsonl", **options)
-    assert [row["encoder"] for row in read_rows(tmp_path / "g.jsonl").rows] == ["libx264", "libx264"]
+    assert [path.name for path in tmp_path.glob("g*")] == ["g.grid"]
+    made = grid(videos, tmp_path / "g.jsonl", allow_failures=True, **options)
+    assert made.made == 0 and [row["encoder"] for row in made.rows] == ["libx264", "libx264"]
     assert read_manifest(tmp_path / "g.jsonl")["deterministic"]["counts"]["failures"] == 2
     assert not [path for path in (tmp_path / "g.grid/dis").iterdir() if "svtav1" in path.name]
+
+
+def test_a_failed_cell_costs_no_earlier_rows(made, videos, tmp_path, capsys):
+    shutil.copytree(made.path.parent, tmp_path / "copy")
+    out, table = tmp_path / "copy/g.jsonl", tmp_path / "copy/t.parquet"
+    encode = out.parent / made.rows[0]["encode_path"]
+    encode.unlink()
+    encode.mkdir()  # renaming the new encode to it fails
+    before = {path: path.read_bytes() for path in out.parent.rglob("*") if path.is_file()}
+    words = ["corpus", "grid", "--sources", str(videos), "--out", str(out), "--codecs", "libx264,libsvtav1", "-q",
+             "--crf", "25,35,45", "--crf", "libsvtav1=30:60:15", "--preset", "ultrafast",
+             "--per-frame", str(table)]  # fmt: skip
+    assert main(words) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-3] == f"error: {out}: 1 of 12 cells failed:"
+    assert lines[-2].startswith(f"  bars/{encode.name}: {encode}: ")
+    assert lines[-1].startswith("nothing was written, finished cells are kept for the next run; repair them, or pass")
+    assert {path: path.read_bytes() for path in out.parent.rglob("*") if path.is_file()} == before
+    assert main([*words, "--allow-failures"]) == 0
+    assert f"left out: bars/{encode.name}" in capsys.readouterr().err
+    assert read_rows(out).rows == made.rows[1:] and table.is_file()
+
+
+def test_a_full_disk_is_the_failure_of_a_cell(videos, tmp_path, monkeypatch):
+    def full(path):
+        if path.name.startswith("bars"):
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        return pictures(path)
+
+    monkeypatch.setattr("vmaf_research.corpora.cells.pictures", full)
+    options = {"codecs": ("libx264",), "qualities": ("40",), **FAST}
+    with pytest.raises(BadInput, match="1 of 2 cells failed:\n  bars/.*: No space left on device\nnothing was written"):
+        grid(videos, tmp_path / "g.jsonl", **options)
+    assert len(grid(videos, tmp_path / "g.jsonl", allow_failures=True, **options).rows) == 1
 
 
 def test_coarse_to_fine_stays_inside_each_range(videos, tmp_path):

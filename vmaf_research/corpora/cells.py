@@ -6,7 +6,7 @@
 __all__ = ['CELL_VERSION', 'GridSource', 'Cell', 'encode_facts', 'statistics_facts', 'feature_facts', 'CellResult', 'finished',
            'run_cell', 'cell_pair', 'measuring_job', 'cell_row']
 
-# %% ../../nbs/corpora/35a_cells.ipynb #6093a8f9
+# %% ../../nbs/corpora/35a_cells.ipynb #ce3e2ab2
 import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -148,7 +148,7 @@ def finished(
         return None
     return CellResult(record["row"], record["sha256"], made=False)
 
-# %% ../../nbs/corpora/35a_cells.ipynb #01f8d2cb
+# %% ../../nbs/corpora/35a_cells.ipynb #207474b8
 def run_cell(
     cell: Cell,
 ) -> CellResult | Problem:
@@ -168,9 +168,12 @@ def run_cell(
             return problem
         facts["score_time_ms"] = round(1000 * (time.monotonic() - started), 3)
         row = cell_row(cell, facts, load_measured(job))
+        write_json(record_path(cell.path), seal({"made_from": made_from, "sha256": digest, "row": row}))
     except ResearchError as error:
         return Problem(f"{cell.source.name}/{cell.path.name}", str(error).removeprefix(f"{cell.path.name}: "))
-    write_json(record_path(cell.path), seal({"made_from": made_from, "sha256": digest, "row": row}))
+    except OSError as error:  # a folder in the place of its encode, a full disk
+        place = error.filename2 or error.filename or "file system"
+        return Problem(f"{cell.source.name}/{cell.path.name}", f"{place}: {error.strerror or error}")
     return CellResult(row, digest, made=True)
 
 # %% ../../nbs/corpora/35a_cells.ipynb #9face9a9

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['VOLATILE_KEYS', 'name_clip_mode', 'GridSources', 'grid_sources', 'Grid', 'grid', 'run_cells', 'finer_points',
-           'stable_digest', 'grid_inputs', 'grid_outputs', 'write_grid', 'order_cells']
+           'stable_digest', 'grid_inputs', 'grid_outputs', 'write_grid', 'failure_report', 'order_cells']
 
 # %% ../../nbs/corpora/36_grid.ipynb #a637e28a
 from collections import Counter
@@ -117,7 +117,7 @@ class Grid:
         axes.legend(fontsize=6)
         return axes
 
-# %% ../../nbs/corpora/36_grid.ipynb #8fec4201
+# %% ../../nbs/corpora/36_grid.ipynb #59b81482
 def grid(
     sources: Path | str,  # folder of videos
     out: Path | str,  # the rows, a .jsonl file; references and encodes go to `<its stem>.grid` beside it
@@ -139,8 +139,8 @@ def grid(
     """Encode every source by every codec at every quality, verify and measure each, and write one row for each.
 
     Can be killed at any instant and started again; run twice, it makes nothing anew and writes the same bytes.
-    Raises `BadInput` for a codec that does not work here, for qualities and presets that it does not take, and, after
-    the rows of the others were written, for sources and cells that failed, unless `allow_failures`.
+    Raises `BadInput`, and writes no rows, for a codec that does not work here, for qualities and presets that it does
+    not take, and, unless `allow_failures`, for sources and cells that failed; finished cells are not made again.
     """
     sources, out = Path(sources), Path(out)
     workdir = out.parent / f"{out.stem}.grid"
@@ -149,7 +149,7 @@ def grid(
     names = tuple(dict.fromkeys((*CANONICAL_6, *resolve_features(features))))
     found = grid_sources(sources, workdir, height, frames, seconds, executor, progress)
     if found.problems and not allow_failures or not found.sources:
-        raise BadInput(f"{sources}: {problem_report(found.problems)}, or pass --allow-failures")
+        raise BadInput(f"{sources}: {problem_report(found.problems)}\nor pass --allow-failures to go on without them")
     (workdir / "dis").mkdir(parents=True, exist_ok=True)
     remove_leftovers(workdir / "dis")
     mode, cache = name_clip_mode(frames, seconds), Path(cache or cache_root())
@@ -164,6 +164,8 @@ def grid(
         cells += more
         results += run_cells(more, executor, progress)
     done, failures = order_cells(cells, results, found.problems)
+    if failures and not allow_failures:
+        raise BadInput(f"{out}: {failure_report(failures, len(cells))}")
     args = {"codecs": codecs, "qualities": qualities, "target": target, "preset": preset, "height": height,
             "frames": frames, "seconds": seconds, "features": names}  # fmt: skip
     made = write_grid(sources, out, found, done, failures, args)
@@ -172,8 +174,6 @@ def grid(
         originals = tuple(sources / source.src for source in found.sources)
         corpus = Corpus("grid", workdir, pairs, (), found.warnings, originals)
         extract(corpus, per_frame, features=names, executor=executor, cache=cache, progress=progress)
-    if failures and not allow_failures:
-        raise BadInput(f"{out}: left out of the rows: {problem_report(failures)}, or pass --allow-failures")
     return made
 
 # %% ../../nbs/corpora/36_grid.ipynb #75476570
@@ -259,7 +259,16 @@ def write_grid(
     manifest = write_manifest(out, "encode-grid", provenance, content, roots, {"made_now": made})
     return Grid(out, manifest, rows, made, failures, found.warnings)
 
-# %% ../../nbs/corpora/36_grid.ipynb #02b7784c
+# %% ../../nbs/corpora/36_grid.ipynb #97dc6d2c
+def failure_report(
+    failures: tuple[Problem, ...],  # of cells
+    count: int,  # of all cells
+) -> str:  # a line for each failure, between two that say what became of the others
+    "Why a grid was not written."
+    end = "nothing was written, finished cells are kept for the next run; repair them, or pass --allow-failures"
+    return "\n".join([f"{len(failures)} of {count} cells failed:", *(f"  {each}" for each in failures), end])
+
+
 def order_cells(
     cells: list[Cell],
     results: list[CellResult | Problem],

@@ -29,7 +29,7 @@ use, and each of them can say no. What stands below was printed by a run on the 
 | step | command | no |
 |---|---|---|
 | 1 | `extract` | exit code 2: a clip cannot be measured |
-| 2 | `ensemble run` | exit code 2: the table cannot be used |
+| 2 | `ensemble run` | exit code 2: the table cannot be used, or the folder has a finished run with other settings |
 | 3 | `ensemble validate` | exit code 1: HOLD |
 | 4 | `ensemble export` | exit code 3: no PROMOTE that belongs to this run and this table |
 | 5 | `registry promote` | exit code 3: the verdict is not about the registered members; 1: the registry is damaged |

@@ -203,7 +203,7 @@ def seed_document(
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
-# %% ../../nbs/learn/52_ensemble.ipynb #a9c045cc
+# %% ../../nbs/learn/52_ensemble.ipynb #c55d1f18
 def read_predictions(
     folder: Path,
 ) -> pd.DataFrame | None:  # columns of `KEY`, `target`, `seed0`, …; sorted by key
@@ -237,7 +237,7 @@ def check_folder(folder: Path, identity: Mapping[str, Any]) -> None:
         except BadInput:
             continue
         found = other_settings(document, identity)
-        if found:
+        if found and "note" not in document:  # seeds of a dry run are nobody's result
             settings = "; ".join([*found[:3], *([f"{len(found) - 3} more"] if len(found) > 3 else [])])
             advice = "give another --out, or remove the folder"
             raise BadInput(f"{folder / name}: was made with other settings ({settings}); {advice}")

@@ -168,7 +168,7 @@ def _equal(said: float | None, found: float | None) -> bool:
     "Whether two numbers are defined and the same, but for the rounding of another processor."
     return said is not None and found is not None and math.isclose(said, found, abs_tol=1e-9)
 
-# %% ../../nbs/learn/52a_run_checks.ipynb #d89140e1
+# %% ../../nbs/learn/52a_run_checks.ipynb #fd9561c6
 def table_problems(run: RunFiles, table: EnsembleTable) -> list[str]:
     "How the table that is there differs from the one that the seeds were trained on."
     now = {"table_sha256": table.sha256, "pairs_sha256": table.pairs_sha256, "table_digest": table.rows.digest}
@@ -189,7 +189,8 @@ def corpus_problems(run: RunFiles, table: EnsembleTable, corpus_root: Path | Non
     "Whether it is known which files the table was measured from, and whether they are there."
     digests = {document.get("corpus_digest") for document in run.artefacts.values()}
     if None in digests:
-        return ["it is not known which files the table was measured from; give --corpus-root to `ensemble run`"]
+        advice = "give --corpus-root to `ensemble run`, with another --out"
+        return [f"it is not known which files the table was measured from; {advice}"]
     if corpus_root is None:
         return []
     found = find_corpus_digest(table.path, corpus_root)

@@ -6,13 +6,14 @@
 __all__ = ['predictor_app', 'Corpus', 'Sources', 'CodecsToTrain', 'RowPreset', 'Licence', 'Target', 'Confidence', 'UseFormula',
            'predictor_train', 'predictor_predict', 'predictor_stubs']
 
-# %% ../../nbs/serve/72_predictor_cli.ipynb #3b4e250f
+# %% ../../nbs/serve/72_predictor_cli.ipynb #5d42a39b
 import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ..measure.config import settings
 from ..measure.errors import BadInput
 from ..measure.video import RAW_SUFFIXES
 from .options import Models, Quiet
@@ -32,7 +33,7 @@ CodecsToTrain = Annotated[list[str], typer.Option("--codec", help="May be repeat
 RowPreset = Annotated[str | None, typer.Option("--preset", help="Only rows with this preset.")]
 Licence = Annotated[str, typer.Option("--licence", help="Of the pictures, in a sentence, for the model card.")]
 
-# %% ../../nbs/serve/72_predictor_cli.ipynb #b9c93f34
+# %% ../../nbs/serve/72_predictor_cli.ipynb #ff03ac69
 @predictor_app.command("train")
 def predictor_train(
     corpus: Corpus,
@@ -47,7 +48,7 @@ def predictor_train(
     from vmaf_research.predict.training import train_predictors  # imports torch, which takes its time
 
     options = {"sources": sources, "preset": preset, "folder": models, "licence": licence, "progress": not quiet}
-    print(*train_predictors(corpus, codec, **options), sep="\n")
+    print(*train_predictors(corpus, codec, **options), f"registered in {models or settings().model_path}", sep="\n")
 
 # %% ../../nbs/serve/72_predictor_cli.ipynb #8c6ed5da
 Target = Annotated[float | None, typer.Option("--target-vmaf", help="Also pick the value that reaches this VMAF.")]

@@ -4,11 +4,10 @@
 
 # %% auto #0
 __all__ = ['Source', 'Codec', 'Target', 'Preset', 'Pooling', 'Confidence', 'EncodeHeight', 'FirstFrames', 'Page', 'Work',
-           'AsJson', 'check_page', 'predictor_tune']
+           'AsJson', 'predictor_tune']
 
-# %% ../../nbs/serve/72a_tune_cli.ipynb #083ae299
+# %% ../../nbs/serve/72a_tune_cli.ipynb #6c5be9a9
 import json
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -36,16 +35,7 @@ Page = Annotated[Path | None, typer.Option("--html", help="Also write a page wit
 Work = Annotated[Path | None, typer.Option("--out", help="Folder that keeps the encodes [default: runs/tune].")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
-# %% ../../nbs/serve/72a_tune_cli.ipynb #72d42ab9
-def check_page(path: Path) -> None:
-    "Raise `BadInput` if a page cannot be written; a command that takes hours should know that before."
-    if path.is_dir():
-        raise BadInput(f"{path}: is a folder; name a file for the page")
-    existing = next(folder for folder in path.absolute().parents if folder.exists())  # the others will be made
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        raise BadInput(f"{path}: cannot be written, {existing} is no folder that can be written to; name another file")
-
-# %% ../../nbs/serve/72a_tune_cli.ipynb #5e243a68
+# %% ../../nbs/serve/72a_tune_cli.ipynb #88f0b2bf
 def predictor_tune(
     source: Source,
     codec: Codec = "libx264",
@@ -67,8 +57,6 @@ def predictor_tune(
 
     if source.suffix.lower() in RAW_SUFFIXES:
         raise BadInput(f"{source}: raw video has no header that says its geometry; convert it to Y4M")
-    if html is not None:
-        check_page(html)
     options = {"preset": preset, "pooling": pooling, "confidence": confidence, "height": height, "frames": frames}
     predictor = None if models is None else Predictor(codec, models)
     result = tune(source, codec, target_vmaf, **options, predictor=predictor, workdir=out, progress=not quiet)

@@ -121,7 +121,7 @@ def preset_norm(
     ordinals = PRESETS.get(ALIASES.get(encoder, encoder), {})
     return ordinals.get(preset, MIDDLE_PRESET) / LAST_PRESET
 
-# %% ../../nbs/learn/50_codecs.ipynb #c4786cd5
+# %% ../../nbs/learn/50_codecs.ipynb #44d4002f
 def codec_block(
     encoders: Sequence[str],  # per row
     presets: Sequence[str | None],  # per row
@@ -132,7 +132,7 @@ def codec_block(
     rows = list(zip(encoders, presets, qualities, strict=True))
     numbers = {
         (encoder, preset, quality): (encoder_slot(encoder), preset_norm(encoder, preset), crf_norm(encoder, quality))
-        for encoder, preset, quality in set(rows)
+        for encoder, preset, quality in dict.fromkeys(rows)
     }
     for row, each in enumerate(rows):
         slot, block[row, -2], block[row, -1] = numbers[each]

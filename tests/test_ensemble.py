@@ -284,7 +284,7 @@ def test_a_run_in_place_of_a_file_is_refused(promoted, tmp_path, capsys):
     for out in ("file", "file/run"):
         assert main(["ensemble", "run", str(promoted / "rows.parquet"), "--out", str(tmp_path / out), "-q"]) == 2
         assert "is a file, expected" in said(capsys)
-        with pytest.raises(BadInput, match="file: is a file, expected the folder of a run"):
+        with pytest.raises(BadInput, match="file is a file, expected a folder"):
             run_ensemble(promoted / "rows.parquet", tmp_path / out, "quick", progress=False)
     assert (tmp_path / "file").read_text() == "mine"
 

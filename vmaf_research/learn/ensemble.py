@@ -8,7 +8,7 @@ __all__ = ['SEEDS', 'ENSEMBLE_ID', 'PREDICTIONS', 'CHECKPOINT', 'ARTEFACT_SCHEMA
            'read_predictions', 'other_settings', 'check_folder', 'finished_seed', 'EnsembleRun', 'check_folds',
            'run_ensemble']
 
-# %% ../../nbs/learn/52_ensemble.ipynb #4e1f183b
+# %% ../../nbs/learn/52_ensemble.ipynb #504a5456
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -46,6 +46,7 @@ from ..measure.features import CANONICAL_6
 from ..measure.manifest import describe_path, run_provenance, write_manifest
 from vmaf_research.measure.provenance import (
     atomic_path,
+    check_writable,
     json_bytes,
     open_sealed,
     remove_partial,
@@ -203,7 +204,7 @@ def seed_document(
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
-# %% ../../nbs/learn/52_ensemble.ipynb #c55d1f18
+# %% ../../nbs/learn/52_ensemble.ipynb #db896c14
 def read_predictions(
     folder: Path,
 ) -> pd.DataFrame | None:  # columns of `KEY`, `target`, `seed0`, …; sorted by key
@@ -228,9 +229,7 @@ def other_settings(
 
 def check_folder(folder: Path, identity: Mapping[str, Any]) -> None:
     "Raise `BadInput` for a folder with a finished seed that has other settings; one that is damaged is trained again."
-    existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    if not existing.is_dir():
-        raise BadInput(f"{existing}: is a file, expected the folder of a run; give another --out")
+    check_writable(folder, folder=True)
     for name in map(artefact_name, SEEDS):
         try:
             document = open_sealed(folder / name)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['check_shippable', 'predictor_sidecar', 'check_place', 'package_predictor']
 
-# %% ../../nbs/predict/73b_predictor_package.ipynb #5ba22bc4
+# %% ../../nbs/predict/73b_predictor_package.ipynb #0a97b5ff
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -30,7 +30,7 @@ from ..learn.record import RegistryRow, model_file_names, validated
 from ..learn.registry import REGISTRY, Model, load, read_registry, write_model
 from ..measure.config import settings
 from ..measure.errors import BadInput, ShipRefused
-from ..measure.provenance import sha256_bytes
+from ..measure.provenance import check_writable, sha256_bytes
 from .codecs import find_adapter
 from vmaf_research.predict.curve_model import (
     DESCRIPTORS,
@@ -146,16 +146,15 @@ def predictor_sidecar(
     made = {"sha256": sha256_bytes(graph), "parity": difference}
     return validated(PredictorSidecar, {**document, **made}, name), graph
 
-# %% ../../nbs/predict/73b_predictor_package.ipynb #bfcad49d
+# %% ../../nbs/predict/73b_predictor_package.ipynb #87aa41d5
 def check_place(
     model_id: str,
     folder: Path | str,  # registry to write to
     synthetic: bool,  # whether a stub is to be written
 ) -> None:
-    "Raise `BadInput` if the folder is a file, or if a stub would replace a real predictor."
+    "Raise `BadInput` if nothing can be written there, or if a stub would replace a real predictor."
     folder = Path(folder)
-    if folder.exists() and not folder.is_dir():
-        raise BadInput(f"{folder}: is a file, expected the folder of a registry; give a folder, it is made if needed")
+    check_writable(folder, folder=True)
     if not synthetic or not (folder / REGISTRY).is_file():
         return
     if model_id not in {row.id for row in read_registry(folder).models}:

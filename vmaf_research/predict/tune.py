@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['limit_shots', 'encoded_size', 'clip_notes', 'tune', 'check_confidence', 'search_shots']
 
-# %% ../../nbs/predict/79_tune.ipynb #3d83e7b1
+# %% ../../nbs/predict/79_tune.ipynb #2e0feeb5
 from concurrent.futures import Executor
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from ..corpora.jobs import run_jobs
 from ..measure.config import cache_root, settings
 from ..measure.encode import find_encoder, fit_height
 from ..measure.errors import BadInput
+from ..measure.provenance import check_writable
 from ..measure.video import Clip
 from .codecs import PREDICTOR_CODECS
 from .curve_prior import CurvePrior
@@ -86,7 +87,7 @@ def clip_notes(
         notes.append(f"predictions are of the mean over frames; residuals compare them with the measured {pooling}")
     return tuple(notes)
 
-# %% ../../nbs/predict/79_tune.ipynb #b9f7fba6
+# %% ../../nbs/predict/79_tune.ipynb #fcd22e23
 def tune(
     clip: Clip | Path | str,
     codec: str,  # such as libx264; this ffmpeg must have it
@@ -117,8 +118,7 @@ def tune(
     if confidence is not None:
         check_confidence(codec, predictor, confidence)
     work = Path(workdir or settings().run_path / "tune")
-    if work.exists() and not work.is_dir():
-        raise BadInput(f"{work}: is a file; expected a folder, in which encodes are kept")
+    check_writable(work, folder=True)
     clip = counted_clip(clip)
     size = encoded_size(clip, height)
     shots = limit_shots(detect_shots(clip), frames)

@@ -21,12 +21,12 @@ import numpy as np
 import torch
 from loso import epoch_seconds, seconds, train_one
 
-from vmaf_research.learn.ensemble import SEEDS, member_scaler, out_of_fold
-from vmaf_research.learn.ensemble_table import EnsembleTable, load_ensemble_table, make_codec_rows
 from vmaf_research.learn.loso import evaluate
 from vmaf_research.learn.metrics import plcc
 from vmaf_research.learn.recipes import RECIPES, Recipe
-from vmaf_research.learn.table import TrainingTable, source_folds
+from vmaf_research.learn.table import EnsembleTable, TrainingTable, load_ensemble_table, make_codec_rows, source_folds
+from vmaf_research.learn.training import member_scaler
+from vmaf_research.ship.ensemble import SEEDS, out_of_fold
 
 
 def one_by_one(rows: TrainingTable, seed: int, recipe: Recipe) -> np.ndarray:

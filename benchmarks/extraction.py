@@ -28,8 +28,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vmaf_research.corpora.extract import extract
-from vmaf_research.corpora.measured import Job, run_job
+from vmaf_research.corpora.extract import Job, extract, run_job
 from vmaf_research.corpora.pairs import Corpus, Pair
 from vmaf_research.measure.engine import find_engine, run_ffmpeg
 from vmaf_research.measure.features import CANONICAL_6, DEFAULT_TEACHER, FEATURE_SETS, resolve_teachers

@@ -23,14 +23,12 @@ import pandas as pd
 from extraction import compare
 
 from vmaf_research.corpora.jobs import run_jobs
-from vmaf_research.corpora.tables import pairs_path
+from vmaf_research.measure.core import BadInput, EngineError
 from vmaf_research.measure.engine import find_engine, run_ffmpeg
-from vmaf_research.measure.errors import BadInput, EngineError
 from vmaf_research.measure.features import CANONICAL_6, DEFAULT_TEACHER, FEATURE_SETS, resolve_teachers
-from vmaf_research.measure.libvmaf import comparison_format, filter_chain, libvmaf_options, measure
-from vmaf_research.measure.manifest import package_identity, read_manifest
+from vmaf_research.measure.libvmaf import comparison_format, filter_chain, libvmaf_options, measure, ssimulacra2_scores
+from vmaf_research.measure.manifest import package_identity, pairs_path, read_manifest
 from vmaf_research.measure.provenance import atomic_path, sha256_file, write_json
-from vmaf_research.measure.ssimulacra2 import ssimulacra2_scores
 from vmaf_research.measure.video import KEEP_FRAMES, Clip, Part, convert_clip, input_arguments, open_clip
 
 VIF_KEYS = {f"ffmpeg_vif_scale{scale}": f"lavfi.vif.scale.{scale}" for scale in range(4)}

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from vmaf_research.corpora.tables import table_schema, write_tables
+from vmaf_research.corpora.pairs import table_schema, write_tables
 from vmaf_research.measure.features import CANONICAL_6
 
 LIMIT = 2 << 30  # bytes

@@ -1,6 +1,6 @@
 """Build the site: stage notebooks, digests, cards and how-to pages as Sphinx sources, and run Sphinx on them.
 
-Staging gives every page the address that a reader expects (`learn/metrics.html` for `nbs/learn/30_metrics.ipynb`) and
+Staging gives every page the address that a reader expects (`learn/metrics.html` for `nbs/learn/45_metrics.ipynb`) and
 leaves the repository as it is. Nothing is executed and nothing is fetched.
 """
 
@@ -21,8 +21,8 @@ import models
 from notebooks import front_matter, module_name, page, title_and_subtitle, to_myst
 
 from digests import REFERENCES, Digest, digest_list, digest_page
-from vmaf_research.learn.registry import read_registry
-from vmaf_research.measure.config import find_root
+from vmaf_research.measure.core import find_root
+from vmaf_research.ship.registry import read_registry
 
 ROOT = find_root(Path(__file__).parent)
 ROOMS = ("tutorials", "measure", "corpora", "learn", "predict", "serve")  # in reading order

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from vmaf_research.learn.verdict import ADVICE
+from vmaf_research.ship.verdict import ADVICE
 
 PAGE = Path(__file__).with_name("ensemble-runbook.md")
 

@@ -7,12 +7,11 @@ from pathlib import Path
 import matplotlib
 from matplotlib.figure import Figure
 
-from vmaf_research.learn.cards import markdown_table
 from vmaf_research.learn.metrics import show_number
-from vmaf_research.learn.predictor_record import PREDICTOR
-from vmaf_research.learn.record import RegistryRow
-from vmaf_research.learn.registry import Model, Registry, load, read_registry
-from vmaf_research.measure.config import settings
+from vmaf_research.measure.core import settings
+from vmaf_research.ship.cards import markdown_table
+from vmaf_research.ship.records import PREDICTOR, RegistryRow
+from vmaf_research.ship.registry import Model, Registry, load, read_registry
 
 INTRODUCTION = """# Models
 

@@ -222,7 +222,7 @@ frame, or a csv, is read the long way and needs several times that.
 
 ## More machines
 
-`--scheduler tcp://HOST:8786` gives the jobs to a dask cluster (extra `[cluster]`; see `corpora.cluster`). **All
+`--scheduler tcp://HOST:8786` gives the jobs to a dask cluster (extra `[cluster]`; see `corpora.jobs`). **All
 machines see the same files under the same paths**: the videos, the folder of the output, and the cache, which
 `VMAF_RESEARCH_CACHE` puts where all see it. Before anything begins every worker is asked for its version, its engine
 and whether it sees the cache. Give a worker one thread per core (`dask worker ADDRESS --nthreads N`): a job is one

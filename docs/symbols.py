@@ -6,7 +6,7 @@ from collections import defaultdict
 from functools import cache
 from pathlib import Path
 
-from vmaf_research.measure.config import find_root
+from vmaf_research.measure.core import find_root
 
 PACKAGE = "vmaf_research"
 

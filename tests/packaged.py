@@ -4,10 +4,10 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from vmaf_research.learn.gate import ship_gate
 from vmaf_research.learn.loso import loso
-from vmaf_research.learn.package import package_model
 from vmaf_research.learn.table import load_training_table, make_table
+from vmaf_research.ship.gate import ship_gate
+from vmaf_research.ship.package import package_model
 
 CORPUS = {"name": "made up", "kind": "none", "licence": "none needed", "description": "a formula, no video"}
 TEXTS = {"description": "For tests only.", "notes": "Predicts nothing real."}

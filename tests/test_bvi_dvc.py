@@ -13,10 +13,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vmaf_research.corpora.bvi_dvc import list_videos, take_out
-from vmaf_research.corpora.bvi_extract import extract_bvi_dvc
+from vmaf_research.corpora.bvi_dvc import extract_bvi_dvc, list_videos, take_out
 from vmaf_research.corpora.embedded import load_still, still_planes
-from vmaf_research.measure.errors import BadInput
+from vmaf_research.measure.core import BadInput
 from vmaf_research.measure.provenance import sha256_file
 from vmaf_research.serve.cli import main
 
@@ -100,7 +99,7 @@ OPTIONS = {"qualities": (30, 40), "preset": "ultrafast", "progress": False}  # t
 PROGRAM = f"""
 import sys
 from pathlib import Path
-from vmaf_research.corpora.bvi_extract import extract_bvi_dvc
+from vmaf_research.corpora.bvi_dvc import extract_bvi_dvc
 folder = Path(sys.argv[2])
 extract_bvi_dvc(sys.argv[1], folder / "t.parquet", cache=folder / "cache", **{OPTIONS})
 """

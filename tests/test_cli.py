@@ -9,20 +9,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vmaf_research.learn import refresh as refresh_module
-from vmaf_research.learn.cards import render_card
 from vmaf_research.learn.recipes import RECIPES
-from vmaf_research.learn.record import validated
-from vmaf_research.learn.registry import load, read_registry, write_model
-from vmaf_research.learn.sidecar import Sidecar
 from vmaf_research.learn.table import make_table
+from vmaf_research.measure.core import ShipRefused
 from vmaf_research.measure.engine import run_ffmpeg
-from vmaf_research.measure.errors import ShipRefused
 from vmaf_research.measure.features import CANONICAL_6
 from vmaf_research.measure.provenance import SEAL
 from vmaf_research.serve.cli import main
-from vmaf_research.serve.invocation import Role, command_tree, path_roles
-from vmaf_research.serve.output_paths import output_of
+from vmaf_research.serve.options import Role, output_of, path_roles
+from vmaf_research.serve.replay import command_tree
+from vmaf_research.ship import refresh as refresh_module
+from vmaf_research.ship.cards import render_card
+from vmaf_research.ship.records import Sidecar, validated
+from vmaf_research.ship.registry import load, read_registry, write_model
 
 SOURCES = 4
 

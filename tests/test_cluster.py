@@ -9,10 +9,9 @@ import time
 
 import pytest
 
-from vmaf_research.corpora.cluster import cluster_executor
-from vmaf_research.corpora.jobs import run_jobs
+from vmaf_research.corpora.jobs import cluster_executor, run_jobs
+from vmaf_research.measure.core import EngineError
 from vmaf_research.measure.engine import run_ffmpeg
-from vmaf_research.measure.errors import EngineError
 from vmaf_research.measure.manifest import verify
 from vmaf_research.measure.provenance import sha256_file
 from vmaf_research.serve.cli import main
@@ -89,7 +88,7 @@ def test_a_killed_worker_changes_nothing(scheduler, tmp_path, monkeypatch, capsy
 
 
 def test_a_scheduler_without_workers_is_refused(scheduler, monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr("vmaf_research.corpora.cluster.CONNECT_SECONDS", 0.3)
+    monkeypatch.setattr("vmaf_research.corpora.jobs.CONNECT_SECONDS", 0.3)
     assert main(["extract", "embedded", "--out", str(tmp_path / "t.parquet"), "--scheduler", scheduler, "-q"]) == 2
     assert "the scheduler has no worker; start some with `dask worker" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []

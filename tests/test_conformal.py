@@ -5,18 +5,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vmaf_research.learn.conformal import (
+from vmaf_research.learn.intervals import (
     UNITS,
     attainable_level,
     bounds,
     calibrate,
     conformal_rank,
+    distance_scale,
+    measure_coverage,
+    nested_coverage,
+    pooled_half_width,
     sources_needed,
 )
-from vmaf_research.learn.coverage import measure_coverage, nested_coverage, pooled_half_width
-from vmaf_research.learn.novelty import distance_scale
 from vmaf_research.learn.table import load_training_table, make_table
-from vmaf_research.measure.errors import BadInput
+from vmaf_research.measure.core import BadInput
 
 RESIDUALS = st.lists(st.lists(st.floats(-100, 100), min_size=1, max_size=6), min_size=1, max_size=8)
 

@@ -18,8 +18,8 @@ from vmaf_research.corpora.clips import clips_corpus
 from vmaf_research.corpora.embedded import POINTS, embedded_corpus, embedded_sources
 from vmaf_research.corpora.extract import extract, pairs_path
 from vmaf_research.corpora.ladder import LADDERS, record_path
+from vmaf_research.measure.core import BadInput
 from vmaf_research.measure.engine import ffmpeg_path, run_ffmpeg
-from vmaf_research.measure.errors import BadInput
 from vmaf_research.measure.features import TABLE_COLUMNS
 from vmaf_research.measure.manifest import read_manifest, verify
 from vmaf_research.measure.provenance import seal, sha256_file, write_json

@@ -15,9 +15,9 @@ import pytest
 
 from vmaf_research.corpora.grid import VOLATILE_KEYS, grid, stable_digest
 from vmaf_research.corpora.rows import ROW_KEYS, read_rows
+from vmaf_research.measure.core import BadInput
 from vmaf_research.measure.encode import ENCODERS
 from vmaf_research.measure.engine import ffmpeg_path, run_ffmpeg
-from vmaf_research.measure.errors import BadInput
 from vmaf_research.measure.features import CANONICAL_6
 from vmaf_research.measure.libvmaf import measure
 from vmaf_research.measure.manifest import read_manifest, verify
@@ -207,7 +207,7 @@ def test_a_full_disk_is_the_failure_of_a_cell(videos, tmp_path, monkeypatch):
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
         return pictures(path)
 
-    monkeypatch.setattr("vmaf_research.corpora.cells.pictures", full)
+    monkeypatch.setattr("vmaf_research.corpora.grid.pictures", full)
     options = {"codecs": ("libx264",), "qualities": ("40",), **FAST}
     with pytest.raises(BadInput, match="1 of 2 cells failed:\n  bars/.*: No space left on device\nnothing was written"):
         grid(videos, tmp_path / "g.jsonl", **options)

@@ -10,15 +10,10 @@ from hypothesis import strategies as st
 
 from vmaf_research.corpora.embedded import SCENES, render_scene
 from vmaf_research.corpora.extract import extract
-from vmaf_research.corpora.netflix import (
-    PUBLIC_SET,
-    netflix_corpus,
-    parse_distorted_name,
-    parse_reference_name,
-)
+from vmaf_research.corpora.netflix import PUBLIC_SET, netflix_corpus, parse_distorted_name, parse_reference_name
+from vmaf_research.measure.core import BadInput
 from vmaf_research.measure.encode import encode
 from vmaf_research.measure.engine import run_ffmpeg
-from vmaf_research.measure.errors import BadInput
 from vmaf_research.measure.video import Clip, input_arguments
 
 WIDTH, HEIGHT, FRAMES = 320, 180, 6

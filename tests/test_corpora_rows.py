@@ -7,11 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vmaf_research.corpora.aggregate import SCALES, aggregate_ratings
-from vmaf_research.corpora.bvi_rows import read_log
-from vmaf_research.corpora.merge import IDENTITY, merge_rows
+from vmaf_research.corpora.row_tools import IDENTITY, SCALES, aggregate_ratings, merge_rows, read_log
 from vmaf_research.corpora.rows import ROW_KEYS, ROW_SCHEMA, new_row, read_rows, upgrade_row, write_rows
-from vmaf_research.measure.errors import BadInput
+from vmaf_research.measure.core import BadInput
 from vmaf_research.serve.cli import main
 
 KNOWN = {"src": "dog.mp4", "src_sha256": "ab" * 32, "encoder": "libx264", "preset": "fast", "clip_mode": "full"}

@@ -11,7 +11,7 @@ from execnb.shell import CaptureShell
 from nbdev.config import get_config
 from nbdev.test import nb_test_cells
 
-from vmaf_research.measure import config
+from vmaf_research.measure import core as config
 
 matplotlib.use("agg")
 SETTINGS = config.settings()

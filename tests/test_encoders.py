@@ -6,9 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vmaf_research.measure.core import BadInput
 from vmaf_research.measure.encode import (
     ENCODERS,
     PRESET_NAMES,
+    STATISTICS,
     available_encoders,
     bitrate_kbps,
     encode,
@@ -17,9 +19,7 @@ from vmaf_research.measure.encode import (
     encoder_works,
     find_encoder,
 )
-from vmaf_research.measure.encoder_statistics import STATISTICS
 from vmaf_research.measure.engine import ffmpeg_path
-from vmaf_research.measure.errors import BadInput
 from vmaf_research.measure.libvmaf import measure
 from vmaf_research.measure.packets import picture_sizes
 from vmaf_research.measure.provenance import sha256_file

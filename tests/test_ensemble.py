@@ -18,7 +18,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vmaf_research.learn.codecs import CODEC_BLOCK, ENCODER_VOCAB, VOCABULARIES, adapt_one_hot, codec_block, crf_norm
-from vmaf_research.learn.ensemble import (
+from vmaf_research.learn.recipes import RECIPES, Recipe
+from vmaf_research.learn.table import RENAMED, load_ensemble_table, make_codec_rows
+from vmaf_research.measure.core import BadInput, settings
+from vmaf_research.measure.encode import ENCODERS
+from vmaf_research.measure.provenance import SEAL, open_sealed, seal, write_json
+from vmaf_research.serve import cli
+from vmaf_research.serve.cli import main
+from vmaf_research.ship.ensemble import (
     CHECKPOINT,
     ENSEMBLE_ID,
     PREDICTIONS,
@@ -27,15 +34,7 @@ from vmaf_research.learn.ensemble import (
     member_id,
     run_ensemble,
 )
-from vmaf_research.learn.ensemble_table import RENAMED, load_ensemble_table, make_codec_rows
-from vmaf_research.learn.recipes import RECIPES, Recipe
-from vmaf_research.learn.registry import REGISTRY, install, load, read_registry, verify
-from vmaf_research.measure.config import settings
-from vmaf_research.measure.encode import ENCODERS
-from vmaf_research.measure.errors import BadInput
-from vmaf_research.measure.provenance import SEAL, open_sealed, seal, write_json
-from vmaf_research.serve import cli
-from vmaf_research.serve.cli import main
+from vmaf_research.ship.registry import REGISTRY, install, load, read_registry, verify
 
 QUICK = Recipe("quick", "adam", 5e-3, 0.0, "one_cycle", "mse", epochs=60, batch_size=32, dropout=0.0)
 
@@ -319,8 +318,8 @@ RUN_TWICE = """
 import sys
 from pathlib import Path
 
-from vmaf_research.learn.checkpoint import Checkpoint
-from vmaf_research.learn.ensemble import run_ensemble
+from vmaf_research.learn.stacks import Checkpoint
+from vmaf_research.ship.ensemble import run_ensemble
 from vmaf_research.learn.recipes import Recipe
 
 class Talking(Checkpoint):
@@ -332,7 +331,7 @@ class Talking(Checkpoint):
         return state
 
 Checkpoint.seconds = 0
-import vmaf_research.learn.ensemble as ensemble
+import vmaf_research.ship.ensemble as ensemble
 ensemble.Checkpoint = Talking
 recipe = Recipe("long", "adam", 5e-3, 0.0, "one_cycle", "mse", epochs=150, batch_size=32, dropout=0.1)
 for out in sys.argv[2:]:

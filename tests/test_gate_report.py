@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from vmaf_research.learn.gate import GateResult, check, integrity_problems, rmse_ratio, ship_gate
 from vmaf_research.learn.loso import LosoReport, evaluate
 from vmaf_research.learn.table import load_training_table, make_table
-from vmaf_research.measure.errors import BadInput, ShipRefused
+from vmaf_research.measure.core import BadInput, ShipRefused
+from vmaf_research.ship.gate import GateResult, check, integrity_problems, rmse_ratio, ship_gate
 
 TABLE = load_training_table(make_table(n_sources=4, n_clips=4, n_frames=6))
 NETWORK = evaluate("network", TABLE, TABLE.target * 0.99)

@@ -10,13 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from packaged import packaged_files, unpack
 
-from vmaf_research.learn.cards import markdown_table, render_card
 from vmaf_research.learn.metrics import show_number
-from vmaf_research.learn.record import validated
-from vmaf_research.learn.registry import load, read_registry, verify, write_model
-from vmaf_research.learn.sidecar import Sidecar, example_sidecar
-from vmaf_research.measure.config import find_root
-from vmaf_research.measure.errors import BadInput
+from vmaf_research.measure.core import BadInput, find_root
+from vmaf_research.ship.cards import markdown_table, render_card
+from vmaf_research.ship.records import Sidecar, example_sidecar, validated
+from vmaf_research.ship.registry import load, read_registry, verify, write_model
 
 
 @pytest.fixture

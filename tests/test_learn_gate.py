@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from packaged import CORPUS, small_report
 
-from vmaf_research.learn.gate import METRICS, STRICT_RULES, check, integrity_problems, ship_gate
 from vmaf_research.learn.loso import LosoReport, evaluate
-from vmaf_research.learn.package import package_model
 from vmaf_research.learn.table import load_training_table, make_table
-from vmaf_research.measure.errors import BadInput, ShipRefused
+from vmaf_research.measure.core import BadInput, ShipRefused
+from vmaf_research.ship.gate import METRICS, STRICT_RULES, check, integrity_problems, ship_gate
+from vmaf_research.ship.package import package_model
 
 TABLE = load_training_table(make_table(n_sources=4, n_clips=4, n_frames=6))
 PERFECT = evaluate("perfect", TABLE, TABLE.target - 0.25)

@@ -24,7 +24,7 @@ from vmaf_research.learn.metrics import (
     rmse_star,
     srocc,
 )
-from vmaf_research.measure.errors import BadInput
+from vmaf_research.measure.core import BadInput
 
 SCORES = st.floats(0, 100, width=32)
 COARSE = st.integers(0, 8).map(lambda step: 12.5 * step)  # many ties, some at both ends

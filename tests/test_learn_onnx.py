@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from packaged import small_report
 
-from vmaf_research.learn.onnx_export import (
+from vmaf_research.measure.core import BadInput, ShipRefused
+from vmaf_research.measure.core import settings as project_settings
+from vmaf_research.ship.onnx import (
     ALLOWED_OPERATORS,
     MAX_BYTES,
     PARITY,
@@ -23,8 +25,6 @@ from vmaf_research.learn.onnx_export import (
     raw_graph,
     run_session,
 )
-from vmaf_research.measure.config import settings as project_settings
-from vmaf_research.measure.errors import BadInput, ShipRefused
 
 
 @pytest.fixture(scope="module")

@@ -13,23 +13,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from packaged import CORPUS, IDS, package, packaged_files, small_report, unpack
 
-from vmaf_research.learn.cards import render_card
-from vmaf_research.learn.gate import ship_gate
-from vmaf_research.learn.package import package_model
-from vmaf_research.learn.record import RegistryRow, validated
-from vmaf_research.learn.registry import (
-    REGISTRY,
-    install,
-    load,
-    read_registry,
-    remove_model,
-    verify,
-    write_model,
-)
-from vmaf_research.learn.sidecar import Sidecar
-from vmaf_research.measure.config import find_root
-from vmaf_research.measure.errors import BadInput, ShipRefused, VerificationFailed
+from vmaf_research.measure.core import BadInput, ShipRefused, VerificationFailed, find_root
 from vmaf_research.measure.provenance import json_bytes, seal, sha256_bytes
+from vmaf_research.ship.cards import render_card
+from vmaf_research.ship.gate import ship_gate
+from vmaf_research.ship.package import package_model
+from vmaf_research.ship.records import RegistryRow, Sidecar, validated
+from vmaf_research.ship.registry import REGISTRY, install, load, read_registry, remove_model, verify, write_model
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vmaf_research.learn.table import KEY, load_training_table, make_table, source_folds
-from vmaf_research.measure.errors import BadInput
+from vmaf_research.measure.core import BadInput
 from vmaf_research.measure.features import CANONICAL_6, FULL_FEATURES
 
 ROWS = make_table(n_sources=3, n_clips=2, n_frames=5)

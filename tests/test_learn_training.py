@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from vmaf_research.learn.loso import loso
-from vmaf_research.learn.optimizers import StackedAdam
 from vmaf_research.learn.recipes import RECIPES, find_recipe
 from vmaf_research.learn.regressor import (
     FRRegressor,
@@ -19,10 +18,10 @@ from vmaf_research.learn.regressor import (
     seeded_regressor,
     unstack,
 )
-from vmaf_research.learn.stacks import loss_gradient, train_stacks
+from vmaf_research.learn.stacks import StackedAdam, loss_gradient, train_stacks
 from vmaf_research.learn.table import load_training_table, make_table, source_folds
 from vmaf_research.learn.training import rescale_inputs, train_regressors
-from vmaf_research.measure.errors import BadInput
+from vmaf_research.measure.core import BadInput
 from vmaf_research.measure.features import CANONICAL_6
 from vmaf_research.measure.teacher import load_teacher
 

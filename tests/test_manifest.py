@@ -7,15 +7,15 @@ import sys
 import pyarrow.parquet as pq
 import pytest
 
-from vmaf_research.learn.ensemble import PREDICTIONS, run_ensemble
-from vmaf_research.learn.ensemble_table import make_codec_rows
+from vmaf_research.learn.table import make_codec_rows
+from vmaf_research.measure.core import BadInput
 from vmaf_research.measure.engine import run_ffmpeg
-from vmaf_research.measure.errors import BadInput
 from vmaf_research.measure.manifest import describe_path, manifest_path, open_manifest, read_manifest, verify
 from vmaf_research.measure.provenance import seal, write_json
 from vmaf_research.serve.cli import main
-from vmaf_research.serve.invocation import command_tree, path_roles
-from vmaf_research.serve.replay import replay
+from vmaf_research.serve.options import path_roles
+from vmaf_research.serve.replay import command_tree, replay
+from vmaf_research.ship.ensemble import PREDICTIONS, run_ensemble
 
 PATTERNS = {"bars": "testsrc2=s=96x64", "noise": "nullsrc=s=96x64,geq=random(1)*255:128:128"}
 

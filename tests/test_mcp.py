@@ -26,22 +26,21 @@ from PIL import Image
 from test_measure import GOLDEN, public_pattern
 
 from vmaf_research.corpora.jobs import core_count
-from vmaf_research.learn.conformal import model_calibration
-from vmaf_research.learn.ensemble import run_ensemble
-from vmaf_research.learn.ensemble_table import make_codec_rows
 from vmaf_research.learn.recipes import Recipe
-from vmaf_research.learn.registry import load
-from vmaf_research.learn.table import make_table
-from vmaf_research.learn.verdict import validate
+from vmaf_research.learn.table import make_codec_rows, make_table
+from vmaf_research.measure.core import BadInput
 from vmaf_research.measure.engine import find_engine, run_ffmpeg
-from vmaf_research.measure.errors import BadInput
 from vmaf_research.measure.features import CANONICAL_6
 from vmaf_research.measure.libvmaf import measure
 from vmaf_research.measure.video import input_arguments, open_clip
 from vmaf_research.serve import mcp as server_module
 from vmaf_research.serve.cli import main
 from vmaf_research.serve.mcp import TOKEN_VARIABLE, TOOLS, make_server
-from vmaf_research.serve.workers import Workers
+from vmaf_research.serve.sandbox import Workers
+from vmaf_research.ship.ensemble import run_ensemble
+from vmaf_research.ship.records import model_calibration
+from vmaf_research.ship.registry import load
+from vmaf_research.ship.verdict import validate
 
 COMMAND = [sys.executable, "-c", "import sys; from vmaf_research.serve.cli import main; sys.exit(main())", "mcp"]
 MODES = ("auto", "legacy")  # today's protocol, and the handshake of earlier clients
@@ -286,7 +285,7 @@ def test_too_many_values_for_an_answer(folder, monkeypatch):
 
 
 def test_files_beyond_the_bounds(folder, monkeypatch):
-    monkeypatch.setattr("vmaf_research.serve.roots.MOST_BYTES", 1000)
+    monkeypatch.setattr("vmaf_research.serve.sandbox.MOST_BYTES", 1000)
     assert "reads files of up to 1000" in call(make_server([folder]), "vmaf_score", RAW).content[0].text
     monkeypatch.undo()
     monkeypatch.setattr("vmaf_research.serve.tools.MOST_PIXELS", 1000)

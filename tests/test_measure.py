@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from conftest import write_pan
 
+from vmaf_research.measure.core import BadInput, EngineError
 from vmaf_research.measure.engine import Engine, describe_engine, ffmpeg_path, find_engine, run_ffmpeg
-from vmaf_research.measure.errors import BadInput, EngineError
 from vmaf_research.measure.features import FEATURE_SETS, TEACHERS
 from vmaf_research.measure.libvmaf import measure
 from vmaf_research.measure.teacher import check_against_teacher, load_teacher

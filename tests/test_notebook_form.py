@@ -6,7 +6,7 @@ import nbformat
 import pytest
 from nbdev.config import get_config
 
-from vmaf_research.measure.config import find_root
+from vmaf_research.measure.core import find_root
 
 CONFIG = get_config(find_root(__file__))
 NOTEBOOKS = sorted(path for path in CONFIG.nbs_path.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)

@@ -12,7 +12,7 @@ from execnb.shell import CaptureShell
 from nbdev.config import get_config
 from nbdev.test import nb_test_cells
 
-from vmaf_research.measure.config import find_root
+from vmaf_research.measure.core import find_root
 
 matplotlib.use("agg")
 CONFIG = get_config(find_root(__file__))

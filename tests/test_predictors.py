@@ -10,18 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vmaf_research.corpora.rows import new_row, write_rows
-from vmaf_research.learn.onnx_export import open_session, run_session
-from vmaf_research.learn.registry import verify
-from vmaf_research.measure.config import settings as project
-from vmaf_research.measure.errors import BadInput, VerificationFailed
-from vmaf_research.predict.codec_rows import parse_clip_mode, read_codec_rows
+from vmaf_research.measure.core import BadInput, VerificationFailed
+from vmaf_research.measure.core import settings as project
 from vmaf_research.predict.codecs import PREDICTOR_CODECS, find_adapter
-from vmaf_research.predict.curve_model import INPUTS
-from vmaf_research.predict.curve_report import judge_curves
+from vmaf_research.predict.curves import INPUTS, judge_curves
 from vmaf_research.predict.predictor import Predictor
 from vmaf_research.predict.shot_features import ShotFeatures
-from vmaf_research.predict.stubs import stub_curves, write_stub
+from vmaf_research.predict.training import parse_clip_mode, read_codec_rows, stub_curves, write_stub
 from vmaf_research.serve.cli import main
+from vmaf_research.ship.onnx import open_session, run_session
+from vmaf_research.ship.registry import verify
 
 REAL = ("libx264", "libx265", "libsvtav1", "libaom-av1", "libvvenc")
 CLIPS = {  # probe kbit/s, bytes of I, P and B pictures, frame difference, luma mean and variance, frame rate; 640x360
@@ -151,9 +149,9 @@ def test_a_corpus_with_one_source_is_refused(capsys, tmp_path):
 
 def test_three_sources_of_which_one_never_changes_do_not_ship(tmp_path):
     """A source without a correlation must not be left out of the mean that the gate looks at."""
-    from vmaf_research.measure.errors import ShipRefused
-    from vmaf_research.predict.curve_report import MeasuredCurve
-    from vmaf_research.predict.predictor_package import package_predictor
+    from vmaf_research.measure.core import ShipRefused
+    from vmaf_research.predict.curves import MeasuredCurve
+    from vmaf_research.predict.predictor import package_predictor
 
     quality = np.arange(10, 51, 5)
     falling = 100 / (1 + np.exp((quality - 40) / 5))

@@ -6,7 +6,7 @@ import nbformat
 import pytest
 from pybtex.database import parse_file
 
-from vmaf_research.measure.config import settings
+from vmaf_research.measure.core import settings
 
 DIGESTS = settings().digest_path
 ENTRIES = parse_file(str(DIGESTS / "references.bib")).entries

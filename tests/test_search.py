@@ -6,9 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from vmaf_research.measure.errors import BadInput, EngineError
-from vmaf_research.predict.curve_prior import condition, prior_from_curves, wide_prior
-from vmaf_research.predict.search import PATIENCE, Status, Trial, search
+from vmaf_research.measure.core import BadInput, EngineError
+from vmaf_research.predict.search import PATIENCE, Status, Trial, condition, prior_from_curves, search, wide_prior
 
 QUALITIES = np.arange(12, 40)
 scores = arrays(float, len(QUALITIES), elements=st.floats(0, 100))

@@ -6,7 +6,7 @@ from configparser import ConfigParser
 import pytest
 
 import vmaf_research
-from vmaf_research.measure.config import find_root, settings
+from vmaf_research.measure.core import find_root, settings
 
 ROOT = find_root(__file__)
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from vmaf_research.corpora.embedded import make_source
+from vmaf_research.measure.core import BadInput, EngineError
 from vmaf_research.measure.encode import encode
 from vmaf_research.measure.engine import ffmpeg_path, run_ffmpeg
-from vmaf_research.measure.errors import BadInput, EngineError
 from vmaf_research.measure.packets import Picture, picture_sizes, pictures
 from vmaf_research.measure.video import Part, input_arguments, open_clip, read_luma
 from vmaf_research.predict import shots

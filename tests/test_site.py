@@ -14,8 +14,8 @@ from xml.etree import ElementTree
 import nbformat
 import pytest
 
-from vmaf_research.learn.registry import read_registry
-from vmaf_research.measure.config import find_root
+from vmaf_research.measure.core import find_root
+from vmaf_research.ship.registry import read_registry
 
 ROOT = find_root(Path(__file__).parent)
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")

@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 
-from vmaf_research.measure.config import find_root
+from vmaf_research.measure.core import find_root
 
 ROOT = find_root(__file__)
 EXPORT = "from nbdev.doclinks import nbdev_export; nbdev_export.__wrapped__()"

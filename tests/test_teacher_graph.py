@@ -3,11 +3,10 @@
 import numpy as np
 import pytest
 
-from vmaf_research.learn.onnx_export import open_session, run_session
-from vmaf_research.learn.svr_onnx import PRECISIONS, svr_graph
 from vmaf_research.measure.features import CANONICAL_6
 from vmaf_research.measure.libvmaf import measure
 from vmaf_research.measure.teacher import load_teacher
+from vmaf_research.ship.onnx import PRECISIONS, open_session, run_session, svr_graph
 
 TOLERANCE = {"float64": 5e-4, "float32": 0.05}  # VMAF; the first is the rounding of libvmaf's output
 

@@ -10,13 +10,12 @@ import numpy as np
 import pytest
 from skimage import data
 
+from vmaf_research.measure.core import BadInput
 from vmaf_research.measure.engine import run_ffmpeg
-from vmaf_research.measure.errors import BadInput
 from vmaf_research.measure.video import input_arguments, open_clip, pixel_format, read_luma
 from vmaf_research.predict.search import Status
-from vmaf_research.predict.shot_encodes import ShotSource, frames_folder
 from vmaf_research.predict.shots import Shot
-from vmaf_research.predict.tune import tune
+from vmaf_research.predict.tune import ShotSource, frames_folder, tune
 from vmaf_research.serve.cli import main
 
 
@@ -249,7 +248,7 @@ def test_what_a_killed_run_left_is_removed_by_the_next(two, tmp_path):
     "Not while another run is alive, whose unfinished encodes look the same."
     body = (
         "import sys, time, pathlib\n"
-        "from vmaf_research.predict.shot_encodes import frames_folder\n"
+        "from vmaf_research.predict.tune import frames_folder\n"
         "with frames_folder(pathlib.Path(sys.argv[1])) as folder:\n"
         "    (folder / 'shot.y4m').write_bytes(b'frames')\n"
         "    print(folder, flush=True)\n"

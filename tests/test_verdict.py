@@ -11,25 +11,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vmaf_research.learn.ensemble import PREDICTIONS, SEEDS, artefact_name, run_identity, seed_document
-from vmaf_research.learn.ensemble_table import load_ensemble_table, make_codec_rows
-from vmaf_research.learn.gate import COMPARISONS, check
 from vmaf_research.learn.loso import evaluate
 from vmaf_research.learn.recipes import RECIPES
-from vmaf_research.learn.run_checks import RunFiles, least_difference
-from vmaf_research.learn.table import KEY
-from vmaf_research.learn.verdict import (
+from vmaf_research.learn.table import KEY, load_ensemble_table, make_codec_rows
+from vmaf_research.measure.core import BadInput
+from vmaf_research.measure.provenance import seal, write_json
+from vmaf_research.ship.ensemble import PREDICTIONS, SEEDS, artefact_name, run_identity, seed_document
+from vmaf_research.ship.gate import COMPARISONS, check
+from vmaf_research.ship.verdict import (
     HOLD,
     LEAST_DIFFERENCE,
     MOST_SPREAD,
     PROMOTE,
+    RunFiles,
     contract_gate,
     judge,
+    least_difference,
     read_verdict,
     validate,
 )
-from vmaf_research.measure.errors import BadInput
-from vmaf_research.measure.provenance import seal, write_json
 
 THRESHOLD = 0.95
 numbers = st.floats(0.9, 1.0) | st.sampled_from([0.95, math.nextafter(0.95, 0), 0.955, 1.0])

@@ -1,1 +1,35 @@
+"""Tiny full-reference video-quality models that reproduce VMAF: measured, judged source by source, gated, packaged.
+
+The names below are what most work needs. Each is looked up when it is first used, so that importing the package
+costs nothing; `measure` is also the room of that name.
+"""
+
+from importlib import import_module as _import_module
+
 __version__ = "0.1.0"
+
+_FRONT_DOOR = {  # name: module that has it
+    "corpus": "corpora.corpus",
+    "extract": "corpora.extract",
+    "load": "ship.registry",
+    "loso": "learn.loso",
+    "measure": "measure",
+    "Predictor": "predict.predictor",
+    "refresh": "ship.refresh",
+    "score": "ship.score",
+    "ship_gate": "ship.gate",
+    "tune": "predict.tune",
+    "verify": "measure.manifest",
+}
+__all__ = list(_FRONT_DOOR)
+
+
+def __getattr__(name):
+    if name not in _FRONT_DOOR:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(_FRONT_DOOR)}")
+    module = _import_module(f"{__name__}.{_FRONT_DOOR[name]}")
+    return module if _FRONT_DOOR[name] == name else getattr(module, name)
+
+
+def __dir__():
+    return sorted([*globals(), *_FRONT_DOOR])

@@ -193,9 +193,9 @@ def score(
     if target is not None and interval is not None:
         raise BadInput("--interval is for frames, --quality-confidence for clips: give one of them")
     if target is None:
-        from vmaf_research.ship.score import score_table
+        from vmaf_research.ship.score import score
 
-        print(score_table(model_id, table, out, models, interval))
+        print(score(model_id, table, out, models, interval))
     else:
         from vmaf_research.ship.candidates import choose_encodes
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['BLOCK_ROWS', 'TABLE_SUFFIXES', 'SAID', 'ADDED_TYPES', 'BOUNDS', 'PLACEHOLDER', 'read_blocks', 'numbers', 'Inputs',
            'set_problems', 'Scores', 'Scorer', 'check_scores_frames', 'load_scorer', 'TableWriter', 'Scored',
-           'check_free', 'score_table', 'check_paths', 'write_score_manifest']
+           'check_free', 'score', 'check_paths', 'write_score_manifest']
 
 # %% ../../nbs/ship/70_score.ipynb #be14d3a9
 from collections import Counter
@@ -352,7 +352,7 @@ class TableWriter:
 # %% ../../nbs/ship/70_score.ipynb #e56f20e1
 @dataclass(frozen=True)
 class Scored:
-    "What `score_table` made."
+    "What `score` made."
 
     table: Path
     model_id: str
@@ -386,7 +386,7 @@ def check_free(present: Iterable[str], added: Iterable[str], name: Path) -> None
         raise BadInput(f"{name}: already has a column {' and '.join(taken)}; rename it, it would be overwritten")
 
 # %% ../../nbs/ship/70_score.ipynb #2da3105b
-def score_table(
+def score(
     model_id: str,  # of a model in the registry, or of an ensemble
     table: Path | str,  # .parquet or .csv with the model's features as columns
     out: Path | str,  # .parquet or .csv

@@ -140,7 +140,8 @@ def public_name_problems(found):
     used.add(("measure.libvmaf", "measure"))
     owners, problems = defaultdict(list), []
     for each in found:
-        shown = {word for tree in each.displayed for word in words(tree)} | set(re.findall(r"\w+", each.outputs))
+        shown = {word for tree in each.displayed for word in words(tree)}
+        shown |= set(re.findall(r"\w+", each.outputs))
         for name in dict.fromkeys(each.public()):
             owners[name].append(each.module)
             if (each.module, name) not in used and name not in shown:
@@ -184,7 +185,8 @@ def test_what_the_tests_of_structure_find(tmp_path):
     plant(tmp_path, "measure/10_low", low, ("code", "low()", SHOWN))
     assert order_problems(chapters(tmp_path)) == public_name_problems(chapters(tmp_path)) == []
 
-    plant(tmp_path, "learn/11_high", ("code", f"{EXPORTED}def high():\n    from vmaf_research.measure.low import low", []))
+    high = f"{EXPORTED}def high():\n    from vmaf_research.measure.low import low"
+    plant(tmp_path, "learn/11_high", ("code", high, []))
     assert "learn.high.high: no other module imports it" in public_name_problems(chapters(tmp_path))[0]
     plant(tmp_path, "measure/10_low", low, ("code", "from vmaf_research.learn.high import high", []))
     assert order_problems(chapters(tmp_path)) == [

@@ -1,4 +1,4 @@
-"""The rooms and what may be where: imports go downwards, numbers give the order, and what is public is used or shown."""
+"""Rooms and what may be where: imports go downwards, numbers give the order, what is public is used or shown."""
 
 import ast
 import json

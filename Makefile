@@ -6,7 +6,8 @@ INSTALLED := $(VENV)/.installed
 SITE := _build/html
 
 .DEFAULT_GOAL := help
-.PHONY: help setup refresh test lint lab save readme site digest clean
+test save: export TQDM_DISABLE := 1
+.PHONY: help setup refresh test lint lab save readme map site digest clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,9 +29,10 @@ test: $(INSTALLED) ## export-sync, notebooks, digests, notebooks against the pac
 	OMP_NUM_THREADS=1 $(BIN)/nbdev_test digests --n-workers 2
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --cov --cov-report=term-missing:skip-covered --cov-fail-under=90
 
-lint: $(INSTALLED) ## ruff, README as generated
+lint: $(INSTALLED) ## ruff, README and map as generated
 	$(BIN)/ruff check .
 	$(BIN)/python docs/readme.py --check
+	$(BIN)/python docs/house_map.py --check
 
 lab: $(INSTALLED) ## JupyterLab on nbs/
 	$(BIN)/jupyter lab nbs
@@ -42,9 +44,13 @@ save: $(INSTALLED) ## run all notebooks and keep their outputs, cleaned
 	$(BIN)/nbdev_clean
 	$(BIN)/nbdev_clean --fname digests
 	$(BIN)/python docs/readme.py
+	$(BIN)/python docs/house_map.py
 
 readme: $(INSTALLED) ## README.md from nbs/index.ipynb
 	$(BIN)/python docs/readme.py
+
+map: $(INSTALLED) ## docs/map.md and its picture from the imports of the code
+	$(BIN)/python docs/house_map.py
 
 site: $(INSTALLED) ## the static site in _build/html
 	OMP_NUM_THREADS=1 $(BIN)/python docs/build.py $(SITE)

@@ -25,7 +25,7 @@ from vmaf_research.measure.core import find_root
 from vmaf_research.ship.registry import read_registry
 
 ROOT = find_root(Path(__file__).parent)
-ROOMS = ("tutorials", "measure", "corpora", "learn", "predict", "serve")  # in reading order
+ROOMS = ("tutorials", "measure", "corpora", "learn", "ship", "predict", "serve")  # in reading order
 LINK = re.compile(r"(?<=\]\()([^)\s:#]+)(?=[)#])")
 TOCTREE = "```{{toctree}}\n:hidden:\n:caption: {caption}\n\n{entries}\n```\n"
 
@@ -159,6 +159,7 @@ def stage(folder: Path) -> None:
     target.write("digests/references.bib", (ROOT / "digests" / "references.bib").read_text(encoding="utf-8"))
     for path in how_to:
         target.markdown(path)
+    target.write("how-to/map.svg", (ROOT / "docs" / "map.svg").read_text(encoding="utf-8"))
     entries = "\n".join(f"/models/{row.id}" for row in registry.models)
     target.write("models/index.md", f"{models.overview(registry)}\n```{{toctree}}\n:hidden:\n\n{entries}\n```\n")
     for row in registry.models:
@@ -173,6 +174,24 @@ def stage(folder: Path) -> None:
     target.remove_stale()
 
 
+def write_redirects(out: Path) -> None:
+    "Pages at old addresses that lead to where their content is now."
+    for line in (ROOT / "docs" / "redirects.txt").read_text(encoding="utf-8").splitlines():
+        if line.startswith("#"):
+            continue
+        old, new = (out / f"{name}.html" for name in line.split())
+        if not new.is_file():
+            raise SystemExit(f"docs/redirects.txt: {line}: there is no page {new.relative_to(out)}")
+        target = Path(os.path.relpath(new, old.parent)).as_posix()
+        old.parent.mkdir(parents=True, exist_ok=True)
+        old.write_text(
+            f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>Moved</title>'
+            f'<meta http-equiv="refresh" content="0; url={target}"></head>'
+            f'<body><a href="{target}">Moved</a></body></html>',
+            encoding="utf-8",
+        )
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="Build the site; warnings are errors.")
     parser.add_argument("out", type=Path, help="folder for the HTML")
@@ -181,7 +200,10 @@ def main() -> int:
     stage(work / "source")
     os.environ["MPLBACKEND"] = "agg"
     options = ["-q", "-W", "--keep-going", "-b", "html", "-c", str(ROOT / "docs")]
-    return build_main([*options, "-d", str(work / "doctrees"), str(work / "source"), str(out)])
+    failed = build_main([*options, "-d", str(work / "doctrees"), str(work / "source"), str(out)])
+    if not failed:
+        write_redirects(out)
+    return failed
 
 
 if __name__ == "__main__":

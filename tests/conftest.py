@@ -1,6 +1,9 @@
 """Small real clips that several tests share, and a cache of measurements of their own."""
 
+import os
 from fractions import Fraction
+
+os.environ["TQDM_DISABLE"] = "1"  # read when tqdm is imported; logs without progress bars
 
 import numpy as np
 import pytest

@@ -7,11 +7,12 @@ from pathlib import Path
 import matplotlib
 from matplotlib.figure import Figure
 
+from vmaf_research import load
 from vmaf_research.learn.metrics import show_number
 from vmaf_research.measure.core import settings
 from vmaf_research.ship.cards import markdown_table
 from vmaf_research.ship.records import PREDICTOR, RegistryRow
-from vmaf_research.ship.registry import Model, Registry, load, read_registry
+from vmaf_research.ship.registry import Model, Registry, read_registry
 
 INTRODUCTION = """# Models
 

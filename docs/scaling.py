@@ -19,13 +19,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from vmaf_research import measure
 from vmaf_research.corpora.embedded import SCENES, write_scene
 from vmaf_research.corpora.jobs import run_jobs
 from vmaf_research.corpora.konvid import CODEC, PRESET, extract_konvid
 from vmaf_research.measure.encode import encode
 from vmaf_research.measure.engine import find_engine, run_ffmpeg
 from vmaf_research.measure.features import CANONICAL_6
-from vmaf_research.measure.libvmaf import measure
 from vmaf_research.measure.loopback import encode_and_measure
 from vmaf_research.measure.video import input_arguments, open_clip
 

@@ -23,11 +23,6 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
-
 import vmaf_research
 from .core import BadInput, VerificationFailed, find_root, html_table
 from .provenance import SEAL, listing_digest, open_sealed, seal, sha256_file, write_json
@@ -395,6 +390,8 @@ def _short(values: Mapping[str, Any], name: str) -> str:
 # %% ../../nbs/measure/12_manifest.ipynb #a5e39e6a
 def table_difference(before: Path, after: Path) -> str:
     "How two Parquet files differ: columns, rows, or the values of which columns from which row on."
+    import pyarrow.parquet as pq  # opening a manifest needs no tables
+
     old, new = pq.read_table(before), pq.read_table(after)
     if old.schema != new.schema:
         lost = [name for name in old.column_names if name not in new.column_names]
@@ -407,8 +404,12 @@ def table_difference(before: Path, after: Path) -> str:
     return ", ".join(parts[:MOST_NAMED]) + more if parts else "the same values, written in another way"
 
 
-def _column_difference(name: str, old: pa.ChunkedArray, new: pa.ChunkedArray) -> str | None:
+def _column_difference(name: str, old: Any, new: Any) -> str | None:
     "How many rows of a column differ, by how much at most, and from where on."
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     unequal = pc.fill_null(pc.not_equal(old, new), False).to_numpy() | (
         pc.is_null(old).to_numpy() != pc.is_null(new).to_numpy()
     )

@@ -31,13 +31,13 @@ from .grid import feature_facts
 from .jobs import run_jobs
 from .pairs import Problem, problem_report
 from vmaf_research.corpora.rows import (
-    LARGEST, ROW_SCHEMA, CorpusRows, RowsMade, check_files, finish_rows, new_row, read_rows, scan_lines, upgrade_row,
+    LARGEST, ROW_SCHEMA, CorpusRows, RowsMade, check_files, finish_rows, new_row, read_rows, upgrade_row,
     write_lines, write_rows,
 )
 from ..measure.core import BadInput, ResearchError, html_table
 from ..measure.features import CANONICAL_6, DEFAULT_TEACHER, FEATURE_BY_NAME
 from ..measure.manifest import MANIFEST_SUFFIX
-from ..measure.provenance import common_folder, content_digest, write_bytes
+from ..measure.provenance import common_folder, content_digest, scan_lines, write_bytes
 
 # %% ../../nbs/corpora/41_row_tools.ipynb #a25e1828
 IDENTITY = (  # of an encode, beside its source

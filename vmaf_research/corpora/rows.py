@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['ROW_SCHEMA_VERSION', 'REQUIRED', 'LARGEST', 'ROW_SCHEMA', 'ROW_KEYS', 'RowKey', 'schema_html', 'new_row',
-           'check_value', 'upgrade_row', 'write_lines', 'write_rows', 'CorpusRows', 'scan_lines', 'read_rows',
-           'check_files', 'RowsMade', 'finish_rows', 'rows_schema', 'rows_to_parquet']
+           'check_value', 'upgrade_row', 'write_lines', 'write_rows', 'CorpusRows', 'read_rows', 'check_files',
+           'RowsMade', 'finish_rows', 'rows_schema', 'rows_to_parquet']
 
 # %% ../../nbs/corpora/37_rows.ipynb #78a4767c
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from html import escape
@@ -25,7 +25,7 @@ from .pairs import ROWS_PER_GROUP, write_tables
 from ..measure.core import BadInput, html_table
 from ..measure.features import CANONICAL_6
 from ..measure.manifest import describe_path, run_provenance, write_manifest
-from ..measure.provenance import atomic_path, common_folder
+from ..measure.provenance import atomic_path, common_folder, scan_lines
 
 # %% ../../nbs/corpora/37_rows.ipynb #9e0a8a2b
 ROW_SCHEMA_VERSION = 3
@@ -263,29 +263,6 @@ class CorpusRows:
         items = "".join(f"<li>{escape(text)}</li>" for text in self.skipped)
         return f"<p>{escape(repr(self))}</p>" + (f"<ul>{items}</ul>" if items else "")
 
-# %% ../../nbs/corpora/37_rows.ipynb #555a0189
-def scan_lines(
-    path: Path | str,  # JSON lines
-    check: Callable[[dict[str, Any]], Any],  # makes something of an object, or raises `BadInput`
-    skipped: list[str] | None = None,  # collects what is wrong with bad lines; None: a bad line ends it all
-) -> Iterator[tuple[int, Any]]:  # line number, and what `check` made of the line
-    "Go through a file without holding it; raises `BadInput` that names the file and the number of a bad line."
-    try:
-        with open(path, "rb") as file:
-            for number, line in enumerate(file, 1):
-                if not line.strip():
-                    continue
-                try:
-                    made = check(_parse_line(line))
-                except BadInput as error:
-                    if skipped is None:
-                        raise BadInput(f"{path}, line {number}: {error}; repair it, or skip bad lines") from error
-                    skipped.append(f"{Path(path).name}, line {number}: {error}")
-                    continue
-                yield number, made
-    except OSError as error:
-        raise BadInput(f"{path}: cannot be read ({error.strerror}); expected a file of JSON lines") from error
-
 # %% ../../nbs/corpora/37_rows.ipynb #9eea37ed
 def read_rows(
     path: Path | str,  # JSON lines, of version 1, 2 or 3
@@ -303,25 +280,6 @@ def read_rows(
     rows = tuple(row for _, row in scan_lines(path, check, skipped if skip_bad_lines else None))
     upgraded = sum(version != ROW_SCHEMA_VERSION for version in versions)
     return CorpusRows(Path(path), rows, tuple(skipped), upgraded)
-
-# %% ../../nbs/corpora/37_rows.ipynb #e9bfaecc
-def _parse_line(line: bytes) -> dict[str, Any]:
-    "The JSON object of a line, in which NaN is allowed and no key comes twice."
-    try:
-        row = json.loads(line.decode("utf-8-sig"), object_pairs_hook=_no_key_twice)
-    except (ValueError, RecursionError) as error:
-        raise BadInput(f"not valid JSON ({error})") from error
-    if not isinstance(row, dict):
-        raise BadInput(f"expected a JSON object, found {type(row).__name__}")
-    return row
-
-
-def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    "A dictionary; raises `ValueError` for a key that is there twice, of which JSON readers silently drop one."
-    row = dict(pairs)
-    if len(row) != len(pairs):
-        raise ValueError("a key is there twice")
-    return row
 
 # %% ../../nbs/corpora/37_rows.ipynb #0dba51af
 def check_files(

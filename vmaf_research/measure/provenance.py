@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['SEAL', 'sha256_bytes', 'sha256_file', 'listing_digest', 'common_folder', 'json_bytes', 'content_digest', 'seal',
-           'open_sealed', 'check_writable', 'atomic_path', 'remove_partial', 'write_bytes', 'write_json']
+           'open_sealed', 'check_writable', 'atomic_path', 'remove_partial', 'write_bytes', 'write_json', 'recorded',
+           'once', 'scan_lines']
 
 # %% ../../nbs/measure/11_provenance.ipynb #835c43e0
 import glob
@@ -12,7 +13,7 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -173,3 +174,79 @@ def write_bytes(path: Path | str, data: bytes, durable: bool = True) -> None:
 def write_json(path: Path | str, value: Any, durable: bool = True) -> None:
     "Write `value` to `path` as the one spelling of `json_bytes`, in one step; `durable` as in `atomic_path`."
     write_bytes(path, json_bytes(value), durable)
+
+# %% ../../nbs/measure/11_provenance.ipynb #a610bf0b
+def recorded(
+    record: Path | str,  # a sealed JSON file
+    made_from: Mapping[str, Any],  # fields that the record must have, with these values
+    product: Path | str | None = None,  # file whose digest the record has as `sha256`
+) -> dict[str, Any] | None:  # the record
+    "What an earlier run recorded, if it was made from just this and its product still has those bytes."
+    try:
+        document = open_sealed(record)
+        if any(document.get(name) != value for name, value in made_from.items()):
+            return None
+        if product is not None and document.get("sha256") != sha256_file(product):
+            return None
+    except (BadInput, OSError):
+        return None
+    return document
+
+
+def once(
+    record: Path | str,  # where the sealed JSON file is, or will be
+    made_from: Mapping[str, Any],  # everything that decides the result, as plain values
+    make: Callable[[], Mapping[str, Any]],  # makes the product in one step, and says what else the record holds
+    product: Path | str | None = None,  # the file that `make` writes, if it writes one
+    durable: bool = True,  # as in `atomic_path`
+) -> dict[str, Any]:  # the record
+    "The record of something that is made at most once; raises what `make` raises, and then leaves no record."
+    found = recorded(record, made_from, product)
+    if found is None:
+        made = make()
+        digest = {} if product is None else {"sha256": sha256_file(product)}
+        found = seal({**made_from, **digest, **made})
+        write_json(record, found, durable)
+    return found
+
+# %% ../../nbs/measure/11_provenance.ipynb #555a0189
+def scan_lines(
+    path: Path | str,  # JSON lines
+    check: Callable[[dict[str, Any]], Any],  # makes something of an object, or raises `BadInput`
+    skipped: list[str] | None = None,  # collects what is wrong with bad lines; None: a bad line ends it all
+) -> Iterator[tuple[int, Any]]:  # line number, and what `check` made of the line
+    "Go through a file without holding it; raises `BadInput` that names the file and the number of a bad line."
+    try:
+        with open(path, "rb") as file:
+            for number, line in enumerate(file, 1):
+                if not line.strip():
+                    continue
+                try:
+                    made = check(_parse_line(line))
+                except BadInput as error:
+                    if skipped is None:
+                        raise BadInput(f"{path}, line {number}: {error}; repair it, or skip bad lines") from error
+                    skipped.append(f"{Path(path).name}, line {number}: {error}")
+                    continue
+                yield number, made
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read ({error.strerror}); expected a file of JSON lines") from error
+
+# %% ../../nbs/measure/11_provenance.ipynb #e9bfaecc
+def _parse_line(line: bytes) -> dict[str, Any]:
+    "The JSON object of a line, in which NaN is allowed and no key comes twice."
+    try:
+        row = json.loads(line.decode("utf-8-sig"), object_pairs_hook=_no_key_twice)
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"not valid JSON ({error})") from error
+    if not isinstance(row, dict):
+        raise BadInput(f"expected a JSON object, found {type(row).__name__}")
+    return row
+
+
+def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    "A dictionary; raises `ValueError` for a key that is there twice, of which JSON readers silently drop one."
+    row = dict(pairs)
+    if len(row) != len(pairs):
+        raise ValueError("a key is there twice")
+    return row

@@ -21,10 +21,10 @@ import numpy as np
 
 from ..corpora.clips import make_reference
 from ..corpora.jobs import run_jobs
-from ..corpora.rows import scan_lines, upgrade_row
+from ..corpora.rows import upgrade_row
 from ..measure.core import BadInput, settings
 from ..measure.manifest import describe_path, manifest_path, read_manifest, run_provenance, write_manifest
-from ..measure.provenance import check_writable, sha256_bytes, sha256_file
+from ..measure.provenance import check_writable, scan_lines, sha256_bytes, sha256_file
 from .codecs import PREDICTOR_CODECS, find_adapter
 from .curves import CurveReport, MeasuredCurve, check_sources, judge_curves
 from .predictor import FORMULAS, check_place, check_shippable, package_predictor

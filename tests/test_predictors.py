@@ -13,7 +13,7 @@ from vmaf_research.corpora.rows import new_row, write_rows
 from vmaf_research.measure.core import BadInput, VerificationFailed
 from vmaf_research.measure.core import settings as project
 from vmaf_research.predict.codecs import PREDICTOR_CODECS, find_adapter
-from vmaf_research.predict.curves import INPUTS, judge_curves
+from vmaf_research.predict.curves import PREDICTOR_INPUTS, judge_curves
 from vmaf_research.predict.predictor import Predictor
 from vmaf_research.predict.shot_features import ShotFeatures
 from vmaf_research.predict.training import parse_clip_mode, read_codec_rows, stub_curves, write_stub
@@ -88,7 +88,7 @@ def test_no_features_make_a_curve_rise(features, codec):
     data = (project().model_path / f"predictor_{codec}.onnx").read_bytes()
     quality = np.arange(-1, 65, 0.5)
     rows = np.column_stack([quality, np.tile(features, (len(quality), 1))])
-    curve = run_session(open_session(data, len(INPUTS)), rows)
+    curve = run_session(open_session(data, len(PREDICTOR_INPUTS)), rows)
     assert (np.diff(curve) <= 1e-4).all() and curve.min() >= 0 and curve.max() <= 100
 
 

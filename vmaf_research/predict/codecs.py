@@ -14,7 +14,7 @@ from ..measure.encode import ENCODERS, Encoder
 # %% ../../nbs/predict/72_codecs.ipynb #106d4b33
 @dataclass(frozen=True)
 class CodecAdapter:
-    "An encoder as predictors and searches see it."
+    "An encoder as predictors and searches see it. In all that are known here a lower value means better quality."
 
     codec: str  # a key of `measure.encode.ENCODERS`
     quality_range: tuple[int, int]  # best and worst value in which predictors work
@@ -32,17 +32,6 @@ class CodecAdapter:
         "Best and worst value that the encoder takes."
         return self.encoder.quality_range
 
-    @property
-    def presets(self) -> dict[str, str]:
-        "Common name of a preset -> the encoder's own."
-        return self.encoder.presets
-
-    @property
-    def lower_is_better(self) -> bool:
-        "Whether a lower value means better quality; so it is with all codecs of the table."
-        best, worst = self.quality_range
-        return best < worst
-
     def quality_values(
         self,
         step: float = 1,  # a multiple of the encoder's own step
@@ -52,18 +41,8 @@ class CodecAdapter:
         if step <= 0 or abs(step / finest - round(step / finest)) > 1e-6:
             raise BadInput(f"{self.codec}: a step of {step:g} would be rounded; give a multiple of {finest:g}")
         best, worst = self.quality_range
-        count = int(abs(worst - best) / step + 1e-6) + 1
-        sign = 1 if self.lower_is_better else -1
-        values = [round(best + sign * step * number, 6) for number in range(count)]
+        values = [round(best + step * number, 6) for number in range(int((worst - best) / step + 1e-6) + 1)]
         return tuple(int(value) if value == int(value) else value for value in values)
-
-    def arguments(
-        self,
-        quality: float,  # anywhere in the hard range
-        preset: str | None = None,  # a common name or the encoder's own
-    ) -> list[str]:
-        "ffmpeg's output options; raises `BadInput` for a quality or preset that the encoder does not have."
-        return self.encoder.arguments(quality, preset)
 
 # %% ../../nbs/predict/72_codecs.ipynb #7082a8e4
 _HARDWARE = (
@@ -91,8 +70,11 @@ ADAPTERS: dict[str, CodecAdapter] = {
 # %% ../../nbs/predict/72_codecs.ipynb #224c0be6
 def find_adapter(
     codec: str,  # such as libx264
+    predicted: bool = False,  # whether it must have a predictor
 ) -> CodecAdapter:
     "The adapter of a codec, whether its encoder works here or not; raises `BadInput` with the choices."
+    if predicted and codec not in PREDICTOR_CODECS:
+        raise BadInput(f"codec {codec!r}: has no predictor; choose from {', '.join(PREDICTOR_CODECS)}")
     if codec not in ADAPTERS:
         raise BadInput(f"codec {codec!r}: has no adapter; choose from {', '.join(ADAPTERS)}")
     return ADAPTERS[codec]

@@ -53,9 +53,9 @@ def predictors():
 def test_curves_of_real_shots_fall_and_are_not_constant(predictors, codec):
     for name in CLIPS:
         prediction = predictors[codec].curve(clip_features(name))
-        assert list(prediction.qualities) == list(find_adapter(codec).quality_values())
-        assert (np.diff(prediction) <= 0).all() and np.ptp(np.asarray(prediction)) > 2, name
-        assert 0 <= prediction[-1] <= prediction[0] <= 100
+        assert list(prediction.index) == list(find_adapter(codec).quality_values())
+        assert (np.diff(prediction) <= 0).all() and np.ptp(prediction) > 2, name
+        assert 0 <= prediction.iloc[-1] <= prediction.iloc[0] <= 100
 
 
 def test_shots_differ(predictors):

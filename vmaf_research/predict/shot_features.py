@@ -22,7 +22,7 @@ from ..measure.encode import ENCODE_SUFFIX, encode, encode_arguments, encoder_ve
 from ..measure.engine import ffmpeg_path, running
 from ..measure.libvmaf import rgb_frames
 from ..measure.packets import picture_sizes
-from ..measure.provenance import content_digest, open_sealed, seal, write_json
+from ..measure.provenance import content_digest, once
 from ..measure.video import KEEP_FRAMES, Clip, input_arguments, pixel_format, range_filter
 from .shots import Shot, check_length, clip_identity, counted_clip, cut_shot
 
@@ -184,13 +184,7 @@ def shot_features(
     frames = [window.start, window.end]
     key = content_digest([_CACHE_VERSION, *clip_identity(clip), frames, arguments, encoder_version()])
     path = Path(cache or cache_root()) / "shots" / key[:2] / f"{key}.json"
-    try:
-        stored = open_sealed(path)
-    except BadInput:  # not there yet, or damaged
-        stored = {}
-    if stored.get("key") != key:
-        stored = {"key": key, "features": _measure_window(clip, window, probe)}
-        write_json(path, seal(stored), durable=False)
+    stored = once(path, {"key": key}, lambda: {"features": _measure_window(clip, window, probe)}, durable=False)
     features = ShotFeatures(**stored["features"], shot_length_frames=shot.frames)
     if saliency is None:
         return features

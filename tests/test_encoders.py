@@ -8,15 +8,15 @@ from hypothesis import strategies as st
 
 from vmaf_research.measure.core import BadInput
 from vmaf_research.measure.encode import (
+    _PRESET_NAMES,
     ENCODERS,
-    PRESET_NAMES,
     STATISTICS,
+    _encoder_works,
     available_encoders,
     bitrate_kbps,
     encode,
     encode_arguments,
     encode_recorded,
-    encoder_works,
     find_encoder,
 )
 from vmaf_research.measure.engine import ffmpeg_path
@@ -90,7 +90,7 @@ def test_fractions_that_an_encoder_honours(codec, values, small, tmp_path):
                 ENCODERS[other].arguments(30 + step / 2)
 
 
-@given(st.sampled_from(sorted(ENCODERS)), st.integers(0, 6300), st.sampled_from((None, *PRESET_NAMES)))
+@given(st.sampled_from(sorted(ENCODERS)), st.integers(0, 6300), st.sampled_from((None, *_PRESET_NAMES)))
 def test_arguments_or_a_refusal(codec, hundredths, preset):
     encoder, quality = ENCODERS[codec], hundredths / 100
     best, worst = encoder.quality_range
@@ -109,8 +109,8 @@ def test_arguments_or_a_refusal(codec, hundredths, preset):
 @pytest.mark.parametrize("codec", ENCODERS)
 def test_presets_by_common_name_and_by_the_encoder_s_own(codec):
     encoder = ENCODERS[codec]
-    assert tuple(encoder.presets) == PRESET_NAMES
-    for own in {*encoder.presets.values(), *encoder.more_presets} - set(PRESET_NAMES):
+    assert tuple(encoder.presets) == _PRESET_NAMES
+    for own in {*encoder.presets.values(), *encoder.more_presets} - set(_PRESET_NAMES):
         assert encoder.native_preset(own) == own
     assert encoder.native_preset() == encoder.preset == encoder.native_preset(encoder.preset)
     with pytest.raises(BadInput, match=f"{codec}: has no preset 'fastest'; choose from ultrafast, "):
@@ -133,7 +133,7 @@ def test_arguments_of_hardware_encoders(codec):
 
 @pytest.mark.parametrize("codec", HARDWARE)
 def test_hardware_that_is_not_there(codec, tmp_path, capsys):
-    if encoder_works(codec):
+    if _encoder_works(codec):
         pytest.skip("this machine has it")
     assert codec not in available_encoders()
     with pytest.raises(BadInput, match=f"codec {codec}: not available on this machine, .*; available: libx264"):

@@ -12,7 +12,7 @@ import pytest
 from conftest import write_pan
 
 from vmaf_research.measure.core import BadInput, EngineError
-from vmaf_research.measure.engine import Engine, describe_engine, ffmpeg_path, find_engine, run_ffmpeg
+from vmaf_research.measure.engine import Engine, _describe_engine, ffmpeg_path, find_engine, run_ffmpeg
 from vmaf_research.measure.features import FEATURE_SETS, TEACHERS
 from vmaf_research.measure.libvmaf import measure
 from vmaf_research.measure.teacher import check_against_teacher, load_teacher
@@ -303,7 +303,7 @@ def test_an_old_libvmaf_is_refused(tmp_path):
         "sys.exit(code)\n"
     )
     with pytest.raises(EngineError, match="not one of 3.2 or later"):
-        describe_engine(script(tmp_path, "ffmpeg", text), "ffmpeg")
+        _describe_engine(script(tmp_path, "ffmpeg", text), "ffmpeg")
 
 
 def test_the_vmaf_tool_is_the_last_resort(pan, tmp_path, monkeypatch):

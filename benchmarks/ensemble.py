@@ -13,7 +13,6 @@ seeds one by one (an hour).
 
 import argparse
 import time
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -90,7 +89,7 @@ def main() -> None:
         if options.table is None:
             make_codec_rows(9, 24, 24).to_parquet(path)
         table = load_ensemble_table(path)
-    recipe = replace(RECIPES["adr0303"], epochs=1) if options.quick else RECIPES["adr0303"]
+    recipe = RECIPES["adr0303"].changed(epochs=1) if options.quick else RECIPES["adr0303"]
     threads = torch.get_num_threads()
     print(f"{table!r}; {recipe.name}, batch {recipe.batch_size}, {recipe.epochs} epochs on both sides")
     compare(table, recipe, SEEDS if options.full else SEEDS[:1], options.device, threads)

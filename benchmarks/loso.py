@@ -13,7 +13,7 @@ sides have, the error on the source left out is printed beside the range that th
 import argparse
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -82,7 +82,7 @@ def seconds(work: Callable[[], object]) -> tuple[float, object]:
 def epoch_seconds(table: TrainingTable, fold: Fold, recipe: Recipe, threads: int) -> float:
     "Least time of some epochs of `train_one` with so many torch threads."
     torch.set_num_threads(threads)
-    one_epoch = replace(recipe, epochs=1)
+    one_epoch = recipe.changed(epochs=1)
     return min(seconds(lambda: train_one(table, fold.train, 0, one_epoch))[0] for _ in range(3))
 
 
@@ -93,7 +93,7 @@ def held_out_rmse(model: FittedRegressor, table: TrainingTable, fold: Fold) -> f
 
 def compare(name: str, plan: Plan, table: TrainingTable, threads: int) -> None:
     "Run both sides of one recipe and print times, ratio and errors."
-    recipe = replace(RECIPES[name], epochs=plan.epochs[name])
+    recipe = RECIPES[name].changed(epochs=plan.epochs[name])
     folds = source_folds(table)
     jobs = [(seed, fold) for seed in SEEDS for fold in folds]
     print(f"\n{name}: batch {recipe.batch_size}, {recipe.epochs} of {RECIPES[name].epochs} epochs on both sides")

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -19,7 +18,6 @@ from vmaf_research.serve.cli import main
 from vmaf_research.serve.options import Role, output_of, path_roles
 from vmaf_research.serve.replay import command_tree
 from vmaf_research.ship import refresh as refresh_module
-from vmaf_research.ship.cards import render_card
 from vmaf_research.ship.records import Sidecar, validated
 from vmaf_research.ship.registry import load, read_registry, write_model
 
@@ -248,7 +246,7 @@ def test_a_table_that_is_not_its_manifests(trained, tmp_path, encoded):
 def little_budget(monkeypatch):
     "The teacher_function recipe with a fraction of its vectors: the way is the same, the model is worse."
     recipe = RECIPES["teacher_function"]
-    monkeypatch.setitem(RECIPES, recipe.name, replace(recipe, sampled_vectors=20_000))
+    monkeypatch.setitem(RECIPES, recipe.name, recipe.changed(sampled_vectors=20_000))
 
 
 def test_refresh_of_a_folder_of_videos(tmp_path, little_budget, monkeypatch, capsys):
@@ -451,7 +449,7 @@ def test_a_model_without_calibration_has_no_intervals(trained, candidates, tmp_p
     document = {name: value for name, value in model.sidecar.to_json().items() if name not in ("calibration", SEAL)}
     graphs = {name: (trained / "run" / "model" / name).read_bytes() for name in (model.row.onnx, model.row.onnx_raw)}
     sidecar = validated(Sidecar, document, "x")
-    write_model(tmp_path / "model", model.row, sidecar, render_card(sidecar), graphs)
+    write_model(tmp_path / "model", sidecar, graphs)
     words = ["score", "fr_regressor_v1", str(candidates), "--out", str(tmp_path / "a.parquet")]
     words += ["--models", str(tmp_path / "model")]
     assert main(words) == 0

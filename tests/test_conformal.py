@@ -5,18 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vmaf_research.learn.intervals import (
+from vmaf_research.learn.conformal import (
     UNITS,
     attainable_level,
     bounds,
-    calibrate,
     conformal_rank,
     distance_scale,
-    measure_coverage,
-    nested_coverage,
-    pooled_half_width,
     sources_needed,
 )
+from vmaf_research.learn.intervals import calibrate, measure_coverage, nested_coverage, pooled_half_width
 from vmaf_research.learn.table import load_training_table, make_table
 from vmaf_research.measure.core import BadInput
 

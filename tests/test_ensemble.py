@@ -34,9 +34,19 @@ from vmaf_research.ship.ensemble import (
     member_id,
     run_ensemble,
 )
-from vmaf_research.ship.registry import REGISTRY, install, load, read_registry, verify
+from vmaf_research.ship.registry import REGISTRY, install, load, read_registry, verify_registry
 
-QUICK = Recipe("quick", "adam", 5e-3, 0.0, "one_cycle", "mse", epochs=60, batch_size=32, dropout=0.0)
+QUICK = Recipe(
+    name="quick",
+    optimizer="adam",
+    learning_rate=5e-3,
+    weight_decay=0.0,
+    schedule="one_cycle",
+    loss="mse",
+    epochs=60,
+    batch_size=32,
+    dropout=0.0,
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -79,7 +89,7 @@ def replace_run(folder):
     "Another run in the place of one whose members were exported."
     for name in (PREDICTIONS, *map(artefact_name, SEEDS)):
         (folder / "run" / name).unlink()
-    run_ensemble(folder / "rows.parquet", folder / "run", replace(QUICK, epochs=61), corpus_root=folder / "videos")
+    run_ensemble(folder / "rows.parquet", folder / "run", QUICK.changed(epochs=61), corpus_root=folder / "videos")
 
 
 def said(capsys):
@@ -320,7 +330,7 @@ from pathlib import Path
 
 from vmaf_research.learn.stacks import Checkpoint
 from vmaf_research.ship.ensemble import run_ensemble
-from vmaf_research.learn.recipes import Recipe
+from vmaf_research.learn.recipes import RECIPES
 
 class Talking(Checkpoint):
     "Says where a training goes on."
@@ -333,7 +343,7 @@ class Talking(Checkpoint):
 Checkpoint.seconds = 0
 import vmaf_research.ship.ensemble as ensemble
 ensemble.Checkpoint = Talking
-recipe = Recipe("long", "adam", 5e-3, 0.0, "one_cycle", "mse", epochs=150, batch_size=32, dropout=0.1)
+recipe = RECIPES["adr0303"].changed(name="long", learning_rate=5e-3, weight_decay=0.0, schedule="one_cycle", epochs=150)
 for out in sys.argv[2:]:
     run_ensemble(sys.argv[1], out, recipe, device="cpu", progress=False)
 """
@@ -590,7 +600,7 @@ def test_an_incomplete_ensemble_scores_nothing(own, capsys):
     assert main(["score", *words]) == 0
     out.unlink()
     replace_run(own)
-    RECIPES["quick"] = replace(QUICK, epochs=61)
+    RECIPES["quick"] = QUICK.changed(epochs=61)
     assert validate(own) == 0 and export(own) == 0
     RECIPES["quick"] = QUICK
     install(member_id(2), own / "run" / "model", home)
@@ -605,7 +615,7 @@ def test_promote_then_rollback_restores_the_bytes(own, capsys):
     assert promote(own) == 0
     assert said(capsys).count('+  "smoke": false') == 5
     assert smoke(model) == [False] * 5
-    assert verify(model) == []
+    assert verify_registry(model) == []
     assert promote(own) == 2
     assert "promoted already" in said(capsys)
     assert rollback(own) == 0
@@ -623,13 +633,15 @@ def test_promoted_members_are_not_replaced_by_placeholders(own, capsys):
     with pytest.raises(BadInput, match="would replace a real model"):
         install(member_id(0), model, home)
     assert smoke(home) == [False] * 5
-    assert verify(home) == []
+    assert verify_registry(home) == []
 
 
 def test_a_member_in_use_needs_a_recorded_promotion(own):
     path = own / "run" / "model" / REGISTRY
     reseal(path, lambda document: document["models"][0].update(smoke=False))
-    assert verify(path.parent) == [f"{member_id(0)}: smoke is false, but no promotion of these bytes is recorded"]
+    assert verify_registry(path.parent) == [
+        f"{member_id(0)}: smoke is false, but no promotion of these bytes is recorded"
+    ]
 
 
 def command_words(app, words=()):

@@ -1,8 +1,7 @@
 """What the gate says, word for word: every check with its limit and reason, every sentence, as text, JSON and HTML."""
 
-from dataclasses import replace
-
 import pytest
+from made_up import replace
 
 from vmaf_research.learn.loso import LosoReport, evaluate
 from vmaf_research.learn.table import load_training_table, make_table
@@ -62,14 +61,14 @@ def test_every_check_of_a_good_model():
 
 
 SMALL = GateResult(
-    False,
-    True,
-    (
+    passed=False,
+    strict=True,
+    checks=(
         check("folds", 3, "equal to", 4, True, "fewer"),
         check("pooled RMSE", 1.5, "", None, False, "points"),
         check("bias", 0.25, "at most", 1.0, True, "offset"),
     ),
-    ("folds is 3, expected equal to 4", "seed 0: <b>"),
+    reasons=("folds is 3, expected equal to 4", "seed 0: <b>"),
 )
 
 

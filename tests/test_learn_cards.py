@@ -8,13 +8,15 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_up import example_sidecar
 from packaged import packaged_files, unpack
 
 from vmaf_research.learn.metrics import show_number
-from vmaf_research.measure.core import BadInput, find_root
+from vmaf_research.learn.recipes import RECIPES
+from vmaf_research.measure.core import BadInput, find_root, validated
 from vmaf_research.ship.cards import markdown_table, render_card
-from vmaf_research.ship.records import Sidecar, example_sidecar, validated
-from vmaf_research.ship.registry import load, read_registry, verify, write_model
+from vmaf_research.ship.records import Sidecar
+from vmaf_research.ship.registry import load, model_problems, verify_registry
 
 
 @pytest.fixture
@@ -152,11 +154,10 @@ def test_a_sidecar_without_a_field_is_refused_or_still_has_a_card(sidecar):
 def test_an_edited_card_is_reported_and_not_registered(folder, card, sidecar):
     improved = card.replace("RMSE", "RMSE (negligible)", 1)
     (folder / "first_v1.md").write_text(improved)
-    assert any(problem.startswith("first_v1.md") for problem in verify(folder))
-    row = read_registry(folder).row("first_v1")
-    graphs = {name: packaged_files()[name] for name in (row.onnx, row.onnx_raw)}
-    with pytest.raises(BadInput, match="first_v1.md: is not the card that the sidecar gives"):
-        write_model(folder, row, sidecar, improved, graphs)
+    assert any(problem.startswith("first_v1.md") for problem in verify_registry(folder))
+    row = load("second_v1", folder).row
+    files = {name: packaged_files()[name] for name in row.file_names} | {row.card: improved.encode()}
+    assert model_problems(row, files)[0] == "second_v1.md: is not the card that the sidecar gives; render it again"
 
 
 def test_both_python_examples_run(folder, card, monkeypatch):
@@ -197,7 +198,7 @@ def test_markdown_tables_keep_their_columns(rows):
 
 def test_a_copy_of_the_teacher_is_called_one():
     training = example_sidecar().training.to_json()
-    recipe = {"name": "teacher_function", "sampled_vectors": 1_000_000, "refining_vectors": 200_000}
+    recipe = RECIPES["teacher_function"].model_dump()
     card = render_card(example_sidecar(training=training | {"recipe": recipe}))
     assert "portable, differentiable copy of the teacher, not new evidence about people" in card
     assert "1,000,000 feature vectors" in card

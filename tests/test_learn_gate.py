@@ -2,12 +2,12 @@
 
 import json
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_up import replace
 from packaged import CORPUS, small_report
 
 from vmaf_research.learn.loso import LosoReport, evaluate

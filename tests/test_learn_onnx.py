@@ -14,17 +14,8 @@ from packaged import small_report
 
 from vmaf_research.measure.core import BadInput, ShipRefused
 from vmaf_research.measure.core import settings as project_settings
-from vmaf_research.ship.onnx import (
-    ALLOWED_OPERATORS,
-    MAX_BYTES,
-    PARITY,
-    check_graph,
-    contract_graph,
-    export_graphs,
-    open_session,
-    raw_graph,
-    run_session,
-)
+from vmaf_research.ship.onnx import _MAX_BYTES, _OPERATORS, check_graph, open_session, run_session
+from vmaf_research.ship.package import PARITY, contract_graph, export_graphs, raw_graph
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +40,7 @@ def test_graphs_are_native_to_the_operator_set_and_self_describing(graphs):
         assert facts["features"].split(",") == list(table.feature_names)
         assert facts["table_digest"] == table.digest
         assert all(each.data_location == TensorProto.DEFAULT for each in model.graph.initializer)
-        assert {node.op_type for node in model.graph.node} <= ALLOWED_OPERATORS
+        assert {node.op_type for node in model.graph.node} <= _OPERATORS
 
 
 @pytest.mark.parametrize("rows", [1, 2, 7, 1024, 20_001])
@@ -229,7 +220,7 @@ def test_damaged_bytes_are_refused_or_still_a_graph_that_may_run(place, mask):
         model = check_graph(bytes(data))
     except BadInput:
         return
-    assert {node.op_type for node in model.graph.node} <= ALLOWED_OPERATORS
+    assert {node.op_type for node in model.graph.node} <= _OPERATORS
     assert all(node.domain == "" for node in model.graph.node)
 
 
@@ -245,7 +236,7 @@ def test_what_is_no_graph_is_refused(data):
 
 def test_what_is_too_large_is_not_even_parsed():
     with pytest.raises(BadInput, match="the limit is"):
-        check_graph(bytes(MAX_BYTES + 1))
+        check_graph(bytes(_MAX_BYTES + 1))
 
 
 def test_the_raw_graph_does_not_depend_on_the_scaler_outside(fitted, graphs):

@@ -25,8 +25,8 @@ from vmaf_research.measure.core import BadInput
 from vmaf_research.measure.features import CANONICAL_6
 from vmaf_research.measure.teacher import load_teacher
 
-SMALL_TEACHER = replace(
-    RECIPES["teacher_function"], sampled_vectors=4_000, epochs=4, batch_size=128, refining_vectors=2_000
+SMALL_TEACHER = RECIPES["teacher_function"].changed(
+    sampled_vectors=4_000, epochs=4, batch_size=128, refining_vectors=2_000
 )
 
 
@@ -42,7 +42,7 @@ def taught(table):
 
 
 def short(name, **changes):
-    return replace(RECIPES[name], epochs=3, **changes)
+    return RECIPES[name].changed(epochs=3, **changes)
 
 
 def predictions(models, features):
@@ -106,7 +106,7 @@ def test_gradient_is_that_of_autograd(depth):
 @pytest.mark.parametrize(("name", "kind"), [("adr0249", torch.optim.AdamW), ("adr0303", torch.optim.Adam)])
 @pytest.mark.parametrize("schedule", ["constant", "one_cycle"])
 def test_adam_is_that_of_torch(name, kind, schedule):
-    recipe = replace(RECIPES[name], schedule=schedule, weight_decay=0.01)
+    recipe = RECIPES[name].changed(schedule=schedule, weight_decay=0.01)
     modules = [seeded_regressor(seed) for seed in range(2)]
     stack = StackedRegressor(modules)
     rates = torch.tensor([[recipe.learning_rate], [recipe.learning_rate * (1 if schedule == "constant" else 0.3)]])
@@ -252,5 +252,5 @@ def test_censored_rows_bound_only_one_side():
 
 
 def test_teacher_is_learned_without_a_row_of_the_source(taught):
-    more = replace(SMALL_TEACHER, sampled_vectors=20_000, epochs=8, batch_size=256)
+    more = SMALL_TEACHER.changed(sampled_vectors=20_000, epochs=8, batch_size=256)
     assert loso(taught, more, floors=False, progress=False).summary["pooled_rmse"] < 0.5

@@ -38,7 +38,6 @@ from vmaf_research.serve.cli import main
 from vmaf_research.serve.mcp import TOKEN_VARIABLE, TOOLS, make_server
 from vmaf_research.serve.sandbox import Workers
 from vmaf_research.ship.ensemble import run_ensemble
-from vmaf_research.ship.records import model_calibration
 from vmaf_research.ship.registry import load
 from vmaf_research.ship.verdict import validate
 
@@ -445,7 +444,7 @@ def test_models_are_described_and_run(folder, registry):
     level = described["greatest_interval_level"]
     scored = answer(server, "score_features", model_id=IDS[0], rows=rows, level=level)
     assert scored["scores"] == pytest.approx(expected[:3].tolist(), abs=1e-6)
-    assert scored["half_width"] == model_calibration(model.sidecar, "frame").half_width(level)
+    assert scored["half_width"] == model.sidecar.calibration.frame.half_width(level)
 
 
 def test_features_that_cannot_be_scored(folder, registry):
@@ -572,7 +571,17 @@ def test_a_corpus_is_described_and_its_manifest_verified(tmp_path, encoded):
 
 def test_the_verdict_on_a_run(tmp_path):
     make_codec_rows().to_parquet(tmp_path / "rows.parquet")
-    recipe = Recipe("quick", "adam", 5e-3, 0.0, "one_cycle", "mse", epochs=2, batch_size=64, dropout=0.0)
+    recipe = Recipe(
+        name="quick",
+        optimizer="adam",
+        learning_rate=5e-3,
+        weight_decay=0.0,
+        schedule="one_cycle",
+        loss="mse",
+        epochs=2,
+        batch_size=64,
+        dropout=0.0,
+    )
     run_ensemble(tmp_path / "rows.parquet", tmp_path / "run", recipe, progress=False)
     written = validate(tmp_path / "run")
     server = make_server([tmp_path])

@@ -19,7 +19,7 @@ from vmaf_research.predict.shot_features import ShotFeatures
 from vmaf_research.predict.training import parse_clip_mode, read_codec_rows, stub_curves, write_stub
 from vmaf_research.serve.cli import main
 from vmaf_research.ship.onnx import open_session, run_session
-from vmaf_research.ship.registry import verify
+from vmaf_research.ship.registry import verify_registry
 
 REAL = ("libx264", "libx265", "libsvtav1", "libaom-av1", "libvvenc")
 CLIPS = {  # probe kbit/s, bytes of I, P and B pictures, frame difference, luma mean and variance, frame rate; 640x360
@@ -115,7 +115,7 @@ def test_a_flipped_bit_is_refused(stub_folder, tmp_path, suffix):
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 4
     path.write_bytes(data)
-    assert any(path.name in problem for problem in verify(folder))
+    assert any(path.name in problem for problem in verify_registry(folder))
     with pytest.raises(VerificationFailed, match=path.name):
         Predictor("av1_qsv", folder)
 
@@ -127,7 +127,7 @@ def test_a_stub_that_claims_to_be_in_use_is_found(stub_folder, tmp_path):
     document = open_sealed(folder / "registry.json")
     document["models"][0]["smoke"] = False
     write_json(folder / "registry.json", seal(document))
-    assert "a synthetic stub, but smoke is false" in verify(folder)[0]
+    assert "a synthetic stub, but smoke is false" in verify_registry(folder)[0]
 
 
 def row(source, quality, score):

@@ -18,6 +18,7 @@ _FRONT_DOOR = {  # name: module that has it
     "refresh": "ship.refresh",
     "score": "ship.score",
     "ship_gate": "ship.gate",
+    "shot_features": "predict.shot_features",
     "tune": "predict.tune",
     "verify": "measure.manifest",
 }

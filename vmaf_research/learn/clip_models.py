@@ -97,7 +97,7 @@ class ClipRegressor(nn.Module):
 
 # %% ../../nbs/learn/54_clip_models.ipynb #79842b6b
 CLIP_RECIPE = Recipe(
-    "clip_means",
+    name="clip_means",
     optimizer="adamw",
     learning_rate=5e-3,
     weight_decay=1e-2,

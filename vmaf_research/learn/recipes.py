@@ -10,18 +10,15 @@ __all__ = ['CHOICES', 'RECIPES', 'LEVEL_SLOPE', 'LEVEL_OFFSET', 'KINDS', 'LABEL_
 # %% ../../nbs/learn/49_recipes.ipynb #41985069
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from html import escape
 
 import numpy as np
 
-from ..measure.core import BadInput
+from ..measure.core import BadInput, Record, html_table
 from ..measure.features import CANONICAL_6
 from ..measure.teacher import Teacher, load_teacher
 
 # %% ../../nbs/learn/49_recipes.ipynb #ba2246b7
-@dataclass(frozen=True)
-class Recipe:
+class Recipe(Record):
     "What a training run does, apart from its rows and its seed."
 
     name: str  # appears in reports and sidecars
@@ -40,7 +37,8 @@ class Recipe:
     refining_vectors: int = 0  # then every model learns so many more in one pass, half of them made from its own rows
     refining_rate: float = 0.0  # peak of the learning rate in that pass
 
-    def __post_init__(self):
+    def __init__(self, **fields):
+        super().__init__(**fields)
         for field, allowed in CHOICES.items():
             if getattr(self, field) not in allowed:
                 raise BadInput(
@@ -53,11 +51,7 @@ class Recipe:
             raise BadInput(f"recipe {self.name!r}: dropout is {self.dropout!r}, expected a share in [0, 1)")
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><th style='text-align:left'>{f.name}</th><td>{escape(str(getattr(self, f.name)))}</td></tr>"
-            for f in fields(self)
-        )
-        return f"<table>{rows}</table>"
+        return html_table(self)
 
 
 CHOICES = {"optimizer": ("adamw", "adam", "soap"), "schedule": ("constant", "one_cycle"), "loss": ("mse", "huber")}
@@ -67,7 +61,7 @@ RECIPES = {
     recipe.name: recipe
     for recipe in (
         Recipe(
-            "adr0249",
+            name="adr0249",
             optimizer="adamw",
             learning_rate=1e-3,
             weight_decay=1e-5,
@@ -78,7 +72,7 @@ RECIPES = {
             dropout=0.1,
         ),
         Recipe(
-            "adr0303",
+            name="adr0303",
             optimizer="adam",
             learning_rate=5e-4,
             weight_decay=1e-5,
@@ -89,7 +83,7 @@ RECIPES = {
             dropout=0.1,
         ),
         Recipe(
-            "tuned",
+            name="tuned",
             optimizer="soap",
             learning_rate=1e-2,
             weight_decay=0.1,
@@ -103,7 +97,7 @@ RECIPES = {
             censored=True,
         ),
         Recipe(
-            "teacher_function",
+            name="teacher_function",
             optimizer="soap",
             learning_rate=1e-2,
             weight_decay=0.0,

@@ -10,7 +10,7 @@ __all__ = ['NEAR_SHARE', 'PRIOR_SEED', 'REFINING_SEED', 'FittedRegressor', 'chec
 # %% ../../nbs/learn/51_training.ipynb #5e9194ed
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -145,7 +145,7 @@ def learn_teacher(
     vectors = np.vstack([shared, *own])
     sets = [np.append(np.arange(len(shared)), len(shared) + near * k + np.arange(near)) for k in range(len(own))]
     labels = load_teacher().predict(vectors, clip=False)
-    refining = replace(recipe, epochs=1, learning_rate=recipe.refining_rate)
+    refining = recipe.changed(epochs=1, learning_rate=recipe.refining_rate)
     scalers = [scaler] * len(own)
     return train_stacks(vectors, labels, sets, scalers, seeds, refining, starts, device, progress), scaler
 

@@ -17,7 +17,8 @@ from onnx import TensorProto
 from scipy.interpolate import PchipInterpolator
 from sklearn.isotonic import isotonic_regression
 
-from ..learn.intervals import ENCODE, Calibration, calibrate
+from ..learn.conformal import ENCODE, Calibration
+from ..learn.intervals import calibrate
 from ..learn.metrics import VMAF_RANGE, Agreement, agreement, show_number
 from ..measure.core import BadInput, html_table
 from ..measure.provenance import content_digest

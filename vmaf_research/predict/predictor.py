@@ -16,22 +16,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..learn.intervals import conformal_rank
+from ..learn.conformal import conformal_rank
 from ..learn.metrics import VMAF_RANGE, show_number
-from ..measure.core import BadInput, ShipRefused, settings
+from ..measure.core import BadInput, ShipRefused, settings, validated
 from ..measure.provenance import check_writable, sha256_bytes
 from .codecs import PREDICTOR_CODECS, find_adapter
 from vmaf_research.predict.curves import (
     DESCRIPTORS, NOISE, PREDICTOR_INPUTS, CurveReport, curve_graph, describe_shots, graph_difference,
 )
 from .shot_features import DEFAULT_PROBE, SHOT_FEATURE_NAMES, ShotFeatures
-from ..ship.cards import render_predictor_card
 from ..ship.onnx import INPUT, OUTPUT, run_session
 from ..ship.package import TEACHER, check_portable
 from vmaf_research.ship.records import (
-    PREDICTOR, STUB_WARNING, PredictorCorpus, PredictorSidecar, RegistryRow, model_file_names, predictor_id, validated,
+    PREDICTOR, STUB_WARNING, PredictorCorpus, PredictorSidecar, model_file_names, predictor_id,
 )
-from ..ship.registry import REGISTRY, Model, graph_facts, load, read_registry, write_model
+from ..ship.registry import REGISTRY, Model, load, read_registry, write_model
 
 # %% ../../nbs/predict/76_predictor.ipynb #55f11beb
 def check_shippable(
@@ -120,7 +119,7 @@ def _sidecar_and_graph(
         document["calibration"] = report.calibration.to_json()
         document["residuals"] = {"qualities": qualities.tolist(), "sources": sources}
     name = f"sidecar of {model_id}"
-    graph = curve_graph(report.model, graph_facts(validated(PredictorSidecar, document, name)))
+    graph = curve_graph(report.model, validated(PredictorSidecar, document, name).graph_facts)
     difference = graph_difference(report.model, graph, features)
     if not difference <= _PARITY:
         raise ShipRefused(
@@ -169,11 +168,7 @@ def package_predictor(
     if not synthetic:
         check_shippable(model_id, report)
     sidecar, graph = _sidecar_and_graph(codec, report, corpus, synthetic, description)
-    document = sidecar.to_json()
-    shared = {name: document[name] for name in RegistryRow.model_fields if name in document}
-    row = validated(RegistryRow, {**shared, "smoke": synthetic}, f"row of {model_id}")
-    write_model(folder, row, sidecar, render_predictor_card(sidecar), {row.onnx: graph})
-    return load(model_id, folder)
+    return write_model(folder, sidecar, {sidecar.onnx: graph}, smoke=synthetic)
 
 # %% ../../nbs/predict/76_predictor.ipynb #21cedb1e
 _COEFFICIENTS = (  # a, b, c, d and the middle, in the order of `PREDICTOR_CODECS`

@@ -117,7 +117,7 @@ def card_caveats(card: str) -> list[str]:
 # %% ../../nbs/serve/95_answers.ipynb #a39d9d04
 def describe_model(site: Site, model_id: ModelId) -> ModelDescription:
     "Describe a registered model: inputs and their ranges, accuracy on sources it had not seen, and caveats."
-    from vmaf_research.learn.intervals import attainable_level
+    from vmaf_research.learn.conformal import attainable_level
     from vmaf_research.ship.registry import load
     from vmaf_research.ship.score import check_scores_frames
 

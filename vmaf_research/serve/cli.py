@@ -215,12 +215,12 @@ def registry_list(models: Models = None) -> None:
 @registry_app.command("verify")
 def registry_verify(models: Models = None) -> None:
     "Check every file under model/ against the registry, and everything in them against each other."
-    from vmaf_research.ship.registry import REGISTRY, read_registry, verify
+    from vmaf_research.ship.registry import REGISTRY, read_registry, verify_registry
 
     folder = settings().model_path if models is None else models
     if not (folder / REGISTRY).exists():
         read_registry(folder)  # says that there is none; a damaged one is a problem like others
-    problems = verify(folder)
+    problems = verify_registry(folder)
     if problems:
         print("\n".join(problems), file=sys.stderr)
         raise typer.Exit(1)

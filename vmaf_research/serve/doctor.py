@@ -161,12 +161,12 @@ def look_at_models(
     folder: Path | None = None,  # default: `model/` of the repository
 ) -> str:
     "How many models are registered; raises `VerificationFailed` for a registry with a problem."
-    from vmaf_research.ship.registry import REGISTRY, read_registry, verify  # torch takes seconds to import
+    from vmaf_research.ship.registry import REGISTRY, read_registry, verify_registry
 
     folder = settings().model_path if folder is None else folder
     if not (folder / REGISTRY).exists():
         return "none registered yet; `vmaf-research refresh --install` trains and registers some"
-    problems = verify(folder)
+    problems = verify_registry(folder)
     if problems:
         raise VerificationFailed("; ".join(problems))
     ids = [row.id for row in read_registry(folder).models]

@@ -8,10 +8,9 @@ __all__ = ['SEEDS', 'ENSEMBLE_ID', 'PREDICTIONS', 'CHECKPOINT', 'ARTEFACT_SCHEMA
            'check_folder', 'finished_seed', 'EnsembleRun', 'check_folds', 'run_ensemble']
 
 # %% ../../nbs/ship/67_ensemble.ipynb #ab5801ae
-import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
@@ -113,7 +112,7 @@ def run_identity(
         "n_rows": len(table.rows),
         "encoders": table.encoders,
         "notes": list(table.notes),
-        "recipe": asdict(recipe),
+        "recipe": recipe.model_dump(),
         "encoder_vocab_version": ENCODER_VOCAB_VERSION,
         "num_codecs": len(CODEC_BLOCK),
         "package_version": vmaf_research.__version__,
@@ -309,16 +308,15 @@ def run_ensemble(
     out, checked, recipe = Path(out), load_ensemble_table(table), find_recipe(recipe)
     check_folds(checked, folds)
     if dry_run:
-        recipe = Recipe(**{**asdict(recipe), "epochs": 1})
+        recipe = recipe.changed(epochs=1)
     identity = run_identity(checked, find_corpus_digest(checked.path, corpus_root), recipe, dry_run)
     check_folder(out, identity)
     stored = read_predictions(out)
     found = {seed: finished_seed(out, seed, identity, stored) for seed in SEEDS}
     wanted = tuple(seed for seed, values in found.items() if values is None)
-    shown = progress and not os.environ.get("IN_TEST")
     checkpoint = Checkpoint(out / CHECKPOINT, json_bytes({**identity, "seeds": wanted}).decode())
     if wanted:
-        found |= out_of_fold(checked.rows, wanted, recipe, device, shown, checkpoint)
+        found |= out_of_fold(checked.rows, wanted, recipe, device, progress, checkpoint)
         _write_predictions(out, checked.rows, found)
     seconds = time.monotonic() - clock
     members = {seed: evaluate(f"seed {seed}", checked.rows, found[seed]) for seed in SEEDS}

@@ -8,7 +8,6 @@ __all__ = ['DESCRIPTION', 'NOTES', 'check_promoted', 'member_reports', 'ensemble
 
 # %% ../../nbs/ship/69_promotion.ipynb #9a9f9975
 import difflib
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,19 +18,19 @@ from typing import Any
 import numpy as np
 
 from ..learn.codecs import ENCODER_VOCAB_VERSION
-from ..learn.intervals import calibration_block
+from ..learn.intervals import calibrate_predictions
 from ..learn.loso import Evaluation, LosoReport, evaluate, floor_predictions
 from ..learn.table import EnsembleTable, load_ensemble_table
 from ..learn.training import FittedRegressor, train_members
-from ..measure.core import BadInput, ShipRefused, VerificationFailed, settings
+from ..measure.core import BadInput, ShipRefused, VerificationFailed, validated
 from ..measure.manifest import describe_files, describe_path, run_provenance, write_manifest
 from ..measure.provenance import SEAL, json_bytes, open_sealed, seal, sha256_file, write_json
 from .ensemble import ENSEMBLE_ID, SEEDS, artefact_name, member_id
 from .gate import ship_gate
 from .package import package_model
-from .records import RegistryRow, Sidecar, validated
+from .records import EnsembleRecord, RegistryRow, Sidecar
 from .refresh import corpus_facts
-from .registry import REGISTRY, Registry, install, read_registry, verify
+from .registry import REGISTRY, Registry, install, read_registry, registry_folder, verify_registry
 from vmaf_research.ship.verdict import (
     HOLD, PROMOTE, RunFiles, Verdict, contract_gate, find_table, judge, read_run, read_verdict, run_inputs,
 )
@@ -80,22 +79,22 @@ def ensemble_record(
     run: RunFiles,
     table: EnsembleTable,
     seed: int,
-) -> dict[str, Any]:
+) -> EnsembleRecord:
     "The `ensemble` block of a member's sidecar."
     document = verdict.document
-    return {
-        "id": ENSEMBLE_ID,
-        "seed": seed,
-        "members": [member_id(each) for each in SEEDS],
-        "encoder_vocab_version": ENCODER_VOCAB_VERSION,
-        "verdict_sha256": verdict.digest,
-        "artefact_sha256": run.digests[artefact_name(seed)],
-        "mean_plcc": document["gate"]["mean_plcc"],
-        "plcc_spread": document["gate"]["plcc_spread"],
-        "encoders": table.encoders,
-        "corpus_digest": document["corpus"]["sha256"],
-        "calibration": calibration_block(table.rows, run.members()),
-    }
+    return EnsembleRecord(
+        id=ENSEMBLE_ID,
+        seed=seed,
+        members=[member_id(each) for each in SEEDS],
+        encoder_vocab_version=ENCODER_VOCAB_VERSION,
+        verdict_sha256=verdict.digest,
+        artefact_sha256=run.digests[artefact_name(seed)],
+        mean_plcc=document["gate"]["mean_plcc"],
+        plcc_spread=document["gate"]["plcc_spread"],
+        encoders=table.encoders,
+        corpus_digest=document["corpus"]["sha256"],
+        calibration=calibrate_predictions(table.rows, run.members()),
+    )
 
 # %% ../../nbs/ship/69_promotion.ipynb #7001f509
 DESCRIPTION = "Member (seed {seed}) of a codec-aware ensemble that reproduces VMAF v0.6.1 per frame"
@@ -117,8 +116,7 @@ def export_members(
     checked = load_ensemble_table(find_table(run.folder) if table is None else table)
     verdict = check_promoted(run, checked)
     recipe, rows = verdict.document["recipe"]["name"], checked.rows
-    shown = progress and not os.environ.get("IN_TEST")
-    fitted = train_members(rows, [np.arange(len(rows))] * len(SEEDS), SEEDS, recipe, device, shown)
+    fitted = train_members(rows, [np.arange(len(rows))] * len(SEEDS), SEEDS, recipe, device, progress)
     reports = member_reports(run, checked, recipe, dict(zip(SEEDS, fitted, strict=True)))
     corpus = corpus_facts(checked.path) | {"codecs": list(checked.encoders)}
     part = run.folder / "model.part"
@@ -239,10 +237,6 @@ def member_problems(
     ]
 
 # %% ../../nbs/ship/69_promotion.ipynb #4e33b17e
-def _folder(folder: Path | str | None) -> Path:
-    return settings().model_path if folder is None else Path(folder)
-
-
 def plan_promotion(
     verdict_file: Path | str,  # PROMOTE.json
     folder: Path | str | None = None,  # of the registry; default: `model/` of the repository
@@ -252,8 +246,8 @@ def plan_promotion(
     Raises `ShipRefused` for a verdict that does not allow it or does not belong to the registered members,
     `VerificationFailed` for a registry with any problem, and `BadInput` for files or members that are not there.
     """
-    folder, verdict = _folder(folder), read_verdict(verdict_file)
-    problems = verify(folder)
+    folder, verdict = registry_folder(folder), read_verdict(verdict_file)
+    problems = verify_registry(folder)
     if problems:
         raise VerificationFailed(f"{folder}: nothing was promoted: {'; '.join(problems)}")
     refused = verdict_problems(verdict)
@@ -287,7 +281,7 @@ def plan_rollback(
 
     Raises `BadInput` if there is nothing to undo, or a member was replaced since.
     """
-    folder = _folder(folder)
+    folder = registry_folder(folder)
     registry = read_registry(folder)
     if not registry.promotions:
         raise BadInput(f"{folder / REGISTRY}: no promotion to roll back")

@@ -22,12 +22,19 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from ..learn.codecs import CODEC_BLOCK, ENCODER_VOCAB, codec_block, encoder_slot, known_preset
-from ..learn.intervals import Calibration, bounds, conformal_rank, ensemble_mean, plain_features
+from vmaf_research.learn.conformal import (
+    Calibration,
+    Calibrations,
+    bounds,
+    conformal_rank,
+    ensemble_mean,
+    plain_features,
+)
 from ..learn.table import CLIPPED_TEACHER, KEY, RENAMED, join_pairs
 from ..measure.core import BadInput, VerificationFailed, settings
 from ..measure.manifest import describe_path, pairs_path, run_provenance, write_manifest
 from ..measure.provenance import atomic_path
-from .records import PREDICTOR, CalibrationsRecord, stored_calibration
+from .records import PREDICTOR
 from .registry import Model, load, read_registry
 
 # %% ../../nbs/ship/70_score.ipynb #e69bd401
@@ -221,7 +228,7 @@ class Scorer:
 
     id: str
     members: tuple[Model, ...]
-    calibrations: CalibrationsRecord | None  # of the one model, or of the mean of all members
+    calibrations: Calibrations | None  # of the one model, or of the mean of all members
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -241,10 +248,9 @@ class Scorer:
         "The calibrations for frames or clips; raises `BadInput` if there is none, or not for such a level."
         if self.calibrations is None:
             raise BadInput(f"{self.id}: has no calibration, so there is no interval for its scores; package it again")
-        records = [getattr(self.calibrations, unit)]
+        found = (getattr(self.calibrations, unit),)
         if unit == "clip" and self.calibrations.unusual is not None:
-            records.append(self.calibrations.unusual)
-        found = tuple(map(stored_calibration, records))
+            found = (*found, self.calibrations.unusual)
         conformal_rank(level, found[0].n_sources)
         return found
 

@@ -11,7 +11,7 @@ __all__ = ['SHARED', 'MOST_SPREAD', 'LEAST_DIFFERENCE', 'ADVICE', 'VERDICT_SCHEM
 # %% ../../nbs/ship/68_verdict.ipynb #9ef14fa5
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from html import escape
 from itertools import combinations
@@ -354,7 +354,7 @@ def judge(
             "ensemble_id": ENSEMBLE_ID,
             "seeds": sorted(run.by_seed),
             "gate": gate,
-            "checks": [asdict(each) for each in checks],
+            "checks": [each.to_json() for each in checks],
             "failing": list(reasons),
             "recommendation": recommendation(checks),
             "table": {

@@ -262,18 +262,17 @@ class CurveReport:
     @property
     def per_source(self) -> dict[str, Agreement]:
         "Agreement of the predictions with the measurements, source by source."
-        groups = self.encodes.groupby("source")
-        return {name: agreement(own["predicted"].to_numpy(), own["measured"].to_numpy()) for name, own in groups}
+        return {name: agreement(own["predicted"], own["measured"]) for name, own in self.encodes.groupby("source")}
 
     @property
     def pooled(self) -> Agreement:
         "Agreement over all encodes."
-        return agreement(self.encodes["predicted"].to_numpy(), self.encodes["measured"].to_numpy())
+        return agreement(self.encodes["predicted"], self.encodes["measured"])
 
     @property
     def fitted(self) -> Agreement:
         "Agreement of the final model with the encodes that it was fitted on."
-        return agreement(self.encodes["fitted"].to_numpy(), self.encodes["measured"].to_numpy())
+        return agreement(self.encodes["fitted"], self.encodes["measured"])
 
     def mean(self, metric: str) -> float | None:  # metric: a field of `Agreement`
         "Mean of a metric over the sources for which it is defined."
@@ -309,9 +308,9 @@ class CurveReport:
 
     def __repr__(self) -> str:
         name, error = self.worst
-        text = f"{len(self.per_source)} sources, {len(self.encodes)} encodes: left out, mean PLCC "
-        text += f"{show_number(self.mean('plcc'))}, RMSE {show_number(self.pooled.rmse)}, worst {name} "
-        return f"CurveReport({text}{show_number(error)})"
+        plcc, rmse, error = map(show_number, (self.mean("plcc"), self.pooled.rmse, error))
+        found = f"left out, mean PLCC {plcc}, RMSE {rmse}, worst {name} {error}"
+        return f"CurveReport({len(self.per_source)} sources, {len(self.encodes)} encodes: {found})"
 
     def _repr_html_(self) -> str:
         rows = [
@@ -355,16 +354,10 @@ def judge_curves(
         own = names == name
         left_out[own] = fit_curves(features[~own], drawn[~own], nodes).curves(features[own])
     model = fit_curves(features, drawn, nodes)
-    encodes = [
-        pd.DataFrame(
-            {
-                "source": curve.source,
-                "quality": curve.quality,
-                "measured": curve.vmaf,
-                "predicted": np.interp(curve.quality, nodes, predicted),
-                "fitted": np.interp(curve.quality, nodes, fitted),
-            }
-        )
-        for curve, predicted, fitted in zip(curves, left_out, model.curves(features), strict=True)
-    ]
+    encodes = []
+    for curve, predicted, fitted in zip(curves, left_out, model.curves(features), strict=True):
+        rows = pd.DataFrame({"source": curve.source, "quality": curve.quality, "measured": curve.vmaf})
+        rows["predicted"] = np.interp(curve.quality, nodes, predicted)
+        rows["fitted"] = np.interp(curve.quality, nodes, fitted)
+        encodes.append(rows)
     return CurveReport(curves, model, drawn - left_out, pd.concat(encodes, ignore_index=True))

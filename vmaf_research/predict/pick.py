@@ -158,10 +158,9 @@ class ShotPrediction:
             "keyint": longest,
             "min_keyint": shortest,
         }
-        if self.choice is not None:
-            found |= {"crf": self.choice.quality, "vmaf": round(self.choice.predicted, 3)}
-            found |= {"reachable": self.choice.reachable, "half_width": round(self.choice.half_width, 3)}
-            found["remark"] = self.choice.remark
+        if choice := self.choice:
+            found |= {"crf": choice.quality, "vmaf": round(choice.predicted, 3), "reachable": choice.reachable}
+            found |= {"half_width": round(choice.half_width, 3), "remark": choice.remark}
         return found
 
 

@@ -160,7 +160,7 @@ def _unlock(file: TextIO | None) -> None:
 
 
 def _remove_dead_runs(work: Path) -> None:
-    "Delete what runs left that were killed; nothing of a run that lives, and nothing that no run has made."
+    "Delete what killed runs left; nothing of a run that lives, and nothing that no run has made."
     alive = False
     for path in work.glob(".frames-*/lock"):
         lock = _lock(path)
@@ -195,17 +195,12 @@ def frames_folder(
 # %% ../../nbs/predict/80_tune.ipynb #9a033385
 _COLUMNS = ("frames", "CRF", "VMAF", "kbit/s", "status", "encodes", "predicted CRF", "residual")
 _PANELS = 12  # curves in one picture
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
-<style>body {{font: 15px sans-serif; margin: 2em auto; max-width: 75em; padding: 0 1em}}
-th, td {{padding: .2em .8em .2em 0}}
-img {{max-width: 100%}}</style></head>
-<body><h1>{title}</h1>
-{table}
+_PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>
+<style>body {{font: 15px sans-serif; margin: 2em}} th, td {{padding: .2em .8em}} img {{max-width: 100%}}</style></head>
+<body><h1>{title}</h1>{table}
 <p>Dotted: the predicted curve, or without a predictor a rough guess. Line and band: what is known after the encodes,
 two standard deviations. Dots: encodes in their order. Circle: the one that was chosen. Red: the target.</p>
-{pictures}
-</body></html>
+{pictures}</body></html>
 """
 
 

@@ -12,6 +12,7 @@ seeds one by one (an hour).
 """
 
 import argparse
+import sys
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,9 +24,12 @@ from loso import epoch_seconds, seconds, train_one
 from vmaf_research.learn.loso import evaluate
 from vmaf_research.learn.metrics import plcc
 from vmaf_research.learn.recipes import RECIPES, Recipe
-from vmaf_research.learn.table import EnsembleTable, TrainingTable, load_ensemble_table, make_codec_rows, source_folds
+from vmaf_research.learn.table import EnsembleTable, TrainingTable, load_ensemble_table, source_folds
 from vmaf_research.learn.training import member_scaler
 from vmaf_research.ship.ensemble import SEEDS, out_of_fold
+
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
+from made_up import make_codec_rows
 
 
 def one_by_one(rows: TrainingTable, seed: int, recipe: Recipe) -> np.ndarray:

@@ -1,10 +1,15 @@
-"""What does not exist: sidecars of no model, for tests."""
+"""What does not exist: tables that nobody measured and sidecars of no model, for tests."""
 
 import dataclasses
 from typing import Any
 
+import numpy as np
+import pandas as pd
+
+from vmaf_research.learn.metrics import VMAF_RANGE
 from vmaf_research.learn.recipes import RECIPES
 from vmaf_research.measure.core import Record, validated
+from vmaf_research.measure.features import CANONICAL_6
 from vmaf_research.ship.records import PREDICTOR, PredictorSidecar, Sidecar
 
 
@@ -85,3 +90,46 @@ def example_predictor(
         "residuals": {"qualities": [10, 30, 50], "sources": {"a": [0.1, 2.0, 1.0], "b": [0.0, -2.0, 4.0]}},
     }
     return validated(PredictorSidecar, {**document, **changes}, "example")
+
+
+def make_table(
+    n_sources: int = 4,
+    n_clips: int = 6,  # per source
+    n_frames: int = 20,  # per clip
+    seed: int = 0,
+) -> pd.DataFrame:  # the columns of KEY, canonical-6 and `vmaf`
+    "Frames whose scores follow from their features."
+    rng = np.random.default_rng(seed)
+    source, clip, frame = (index.ravel() for index in np.indices((n_sources, n_clips, n_frames)))
+    texture = rng.uniform(0.7, 1.3, n_sources)[source]
+    loss = np.geomspace(0.05, 1.2, n_clips)[clip] * texture * rng.uniform(0.9, 1.1, source.size)
+    vif = [np.exp(-loss * weight) for weight in (1.6, 0.6, 0.4, 0.25)]
+    motion = rng.uniform(0, 20, n_sources)[source] * rng.uniform(0.8, 1.2, source.size)
+    score = 108 * np.exp(-0.55 * loss) - 6 * np.sin(3 * loss) * texture + 0.2 * motion
+    columns = [np.exp(-0.3 * loss), *vif, motion]
+    return pd.DataFrame(
+        {
+            "source": [f"source{k}" for k in source],
+            "dis_basename": [f"clip{k}.mkv" for k in clip],
+            "frame_index": frame,
+            **dict(zip(CANONICAL_6, columns, strict=True)),
+            "vmaf": np.clip(score, *VMAF_RANGE),
+        }
+    )
+
+
+def make_codec_rows(
+    n_sources: int = 4,
+    n_clips: int = 6,  # per source, dealt to the encoders in turn
+    n_frames: int = 20,
+    encoders: tuple[str, ...] = ("libx264", "libx265", "libsvtav1"),
+    seed: int = 0,
+) -> pd.DataFrame:
+    "Flat rows with encode parameters, in which the encoder shifts the score a little."
+    rows = make_table(n_sources, n_clips, n_frames, seed)
+    number = rows["dis_basename"].str.extract(r"(\d+)")[0].astype(int)
+    which = number % len(encoders)
+    shift = 1 - 0.03 * which  # of what an encoder loses beside the features
+    quality = 20 + 20 * number / n_clips
+    codec = which.map(dict(enumerate(encoders)))
+    return rows.assign(codec=codec, preset="medium", crf=quality, vmaf=rows["vmaf"] * shift)

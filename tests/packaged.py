@@ -4,8 +4,10 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from made_up import make_table
+
 from vmaf_research.learn.loso import loso
-from vmaf_research.learn.table import load_training_table, make_table
+from vmaf_research.learn.table import load_training_table
 from vmaf_research.ship.gate import ship_gate
 from vmaf_research.ship.package import package_model
 

@@ -7,9 +7,9 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+from made_up import make_table
 
 from vmaf_research.learn.recipes import RECIPES
-from vmaf_research.learn.table import make_table
 from vmaf_research.measure.core import ShipRefused
 from vmaf_research.measure.engine import run_ffmpeg
 from vmaf_research.measure.features import CANONICAL_6

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made_up import make_table
 
 from vmaf_research.learn.conformal import (
     UNITS,
@@ -14,7 +15,7 @@ from vmaf_research.learn.conformal import (
     sources_needed,
 )
 from vmaf_research.learn.intervals import calibrate, measure_coverage, nested_coverage, pooled_half_width
-from vmaf_research.learn.table import load_training_table, make_table
+from vmaf_research.learn.table import load_training_table
 from vmaf_research.measure.core import BadInput
 
 RESIDUALS = st.lists(st.lists(st.floats(-100, 100), min_size=1, max_size=6), min_size=1, max_size=8)

@@ -16,10 +16,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from made_up import make_codec_rows
 
 from vmaf_research.learn.codecs import CODEC_BLOCK, ENCODER_VOCAB, VOCABULARIES, adapt_one_hot, codec_block, crf_norm
 from vmaf_research.learn.recipes import RECIPES, Recipe
-from vmaf_research.learn.table import RENAMED, load_ensemble_table, make_codec_rows
+from vmaf_research.learn.table import RENAMED, load_ensemble_table
 from vmaf_research.measure.core import BadInput, settings
 from vmaf_research.measure.encode import ENCODERS
 from vmaf_research.measure.provenance import SEAL, open_sealed, seal, write_json

@@ -1,10 +1,10 @@
 """What the gate says, word for word: every check with its limit and reason, every sentence, as text, JSON and HTML."""
 
 import pytest
-from made_up import replace
+from made_up import make_table, replace
 
 from vmaf_research.learn.loso import LosoReport, evaluate
-from vmaf_research.learn.table import load_training_table, make_table
+from vmaf_research.learn.table import load_training_table
 from vmaf_research.measure.core import BadInput, ShipRefused
 from vmaf_research.ship.gate import GateResult, check, integrity_problems, rmse_ratio, ship_gate
 

@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 import pytest
+from made_up import make_table
 
-from vmaf_research.learn.table import make_table
 from vmaf_research.serve.cli import main
 
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_up import replace
+from made_up import make_table, replace
 from packaged import CORPUS, small_report
 
 from vmaf_research.learn.loso import LosoReport, evaluate
-from vmaf_research.learn.table import load_training_table, make_table
+from vmaf_research.learn.table import load_training_table
 from vmaf_research.measure.core import BadInput, ShipRefused
 from vmaf_research.ship.gate import METRICS, STRICT_RULES, check, integrity_problems, ship_gate
 from vmaf_research.ship.package import package_model

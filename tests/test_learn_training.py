@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from made_up import make_table
 
 from vmaf_research.learn.loso import loso
 from vmaf_research.learn.recipes import RECIPES, find_recipe
@@ -19,7 +20,7 @@ from vmaf_research.learn.regressor import (
     unstack,
 )
 from vmaf_research.learn.stacks import StackedAdam, loss_gradient, train_stacks
-from vmaf_research.learn.table import load_training_table, make_table, source_folds
+from vmaf_research.learn.table import load_training_table, source_folds
 from vmaf_research.learn.training import rescale_inputs, train_regressors
 from vmaf_research.measure.core import BadInput
 from vmaf_research.measure.features import CANONICAL_6

@@ -6,8 +6,8 @@ import sys
 
 import pyarrow.parquet as pq
 import pytest
+from made_up import make_codec_rows
 
-from vmaf_research.learn.table import make_codec_rows
 from vmaf_research.measure.core import BadInput
 from vmaf_research.measure.engine import run_ffmpeg
 from vmaf_research.measure.manifest import describe_path, manifest_path, open_manifest, read_manifest, verify

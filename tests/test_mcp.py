@@ -19,6 +19,7 @@ import numpy as np
 import psutil
 import pytest
 from conftest import write_pan
+from made_up import make_codec_rows, make_table
 from mcp import Client, MCPError, StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
 from packaged import IDS, unpack
@@ -27,7 +28,6 @@ from test_measure import GOLDEN, public_pattern
 
 from vmaf_research.corpora.jobs import core_count
 from vmaf_research.learn.recipes import Recipe
-from vmaf_research.learn.table import make_codec_rows, make_table
 from vmaf_research.measure.core import BadInput
 from vmaf_research.measure.engine import find_engine, run_ffmpeg
 from vmaf_research.measure.features import CANONICAL_6

@@ -6,9 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from made_up import make_table
 
 from vmaf_research.learn import table
-from vmaf_research.learn.table import KEY, load_training_table, make_table
+from vmaf_research.learn.table import KEY, load_training_table
 
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "scale.py"
 

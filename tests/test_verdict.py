@@ -10,10 +10,11 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_up import make_codec_rows
 
 from vmaf_research.learn.loso import evaluate
 from vmaf_research.learn.recipes import RECIPES
-from vmaf_research.learn.table import KEY, load_ensemble_table, make_codec_rows
+from vmaf_research.learn.table import KEY, load_ensemble_table
 from vmaf_research.measure.core import BadInput
 from vmaf_research.measure.provenance import seal, write_json
 from vmaf_research.ship.ensemble import PREDICTIONS, SEEDS, artefact_name, run_identity, seed_document

@@ -157,6 +157,16 @@ def order_problems(found):
     return problems
 
 
+def twice_problems(found):
+    "Names that a module defines a second time, so that the first definition is lost."
+    problems = []
+    for each in found:
+        nodes = [node for tree in each.exported for node in tree.body]
+        names = [node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+        problems += [f"{each.module}.{name}: defined twice" for name in sorted(set(names)) if names.count(name) > 1]
+    return problems
+
+
 def public_name_problems(found, readers=frozenset()):
     """Public names that nobody uses or shows, and names that two modules give to different things.
 
@@ -190,6 +200,10 @@ def test_numbers_and_imports_go_one_way(house):
     assert order_problems(house) == []
 
 
+def test_nothing_is_defined_twice_in_a_module(house):
+    assert twice_problems(house) == []
+
+
 def test_public_names_are_used_or_shown_and_unique(house):
     assert public_name_problems(house, readers(ROOT)) == []
 
@@ -216,6 +230,11 @@ def test_what_the_tests_of_structure_find(tmp_path):
     low = ("code", f"{EXPORTED}def low():\n    return 1", [])
     plant(tmp_path, "measure/10_low", low, ("code", "low()", SHOWN))
     assert order_problems(chapters(tmp_path)) == public_name_problems(chapters(tmp_path)) == []
+
+    again = ("code", f"{EXPORTED}def low():\n    return 2", [])
+    plant(tmp_path, "measure/10_low", low, again, ("code", "low()", SHOWN))
+    assert twice_problems(chapters(tmp_path)) == ["measure.low.low: defined twice"]
+    plant(tmp_path, "measure/10_low", low, ("code", "low()", SHOWN))
 
     high = f"{EXPORTED}def high():\n    from vmaf_research.measure.low import low"
     plant(tmp_path, "learn/11_high", ("code", high, []))

@@ -32,17 +32,10 @@ class CodecAdapter:
         "Best and worst value that the encoder takes."
         return self.encoder.quality_range
 
-    def quality_values(
-        self,
-        step: float = 1,  # a multiple of the encoder's own step
-    ) -> tuple[float, ...]:  # whole numbers stay whole
-        "The values of the working range, best quality first; raises `BadInput` for a step that would be rounded."
-        finest = self.encoder.step
-        if step <= 0 or abs(step / finest - round(step / finest)) > 1e-6:
-            raise BadInput(f"{self.codec}: a step of {step:g} would be rounded; give a multiple of {finest:g}")
+    def quality_values(self) -> tuple[int, ...]:
+        "The whole values of the working range, best quality first."
         best, worst = self.quality_range
-        values = [round(best + step * number, 6) for number in range(int((worst - best) / step + 1e-6) + 1)]
-        return tuple(int(value) if value == int(value) else value for value in values)
+        return tuple(range(best, worst + 1))
 
 # %% ../../nbs/predict/72_codecs.ipynb #7082a8e4
 _HARDWARE = (

@@ -59,7 +59,6 @@ _PARITY = 1e-4  # VMAF; greatest difference allowed between a graph and its mode
 
 
 def _training_facts(report: CurveReport) -> dict[str, Any]:
-    "What the sidecar says of the sources, and of how well those that were left out are predicted."
     worst, error = report.worst
     return {
         "n_sources": len(report.per_source),
@@ -346,10 +345,9 @@ class Predictor:
         if self._model is None:
             return f"Predictor.analytical({self.codec})"
         kind = self.sidecar.corpus.kind
-        if self.synthetic:
-            return f"Predictor({self.codec}: {kind}, DO NOT USE IN PRODUCTION)"
         error = show_number(self.sidecar.training.loso_pooled_rmse)
-        return f"Predictor({self.codec}: {kind}, RMSE {error} on sources left out)"
+        note = "DO NOT USE IN PRODUCTION" if self.synthetic else f"RMSE {error} on sources left out"
+        return f"Predictor({self.codec}: {kind}, {note})"
 
     def _repr_html_(self) -> str:
         return repr(self) if self._model is None else self.sidecar._repr_html_()

@@ -226,10 +226,6 @@ class Search:
     known: CurvePrior  # what is known after the last
 
     @property
-    def reachable(self) -> bool:
-        return self.status is not Status.UNREACHABLE
-
-    @property
     def residual(self) -> float:  # VMAF
         "Measured minus predicted score at the chosen value."
         return self.chosen.score - float(self.prior.mean[self.prior.index(self.chosen.quality)])

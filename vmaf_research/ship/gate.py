@@ -89,6 +89,8 @@ class GateResult(Record):
             lines.append(f"  {mark:<6} {each.name}: {show_number(each.value)}{limit}")
         return "\n".join([*lines, *(f"  reason: {reason}" for reason in self.reasons)])
 
+    __repr__ = __str__
+
     def _repr_html_(self) -> str:
         rows = "".join(
             f"<tr><td>{'gate' if each.gating else 'info'}</td><td>{each.name}</td><td>{show_number(each.value)}</td>"

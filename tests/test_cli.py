@@ -10,7 +10,7 @@ import pytest
 from made_up import make_table
 
 from vmaf_research.learn.recipes import RECIPES
-from vmaf_research.measure.core import ShipRefused
+from vmaf_research.measure.core import ShipRefused, validated
 from vmaf_research.measure.engine import run_ffmpeg
 from vmaf_research.measure.features import CANONICAL_6
 from vmaf_research.measure.provenance import SEAL
@@ -18,7 +18,7 @@ from vmaf_research.serve.cli import main
 from vmaf_research.serve.options import Role, output_of, path_roles
 from vmaf_research.serve.replay import command_tree
 from vmaf_research.ship import refresh as refresh_module
-from vmaf_research.ship.records import Sidecar, validated
+from vmaf_research.ship.records import Sidecar
 from vmaf_research.ship.registry import load, read_registry, write_model
 
 SOURCES = 4

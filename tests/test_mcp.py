@@ -284,7 +284,7 @@ def test_too_many_values_for_an_answer(folder, monkeypatch):
 
 
 def test_files_beyond_the_bounds(folder, monkeypatch):
-    monkeypatch.setattr("vmaf_research.serve.sandbox.MOST_BYTES", 1000)
+    monkeypatch.setattr("vmaf_research.serve.sandbox._MOST_BYTES", 1000)
     assert "reads files of up to 1000" in call(make_server([folder]), "vmaf_score", RAW).content[0].text
     monkeypatch.undo()
     monkeypatch.setattr("vmaf_research.serve.tools.MOST_PIXELS", 1000)

@@ -106,7 +106,7 @@ def wait_until(condition, seconds=30):
 @pytest.mark.parametrize("mode", MODES)
 def test_tools_say_what_they_take_and_return(folder, mode):
     tools = talk(make_server([folder]), lambda client: client.list_tools(), mode).tools
-    assert {tool.name for tool in tools} == {function.__name__ for function in TOOLS}
+    assert {tool.name for tool in tools} == set(TOOLS)
     for tool in tools:
         assert tool.description and tool.input_schema["type"] == "object" and tool.output_schema["type"] == "object"
         assert "site" not in tool.input_schema["properties"]
@@ -272,7 +272,7 @@ def test_a_crash_tells_the_client_nothing(traps, monkeypatch):
         "Fails in a way that nobody thought of."
         raise RuntimeError(f"{traps.parent}/secret.yuv")
 
-    monkeypatch.setattr(server_module, "TOOLS", (broken,))
+    monkeypatch.setattr(server_module, "TOOLS", {"broken": broken})
     result = call(make_server([traps]), "broken", {"ref": "x"})
     assert result.is_error and "secret" not in result.content[0].text and "Traceback" not in result.content[0].text
 
@@ -287,7 +287,7 @@ def test_files_beyond_the_bounds(folder, monkeypatch):
     monkeypatch.setattr("vmaf_research.serve.sandbox._MOST_BYTES", 1000)
     assert "reads files of up to 1000" in call(make_server([folder]), "vmaf_score", RAW).content[0].text
     monkeypatch.undo()
-    monkeypatch.setattr("vmaf_research.serve.tools.MOST_PIXELS", 1000)
+    monkeypatch.setattr("vmaf_research.serve.tools._MOST_PIXELS", 1000)
     assert "scale the video down" in call(make_server([folder]), "vmaf_score", RAW).content[0].text
 
 
@@ -715,7 +715,7 @@ def test_the_documented_client_works(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     names, score = done.stdout.splitlines()
-    assert names.split() == [function.__name__ for function in TOOLS]
+    assert names.split() == list(TOOLS)
     assert score == "VMAF 35.0687"
 
 

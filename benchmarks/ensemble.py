@@ -21,12 +21,12 @@ import numpy as np
 import torch
 from loso import epoch_seconds, seconds, train_one
 
-from vmaf_research.learn.loso import evaluate
+from vmaf_research.learn.loso import evaluate, out_of_fold
 from vmaf_research.learn.metrics import plcc
 from vmaf_research.learn.recipes import RECIPES, Recipe
 from vmaf_research.learn.table import EnsembleTable, TrainingTable, load_ensemble_table, source_folds
-from vmaf_research.learn.training import member_scaler
-from vmaf_research.ship.ensemble import SEEDS, out_of_fold
+from vmaf_research.learn.training import input_scaler
+from vmaf_research.ship.ensemble import SEEDS
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 from made_up import make_codec_rows
@@ -36,7 +36,7 @@ def one_by_one(rows: TrainingTable, seed: int, recipe: Recipe) -> np.ndarray:
     "Out-of-fold predictions of a seed, one fit after the other."
     predictions = np.full(len(rows), np.nan)
     for fold in source_folds(rows):
-        model = train_one(rows, fold.train, seed, recipe, member_scaler)
+        model = train_one(rows, fold.train, seed, recipe, lambda inputs: input_scaler(inputs, rows.feature_names))
         predictions[fold.test] = model.predict(rows.features[fold.test], clip=False)
     return predictions
 
@@ -52,7 +52,7 @@ def compare(table: EnsembleTable, recipe: Recipe, seeds: tuple[int, ...], device
     rows, folds = table.rows, len(table.rows.sources)
     torch.set_num_threads(threads)
     start = time.process_time()
-    stacked_time, stacked = seconds(lambda: out_of_fold(rows, SEEDS, recipe, device))
+    stacked_time, stacked = seconds(lambda: out_of_fold(rows, SEEDS, recipe, device)[0])
     stacked_processor = time.process_time() - start
     print(
         f"stacked      {stacked_time:8.1f} s for {len(SEEDS) * folds} fits, device {device}, {threads} threads",

@@ -30,8 +30,8 @@ from vmaf_research.learn.conformal import (
 )
 from .metrics import VMAF_RANGE, show_number
 from .regressor import fit_scaler
-from .table import INPUTS, TrainingTable, source_folds
-from .training import train_members, train_regressors
+from .table import TrainingTable, source_folds
+from .training import train_regressors
 from ..measure.core import BadInput
 
 # %% ../../nbs/learn/53_intervals.ipynb #bd22d1fa
@@ -170,10 +170,7 @@ def nested_predictions(
     row_sets = [np.flatnonzero((owner != first) & (owner != second)) for first, second in pairs]
     fit_seeds = [seed for seed in seeds for _ in pairs]
     names, row_sets = table.feature_names, row_sets * len(seeds)
-    if names == INPUTS:
-        models = train_members(table, row_sets, fit_seeds, recipe, device)
-    else:
-        models = train_regressors(table.features, table.target, row_sets, fit_seeds, recipe, names, device)
+    models = train_regressors(table.features, table.target, row_sets, fit_seeds, recipe, names, device)
     result = np.full((len(seeds), len(folds), len(table)), np.nan)
     for position, model in enumerate(models):
         member, (first, second) = position // len(pairs), pairs[position % len(pairs)]

@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['NEAR_SHARE', 'PRIOR_SEED', 'REFINING_SEED', 'FittedRegressor', 'check_training_input', 'rescale_inputs',
-           'rescale_output', 'learn_prior', 'learn_teacher', 'find_device', 'train_regressors', 'member_scaler',
-           'train_members']
+           'rescale_output', 'learn_prior', 'learn_teacher', 'find_device', 'input_scaler', 'train_regressors']
 
 # %% ../../nbs/learn/51_training.ipynb #5e9194ed
 import copy
@@ -19,7 +18,6 @@ from .codecs import CODEC_BLOCK
 from .recipes import Recipe, check_labels, find_recipe, sample_near, sample_prior
 from .regressor import ARCHITECTURES, FRRegressor, fit_scaler, linear_layers, seeded_regressor
 from .stacks import Checkpoint, train_stacks
-from .table import INPUTS, TrainingTable
 from ..measure.core import BadInput
 from ..measure.features import CANONICAL_6
 from ..measure.teacher import load_teacher
@@ -160,6 +158,17 @@ def find_device(
         raise BadInput(f"device cuda: PyTorch {torch.__version__} finds none here; choose cpu or auto")
     return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
 
+# %% ../../nbs/learn/51_training.ipynb #6794e5a0
+def input_scaler(
+    features: np.ndarray,  # [rows, f], raw
+    feature_names: tuple[str, ...],  # f
+) -> tuple[np.ndarray, np.ndarray]:  # mean [f], standard deviation [f]
+    "The scaler of the features; a codec block at their end passes unchanged."
+    if feature_names[-len(CODEC_BLOCK) :] != CODEC_BLOCK:
+        return fit_scaler(features)
+    mean, std = fit_scaler(features[:, : -len(CODEC_BLOCK)])
+    return np.append(mean, np.zeros(len(CODEC_BLOCK))), np.append(std, np.ones(len(CODEC_BLOCK)))
+
 # %% ../../nbs/learn/51_training.ipynb #7496fb1c
 def train_regressors(
     features: np.ndarray,  # float64 [rows, f], raw
@@ -171,6 +180,7 @@ def train_regressors(
     device: str = "auto",  # "auto", "cpu" or "cuda"
     progress: bool = False,
     hidden: Sequence[int] = ARCHITECTURES["nano"],  # units of the hidden layers
+    checkpoint: Checkpoint | None = None,  # see `train_stacks`; recipes that sample the teacher have none
 ) -> list[FittedRegressor]:  # K
     "Train K regressors together; each sees nothing but its own rows. Raises `BadInput`."
     recipe, feature_names = find_recipe(recipe), tuple(feature_names)
@@ -178,7 +188,9 @@ def train_regressors(
     row_sets = [np.asarray(rows, dtype=np.int64) for rows in row_sets]
     check_training_input(features, target, row_sets, seeds, feature_names)
     place = find_device(device)
-    scalers = [fit_scaler(features[rows]) for rows in row_sets]
+    scalers = [input_scaler(features[rows], feature_names) for rows in row_sets]
+    if recipe.sampled_vectors and feature_names[-len(CODEC_BLOCK) :] == CODEC_BLOCK:
+        raise BadInput(f"recipe {recipe.name} samples the teacher, which knows no codecs; choose adr0303 or tuned")
     if recipe.sampled_vectors:
         check_labels(features, target, feature_names)
         modules, learned_with = learn_teacher(features, row_sets, seeds, recipe, place, progress, hidden)
@@ -188,44 +200,10 @@ def train_regressors(
     else:
         architecture = {"in_features": features.shape[1], "hidden": hidden, "dropout": recipe.dropout}
         starts = [seeded_regressor(int(seed), **architecture) for seed in seeds]
-        modules = train_stacks(features, target, row_sets, scalers, seeds, recipe, starts, place, progress)
+        modules = train_stacks(features, target, row_sets, scalers, seeds, recipe, starts, place, progress, checkpoint)
     for module in modules:
         rescale_output(module, recipe.target_center, recipe.target_scale)
     return [
         FittedRegressor(module, feature_names, mean, std, recipe.name, int(seed))
-        for module, (mean, std), seed in zip(modules, scalers, seeds, strict=True)
-    ]
-
-# %% ../../nbs/learn/51_training.ipynb #c39bddb6
-def member_scaler(
-    inputs: np.ndarray,  # [rows, 20], columns as in `INPUTS`
-) -> tuple[np.ndarray, np.ndarray]:  # mean [20], standard deviation [20]
-    "The scaler of the six features; the codec block passes unchanged."
-    mean, std = fit_scaler(inputs[:, : len(CANONICAL_6)])
-    return np.append(mean, np.zeros(len(CODEC_BLOCK))), np.append(std, np.ones(len(CODEC_BLOCK)))
-
-# %% ../../nbs/learn/51_training.ipynb #253af94d
-def train_members(
-    rows: TrainingTable,  # with the columns `INPUTS`
-    row_sets: Sequence[np.ndarray],  # K row numbers
-    seeds: Sequence[int],  # K
-    recipe: str | Recipe,
-    device: str = "auto",  # "auto", "cpu" or "cuda"
-    progress: bool = False,
-    checkpoint: Checkpoint | None = None,  # see `train_stacks`
-) -> list[FittedRegressor]:  # K
-    "Train K codec-aware networks in one stack; raises `BadInput` for a recipe that needs the teacher's six inputs."
-    recipe = find_recipe(recipe)
-    if recipe.sampled_vectors:
-        raise BadInput(f"recipe {recipe.name} samples the teacher, which knows no codecs; choose adr0303 or tuned")
-    check_training_input(rows.features, rows.target, row_sets, seeds, INPUTS)
-    place = find_device(device)
-    scalers = [member_scaler(rows.features[numbers]) for numbers in row_sets]
-    options = {"device": place, "progress": progress, "checkpoint": checkpoint}
-    modules = train_stacks(rows.features, rows.target, row_sets, scalers, seeds, recipe, **options)
-    for module in modules:
-        rescale_output(module, recipe.target_center, recipe.target_scale)
-    return [
-        FittedRegressor(module, INPUTS, mean, std, recipe.name, int(seed))
         for module, (mean, std), seed in zip(modules, scalers, seeds, strict=True)
     ]

@@ -20,8 +20,8 @@ import numpy as np
 from ..learn.codecs import ENCODER_VOCAB_VERSION
 from ..learn.intervals import calibrate_predictions
 from ..learn.loso import Evaluation, LosoReport, evaluate, floor_predictions
-from ..learn.table import EnsembleTable, load_ensemble_table
-from ..learn.training import FittedRegressor, train_members
+from ..learn.table import INPUTS, EnsembleTable, load_ensemble_table
+from ..learn.training import FittedRegressor, train_regressors
 from ..measure.core import BadInput, ShipRefused, VerificationFailed, validated
 from ..measure.manifest import describe_files, describe_path, run_provenance, write_manifest
 from ..measure.provenance import SEAL, json_bytes, open_sealed, seal, sha256_file, write_json
@@ -116,7 +116,8 @@ def export_members(
     checked = load_ensemble_table(find_table(run.folder) if table is None else table)
     verdict = check_promoted(run, checked)
     recipe, rows = verdict.document["recipe"]["name"], checked.rows
-    fitted = train_members(rows, [np.arange(len(rows))] * len(SEEDS), SEEDS, recipe, device, progress)
+    everything = [np.arange(len(rows))] * len(SEEDS)
+    fitted = train_regressors(rows.features, rows.target, everything, SEEDS, recipe, INPUTS, device, progress)
     reports = member_reports(run, checked, recipe, dict(zip(SEEDS, fitted, strict=True)))
     corpus = corpus_facts(checked.path) | {"codecs": list(checked.encoders)}
     part = run.folder / "model.part"

@@ -3,23 +3,28 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
 import pytest
+import typer
 from made_up import make_table
 
+from vmaf_research.corpora import bvi_dvc, konvid
+from vmaf_research.corpora.row_tools import SCALES
 from vmaf_research.learn.recipes import RECIPES
 from vmaf_research.measure.core import ShipRefused, validated
 from vmaf_research.measure.engine import run_ffmpeg
 from vmaf_research.measure.features import CANONICAL_6
 from vmaf_research.measure.provenance import SEAL
-from vmaf_research.serve.cli import main
-from vmaf_research.serve.options import Role, output_of, path_roles
-from vmaf_research.serve.replay import command_tree
+from vmaf_research.serve.cli import app, main
+from vmaf_research.serve.options import Writes, markers
 from vmaf_research.ship import refresh as refresh_module
 from vmaf_research.ship.records import Sidecar
 from vmaf_research.ship.registry import load, read_registry, write_model
+from vmaf_research.ship.score import TABLE_SUFFIXES
 
 SOURCES = 4
 
@@ -150,18 +155,57 @@ def test_a_folder_that_is_read_may_also_be_written_to(place, capsys):
     assert "videos: has no video" in capsys.readouterr().err
 
 
-def written(command, name=()):
-    "Every command of the tree with a parameter that it writes to."
-    if hasattr(command, "commands"):
-        for word, inner in command.commands.items():
-            yield from written(inner, (*name, word))
-    else:
-        yield from ((name, parameter) for parameter, role in path_roles(command).items() if role is Role.WRITTEN)
+def parameters(command, name=()):
+    "Every parameter of the commands of the tree, by command and name."
+    if not hasattr(command, "commands"):
+        marked = markers(command)
+        return {(*name, each.name): (each, marked.get(each.name)) for each in command.params}
+    found = {}
+    for word, inner in command.commands.items():
+        found |= parameters(inner, (*name, word))
+    return found
 
 
 def test_what_is_written_to_each_path_is_known():
-    "A new command with an output needs an entry in `OUTPUTS`."
-    assert {output_of(*each).suffixes for each in written(command_tree())} > {(".parquet",), (".jsonl",), ()}
+    written = {name: marker for name, (_, marker) in parameters(typer.main.get_command(app)).items()}
+    suffixes = {name: marker.suffixes for name, marker in written.items() if isinstance(marker, Writes)}
+    assert suffixes["score", "out"] == TABLE_SUFFIXES
+    assert suffixes["train", "out"] == suffixes["extract", "clips", "workdir"] == ()
+    assert {name for name in written if name[-1] in ("out", "html", "workdir", "per_frame")} == set(suffixes)
+
+
+def test_defaults_and_names_are_those_of_the_library():
+    "The command line repeats some, because their modules take a second to import."
+    found = {name: parameter for name, (parameter, _) in parameters(typer.main.get_command(app)).items()}
+    defaults = {name: parameter.default for name, parameter in found.items()}
+    assert defaults["extract", "konvid", "crf"] == f"{konvid.QUALITY:g}"
+    assert defaults["extract", "konvid", "preset"] == konvid.PRESET
+    assert defaults["extract", "bvi-dvc", "crf"] == ",".join(f"{quality:g}" for quality in bvi_dvc.QUALITIES)
+    assert defaults["extract", "bvi-dvc", "codecs"] == ",".join(bvi_dvc.CODECS)
+    assert defaults["extract", "bvi-dvc", "preset"] == defaults["corpus", "bvi-dvc-rows", "preset"] == bvi_dvc.PRESET
+    assert defaults["corpus", "bvi-dvc-rows", "encoder"] == bvi_dvc.CODECS[0]
+    assert defaults["corpus", "bvi-dvc-rows", "crf"] == bvi_dvc.QUALITIES[0]
+    assert ",".join(bvi_dvc.TIERS) in found["extract", "bvi-dvc", "tier"].help
+    assert ", ".join(SCALES) in found["corpus", "aggregate", "scale"].help
+
+
+@pytest.mark.parametrize("word", ["--version", "--help"])
+def test_a_start_loads_no_table_or_model_library(word):
+    heavy = "pandas pyarrow torch matplotlib skimage scipy sklearn onnx".split()
+    code = f"from vmaf_research.serve.cli import main; import sys; main([{word!r}]); print(*sys.modules, file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() and not set(heavy) & set(done.stderr.split())
+
+
+def test_what_a_start_costs():
+    "Told, not asserted: machines differ."
+    seconds = []
+    for code in ("from vmaf_research.serve.cli import main; main(['--version'])", "import pandas"):
+        code = f"{code}; import time; print(time.process_time())"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        seconds.append(float(done.stdout.split()[-1]))
+    print(f"--version {seconds[0]:.2f} s of processor time, pandas {seconds[1]:.2f} s")
+    print(f"ratio {seconds[0] / seconds[1]:.2f}, expected at most 0.6")
 
 
 @pytest.mark.parametrize(

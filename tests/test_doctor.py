@@ -117,7 +117,7 @@ def test_models_that_are_damaged_or_missing(tmp_path, capsys):
 
 def test_long_commands_ask_first(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(module, "LEAST_FREE", 1 << 60)
+    monkeypatch.setattr(module, "_LEAST_FREE", 1 << 60)
     for words in (["extract", "clips", "nowhere", "--out", "t.parquet"], ["refresh", "--clips", "nowhere"],
                   ["train", "fr-regressor-v1", "--parquet", "nowhere.parquet"]):  # fmt: skip
         assert main(words) == 2

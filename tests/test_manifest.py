@@ -6,17 +6,19 @@ import sys
 
 import pyarrow.parquet as pq
 import pytest
+import typer
 from made_up import make_codec_rows
 
 from vmaf_research.measure.core import BadInput
 from vmaf_research.measure.engine import run_ffmpeg
 from vmaf_research.measure.manifest import describe_path, manifest_path, open_manifest, read_manifest, verify
 from vmaf_research.measure.provenance import seal, write_json
-from vmaf_research.serve.cli import main
-from vmaf_research.serve.options import path_roles
-from vmaf_research.serve.replay import command_tree, replay
+from vmaf_research.serve.cli import app, main
+from vmaf_research.serve.options import markers
+from vmaf_research.serve.replay import replay
 from vmaf_research.ship.ensemble import PREDICTIONS, run_ensemble
 
+COMMANDS = typer.main.get_command(app)
 PATTERNS = {"bars": "testsrc2=s=96x64", "noise": "nullsrc=s=96x64,geq=random(1)*255:128:128"}
 
 
@@ -74,7 +76,7 @@ def test_a_replay_measures_again_and_gives_the_same_bytes(extracted, tmp_path, m
 
 
 def test_stored_measurements_are_used_on_request(extracted):
-    result = replay(extracted / "t.parquet", use_cache=True)
+    result = replay(extracted / "t.parquet", COMMANDS, use_cache=True)
     assert result.same and result.used_cache and "with stored measurements" in repr(result)
 
 
@@ -196,13 +198,12 @@ def leaves(command, name=()):
     return found
 
 
-def test_every_path_of_a_command_that_writes_is_known():
-    "A new command with an option that is a path of another name needs an entry in `ROLES`, or it cannot be replayed."
-    roles_of = {name: path_roles(command) for name, command in leaves(command_tree()).items()}
-    writers = {name: roles for name, roles in roles_of.items() if roles.keys() & {"out", "run"}}
-    writers.pop(("manifest", "export"))  # describes a result and makes none
-    assert ("extract", "clips") in writers and ("refresh",) in writers
-    assert not [(*name, path) for name, roles in writers.items() for path, role in roles.items() if role is None]
+def test_every_path_of_a_command_says_what_it_is_for():
+    "A new option that is a path needs `Reads()`, `Changes()` or `Writes(…)` in its type."
+    commands = leaves(COMMANDS)
+    assert ("extract", "clips") in commands and ("refresh",) in commands
+    found = {name: markers(command) for name, command in commands.items()}
+    assert not [(*name, path) for name, paths in found.items() for path, marker in paths.items() if marker is None]
 
 
 def test_rows_that_changed_since_the_last_time(copy, capsys):
@@ -252,11 +253,11 @@ def test_croissant_without_its_library(extracted, tmp_path, monkeypatch, capsys)
 def test_a_scored_table_is_replayed(extracted, tmp_path):
     out = tmp_path / "scored.parquet"
     assert main(["score", "fr_regressor_nano_v1", str(extracted / "t.parquet"), "--out", str(out)]) == 0
-    result = replay(out)
+    result = replay(out, COMMANDS)
     assert result.same and result.outputs == ("table",)
     with pytest.raises(BadInput, match="this version has no such command"):
         rewrite(out, lambda document: document["deterministic"]["run_provenance"].update(argv=["skore"]))
-        replay(out)
+        replay(out, COMMANDS)
 
 
 def test_a_verdict_is_replayed_on_a_copy_of_its_run(tmp_path, capsys):
@@ -266,9 +267,9 @@ def test_a_verdict_is_replayed_on_a_copy_of_its_run(tmp_path, capsys):
     assert main(["ensemble", "validate", str(run)]) == 1
     assert main(["manifest", "verify", str(run / "HOLD.json"), str(run / PREDICTIONS)]) == 0
     before = files(run)
-    result = replay(run / "HOLD.json")
+    result = replay(run / "HOLD.json", COMMANDS)
     assert result.same and result.outputs == ("verdict",)
     assert files(run) == before
     (run / "loso_seed0.json").write_bytes(b"{}")
     with pytest.raises(BadInput, match="loso_seed0.json"):
-        replay(run / "HOLD.json")
+        replay(run / "HOLD.json", COMMANDS)

@@ -192,7 +192,8 @@ def test_defaults_and_names_are_those_of_the_library():
 @pytest.mark.parametrize("word", ["--version", "--help"])
 def test_a_start_loads_no_table_or_model_library(word):
     heavy = "pandas pyarrow torch matplotlib skimage scipy sklearn onnx".split()
-    code = f"from vmaf_research.serve.cli import main; import sys; main([{word!r}]); print(*sys.modules, file=sys.stderr)"
+    code = f"import sys; from vmaf_research.serve.cli import main; main([{word!r}])"
+    code += "; print(*sys.modules, file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() and not set(heavy) & set(done.stderr.split())
 

@@ -5,13 +5,12 @@
 # %% auto #0
 __all__ = ['Width', 'Height', 'PixelFormat', 'Frames', 'Codecs', 'AllowFailures', 'Quiet', 'AsJson', 'Models', 'Scheduler',
            'Features', 'Teachers', 'Reads', 'Changes', 'Writes', 'NotReplayed', 'markers', 'check_all_outputs',
-           'seen_by_workers', 'feature_names', 'after']
+           'seen_by_workers', 'feature_names']
 
 # %% ../../nbs/serve/85_options.ipynb #bc122af7
 import inspect
 import os
-from collections.abc import Callable, Mapping
-from functools import update_wrapper
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -162,28 +161,3 @@ _FEATURES = f"{', '.join(FEATURE_SETS)}, or feature names separated by commas."
 _TEACHERS = f"One of {', '.join(TEACHERS)}; may be repeated."
 Features = Annotated[str, typer.Option(help=_FEATURES, callback=_check_features)]
 Teachers = Annotated[list[str], typer.Option("--teacher", help=_TEACHERS, callback=_check_teachers)]
-
-# %% ../../nbs/serve/85_options.ipynb #3e21fd65
-def after(first: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    return lambda function: _chained(first, function, function)
-
-# %% ../../nbs/serve/85_options.ipynb #c536c2c2
-def _chained(first: Callable, second: Callable, named: Callable) -> Callable[..., Any]:
-    "`second(first(…), …)` under the name of `named`."
-    ours = inspect.signature(first).parameters
-    theirs = dict(list(inspect.signature(second).parameters.items())[1:])
-    parameters = sorted({**ours, **theirs}.values(), key=lambda each: each.default is not each.empty)
-    result = inspect.signature(second).return_annotation
-    signature = inspect.Signature(parameters, return_annotation=result)
-
-    def chain(*given: Any, **named_ones: Any) -> Any:
-        bound = signature.bind(*given, **named_ones)
-        bound.apply_defaults()
-        made = first(**{name: bound.arguments[name] for name in ours})
-        return second(made, **{name: bound.arguments[name] for name in theirs})
-
-    update_wrapper(chain, named)
-    del chain.__wrapped__  # it has other parameters
-    chain.__signature__ = signature
-    chain.__annotations__ = {each.name: each.annotation for each in parameters} | {"return": result}
-    return chain

@@ -25,7 +25,7 @@ from .extract_cli import build_corpus, extract_app, open_netflix, show_warnings
 from .manifest_cli import manifest_app
 from .model_cli import compare_with_people, ensemble_app, predictor_app, registry_app
 from vmaf_research.serve.options import (
-    AllowFailures, Codecs, Features, Frames, Height, Models, NotReplayed, PixelFormat, Quiet, Reads, Teachers, Width,
+    AllowFailures, Codecs, Features, Frames, Height, Models, NotReplayed, PixFmt, Quiet, Reads, Teachers, Width,
     Writes, check_all_outputs, feature_names,
 )
 
@@ -52,7 +52,7 @@ def _measure(
     distorted: Annotated[Path, typer.Argument(help="Clip to be judged, with the same frames."), Reads()],
     width: Width = None,
     height: Height = None,
-    pixel_format: PixelFormat = None,
+    pixel_format: PixFmt = None,
     features: Features = "fast",
     teacher: Teachers = (DEFAULT_TEACHER,),
     resize: Annotated[bool, typer.Option("--resize", help="Scale the distorted clip to the reference.")] = False,
@@ -119,7 +119,7 @@ def _refresh(
     out: Annotated[Path | None, typer.Option(help="Folder of the run [default: runs/refresh]."), Writes("run")] = None,
     width: Width = None,
     height: Height = None,
-    pixel_format: PixelFormat = None,
+    pixel_format: PixFmt = None,
     frames: Frames = None,
     codecs: Codecs = None,
     features: Features = "fast",

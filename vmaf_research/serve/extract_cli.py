@@ -15,7 +15,7 @@ import typer
 
 from ..measure.features import DEFAULT_TEACHER
 from vmaf_research.serve.options import (
-    AllowFailures, Codecs, Features, Frames, Height, PixelFormat, Quiet, Reads, Scheduler, Teachers, Width, Writes,
+    AllowFailures, Codecs, Features, Frames, Height, PixFmt, Quiet, Reads, Scheduler, Teachers, Width, Writes,
     feature_names, seen_by_workers,
 )
 
@@ -97,7 +97,7 @@ def _netflix(
     out: _Out,
     width: Width = None,
     height: Height = None,
-    pixel_format: PixelFormat = None,
+    pixel_format: PixFmt = None,
     scheduler: Scheduler = None,
     features: Features = "fast",
     teacher: Teachers = (DEFAULT_TEACHER,),

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from vmaf_research.corpora.clips import clips_corpus
-from vmaf_research.corpora.embedded import POINTS, embedded_corpus, embedded_sources
+from vmaf_research.corpora.embedded import embedded_corpus, embedded_sources
 from vmaf_research.corpora.extract import extract, pairs_path
 from vmaf_research.corpora.ladder import LADDERS, record_path
 from vmaf_research.measure.core import BadInput
@@ -392,7 +392,7 @@ def test_the_embedded_corpus_is_deterministic(tmp_path):
 
 def test_the_embedded_corpus_has_enough_sources():
     assert len(embedded_sources()) >= 9
-    assert 60 <= len(embedded_sources()) * POINTS <= 80
+    assert 60 <= len(embedded_sources()) * 6 <= 80
 
 
 def test_quality_of_the_embedded_corpus_falls_along_the_ladder(tmp_path):

@@ -20,7 +20,7 @@ from ..measure.core import BadInput, ResearchError
 from vmaf_research.measure.encode import (
     ENCODE_SUFFIX, bitrate_kbps, encode, encode_arguments, encoder_version, find_encoder, nearest_even,
 )
-from ..measure.provenance import open_sealed, seal, sha256_file, write_json
+from ..measure.provenance import once, recorded, sha256_file
 from ..measure.video import Clip
 
 # %% ../../nbs/corpora/33_ladder.ipynb #f7a8a833
@@ -64,42 +64,39 @@ def ladder(
     return tuple(rungs)
 
 # %% ../../nbs/corpora/33_ladder.ipynb #75c8cd0f
-def record_path(
-    path: Path,  # a file that was made
-) -> Path:
-    "Where the record of a file is."
+def record_path(path: Path) -> Path:
+    "Where the record of a file that was made is."
     return path.with_name(path.name + ".json")
 
-# %% ../../nbs/corpora/33_ladder.ipynb #2f5c589f
+
+def _clip_of(path: Path, record: Mapping[str, Any]) -> Clip:
+    "The clip in a file, as its record has it."
+    clip = record["clip"]
+    return Clip(path, clip["width"], clip["height"], clip["pix_fmt"], Fraction(clip["fps"]), clip["frames"])
+
+
 def recorded_clip(
     path: Path,
     made_from: dict[str, Any],  # what the file would be made from now
 ) -> Clip | None:  # None if there is no such file, or a different one
     "The clip in `path`, if its record says that it was made from just this, and its bytes are still those."
-    try:
-        record = open_sealed(record_path(path))
-        if record["made_from"] != made_from or record["sha256"] != sha256_file(path):
-            return None
-    except (BadInput, OSError):
-        return None
-    clip = record["clip"]
-    return Clip(path, clip["width"], clip["height"], clip["pix_fmt"], Fraction(clip["fps"]), clip["frames"])
+    record = recorded(record_path(path), {"made_from": made_from}, path)
+    return None if record is None else _clip_of(path, record)
 
-# %% ../../nbs/corpora/33_ladder.ipynb #ade0dcd3
+
 def make_once(
     path: Path,
     made_from: dict[str, Any],  # everything that decides the bytes of the file, as plain values
     make: Callable[[], Clip],  # makes the file in one step
 ) -> Clip:
     "The clip in `path`: the one that is there if it was made from the same, else a new one."
-    found = recorded_clip(path, made_from)
-    if found is not None:
-        return found
-    clip = make()
-    geometry = {"width": clip.width, "height": clip.height, "pix_fmt": clip.pix_fmt, "fps": str(clip.fps)}
-    record = {"made_from": made_from, "sha256": sha256_file(path), "clip": {**geometry, "frames": clip.frames}}
-    write_json(record_path(path), seal(record))
-    return clip
+
+    def record() -> dict[str, Any]:
+        clip = make()
+        geometry = {"width": clip.width, "height": clip.height, "pix_fmt": clip.pix_fmt}
+        return {"clip": geometry | {"fps": str(clip.fps), "frames": clip.frames}}
+
+    return _clip_of(path, once(record_path(path), {"made_from": made_from}, record, path))
 
 # %% ../../nbs/corpora/33_ladder.ipynb #d4aad7ec
 def planned_encode(
@@ -123,14 +120,13 @@ def make_pair(
     folder: Path,  # where encodes go
 ) -> Pair | Problem:
     "Encode a reference on one rung, unless that was done before; a failure comes back as a `Problem`."
-    path = Path(folder) / rung.file_name(source)
+    how = (rung.codec, rung.quality, rung.preset, rung.height)
     try:
-        _, made_from = planned_encode(source, reference, reference_sha256, rung, folder)
-        distorted = make_once(
-            path, made_from, lambda: encode(reference, path, rung.codec, rung.quality, rung.preset, rung.height)
-        )
+        path, made_from = planned_encode(source, reference, reference_sha256, rung, folder)
+        distorted = make_once(path, made_from, lambda: encode(reference, path, *how))
     except ResearchError as error:
-        return Problem(f"{source}/{path.name}", str(error).removeprefix(f"{path.name}: "))
+        name = rung.file_name(source)
+        return Problem(f"{source}/{name}", str(error).removeprefix(f"{name}: "))
     preset = find_encoder(rung.codec).native_preset(rung.preset)
     rate = bitrate_kbps(distorted)
     return Pair(source, reference, distorted, rung.codec, preset, float(rung.quality), distorted.height, rate)
@@ -157,9 +153,7 @@ def encode_ladder(
     return pairs, [result for result in results if isinstance(result, Problem)]
 
 # %% ../../nbs/corpora/33_ladder.ipynb #daa1d62c
-def remove_leftovers(
-    folder: Path,
-) -> None:
+def remove_leftovers(folder: Path) -> None:
     "Delete the temporary files that a killed run left in a folder."
     for path in folder.glob(".*.part*"):
         path.unlink(missing_ok=True)

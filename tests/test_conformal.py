@@ -14,7 +14,7 @@ from vmaf_research.learn.conformal import (
     distance_scale,
     sources_needed,
 )
-from vmaf_research.learn.intervals import calibrate, measure_coverage, nested_coverage, pooled_half_width
+from vmaf_research.learn.intervals import _pooled_half_width, calibrate, measure_coverage, nested_coverage
 from vmaf_research.learn.table import load_training_table
 from vmaf_research.measure.core import BadInput
 
@@ -142,9 +142,9 @@ def test_nested_coverage_looks_at_nothing_of_the_source_put_aside():
 
 
 def test_pooled_half_width_is_the_order_statistic():
-    assert pooled_half_width(np.arange(-9.0, 0.0), 0.9) == 9
-    assert pooled_half_width(np.arange(1.0, 100.0), 0.9) == 90
-    assert pooled_half_width(np.array([2.0, 1.0]), 0.9) == 2  # too few rows: the greatest there is
+    assert _pooled_half_width(np.arange(-9.0, 0.0), 0.9) == 9
+    assert _pooled_half_width(np.arange(1.0, 100.0), 0.9) == 90
+    assert _pooled_half_width(np.array([2.0, 1.0]), 0.9) == 2  # too few rows: the greatest there is
 
 
 @given(st.floats(0.01, 100), st.sampled_from(UNITS))

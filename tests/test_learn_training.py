@@ -21,7 +21,7 @@ from vmaf_research.learn.regressor import (
 )
 from vmaf_research.learn.stacks import StackedAdam, loss_gradient, train_stacks
 from vmaf_research.learn.table import load_training_table, source_folds
-from vmaf_research.learn.training import rescale_inputs, train_regressors
+from vmaf_research.learn.training import _rescale_inputs, train_regressors
 from vmaf_research.measure.core import BadInput
 from vmaf_research.measure.features import CANONICAL_6
 from vmaf_research.measure.teacher import load_teacher
@@ -241,7 +241,7 @@ def test_scaler_change_is_exact():
     old, new = [(generator.normal(size=6), generator.uniform(0.5, 2, 6)) for _ in range(2)]
     module = seeded_regressor(0).eval().double()
     before = module(torch.tensor((rows - old[0]) / old[1]))
-    rescale_inputs(module, old, new)
+    _rescale_inputs(module, old, new)
     torch.testing.assert_close(module(torch.tensor((rows - new[0]) / new[1])), before, atol=1e-12, rtol=1e-9)
 
 

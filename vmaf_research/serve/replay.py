@@ -165,7 +165,8 @@ def _new_places(scene: _Scene, folder: Path) -> dict[str, Any]:
 def _copy_changed(scene: _Scene, places: Mapping[str, Any]) -> None:
     "Put the inputs of a folder that is changed into its stand-in."
     now = scene.manifest.roots(scene.moved)
-    for name in (name for name, marker in scene.invocation.paths.items() if isinstance(marker, Changes)):
+    changed = [name for name, marker in scene.invocation.paths.items() if isinstance(marker, Changes)]
+    for name in (name for name in changed if name in places):
         for described in scene.manifest.inputs.values():
             place = scene.then[described["root"]] / described["path"]
             if not place.is_relative_to(scene.old(name)) or ".." in Path(described["path"]).parts:
@@ -323,11 +324,11 @@ def replay(
 # %% ../../nbs/serve/91_replay.ipynb #94d6646f
 def _repeated_manifest(scene: _Scene, places: Mapping[str, Any]) -> Path:
     "Where the repeated run writes what the manifest of the first one is."
-    first = scene.then["output"] / scene.manifest.path.name
     paths = scene.invocation.paths.items()
     written = [name for name, marker in paths if not isinstance(marker, Reads) and name in places]
-    if not written:
+    if not written or "output" not in scene.then:
         raise BadInput(f"vmaf-research {' '.join(scene.invocation.name)}: does not say where it writes, see its --out")
+    first = scene.then["output"] / scene.manifest.path.name
     beside = [name for name in written if manifest_path(scene.old(name)) == first]
     name = next((name for name in (*beside, "out", "run") if name in written), written[0])
     old = scene.old(name)

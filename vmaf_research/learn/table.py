@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['KEY', 'CLIPPED_TEACHER', 'RENAMED', 'INPUTS', 'Names', 'collect_names', 'Columns', 'stream_columns', 'TrainingTable',
-           'load_training_table', 'make_table', 'Fold', 'source_folds', 'read_rows', 'join_pairs', 'EnsembleTable',
+           'load_training_table', 'make_table', 'Fold', 'source_folds', 'join_pairs', 'EnsembleTable',
            'find_corpus_digest', 'load_ensemble_table', 'table_inputs', 'make_codec_rows']
 
 # %% ../../nbs/learn/47_table.ipynb #9fa1c274
@@ -444,7 +444,7 @@ def _read_lines(path: Path) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def read_rows(
+def _read_rows(
     path: Path,  # .parquet, .csv or .jsonl
 ) -> pd.DataFrame:  # columns under this project's names, rows as they are
     "A per-frame table; raises `BadInput` if it cannot be read or has a column under two names."
@@ -602,7 +602,7 @@ def load_ensemble_table(
 ) -> EnsembleTable:
     "Read, join and check; raises `BadInput` that names the file, the column and the rows."
     path = Path(table)
-    rows, pairs = read_rows(path), _read_pairs(path)
+    rows, pairs = _read_rows(path), _read_pairs(path)
     if pairs is not None:
         rows = join_pairs(rows, pairs, path)
     _check_rows(rows, path)

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from vmaf_research.ship.verdict import ADVICE
+from vmaf_research.ship.verdict import _ADVICE
 
 PAGE = Path(__file__).with_name("ensemble-runbook.md")
 
@@ -138,7 +138,7 @@ def page(folder: Path) -> str:
     parts.append(
         "What the checks of the verdict mean, and what helps:\n\n| check that failed | what to do |\n|---|---|\n"
     )
-    parts += [f"| {name} | {advice} |\n" for name, advice in ADVICE.items()]
+    parts += [f"| {name} | {advice} |\n" for name, advice in _ADVICE.items()]
     return "".join(parts)
 
 

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_up import make_codec_rows
 
-from vmaf_research.learn.codecs import CODEC_BLOCK, ENCODER_VOCAB, VOCABULARIES, adapt_one_hot, codec_block, crf_norm
+from vmaf_research.learn.codecs import CODEC_BLOCK, ENCODER_VOCAB, VOCABULARIES, _adapt_one_hot, codec_block, crf_norm
 from vmaf_research.learn.recipes import RECIPES, Recipe
 from vmaf_research.learn.table import RENAMED, load_ensemble_table
 from vmaf_research.measure.core import BadInput, settings
@@ -27,7 +27,7 @@ from vmaf_research.measure.provenance import SEAL, open_sealed, seal, write_json
 from vmaf_research.serve import cli
 from vmaf_research.serve.cli import main
 from vmaf_research.ship.ensemble import (
-    CHECKPOINT,
+    _CHECKPOINT,
     ENSEMBLE_ID,
     PREDICTIONS,
     SEEDS,
@@ -134,7 +134,7 @@ def test_vocabulary_and_block_are_those_of_the_contract():
 def test_adapters_keep_the_encoder(name, data):
     names = VOCABULARIES[name]
     slot = data.draw(st.integers(0, len(names) - 1))
-    (row,) = adapt_one_hot(np.eye(len(names))[[slot]], name)
+    (row,) = _adapt_one_hot(np.eye(len(names))[[slot]], name)
     assert row.sum() == 1
     encoder = {"x264": "libx264", "x265": "libx265"}.get(names[slot], names[slot])
     assert ENCODER_VOCAB[row.argmax()] == (encoder if encoder in ENCODER_VOCAB else "unknown")
@@ -360,11 +360,11 @@ def test_a_run_that_is_killed_in_training_ends_with_the_same_bytes(tmp_path):
         states = set()
         while len(states) < 2 and process.poll() is None:  # two states: the second is from within the training
             with contextlib.suppress(FileNotFoundError):
-                states.add((first / CHECKPOINT).stat().st_ino)
+                states.add((first / _CHECKPOINT).stat().st_ino)
             time.sleep(0.001)
         process.kill()
     assert process.returncode == -signal.SIGKILL
-    assert (first / CHECKPOINT).is_file() and not (first / artefact_name(0)).exists()
+    assert (first / _CHECKPOINT).is_file() and not (first / artefact_name(0)).exists()
     done = subprocess.run([*command, str(other)], env=environment, capture_output=True, text=True, check=True)
     steps = [line.split()[-1] for line in done.stdout.splitlines()]
     assert int(steps[0]) > 0 and steps[1] == "None"
@@ -374,7 +374,7 @@ def test_a_run_that_is_killed_in_training_ends_with_the_same_bytes(tmp_path):
         lasting = [{n: v for n, v in each.items() if n not in ("volatile", SEAL)} for each in documents]
         assert lasting[0] == lasting[1]
     assert {path.name for path in first.iterdir()} == {path.name for path in other.iterdir()}
-    assert not (first / CHECKPOINT).exists()
+    assert not (first / _CHECKPOINT).exists()
 
 
 # Tampering

@@ -6,7 +6,7 @@ from made_up import make_table, replace
 from vmaf_research.learn.loso import LosoReport, evaluate
 from vmaf_research.learn.table import load_training_table
 from vmaf_research.measure.core import BadInput, ShipRefused
-from vmaf_research.ship.gate import GateResult, check, integrity_problems, rmse_ratio, ship_gate
+from vmaf_research.ship.gate import GateResult, _rmse_ratio, check, integrity_problems, ship_gate
 
 TABLE = load_training_table(make_table(n_sources=4, n_clips=4, n_frames=6))
 NETWORK = evaluate("network", TABLE, TABLE.target * 0.99)
@@ -147,13 +147,13 @@ def test_expected_sources_reach_the_checks():
 
 
 def test_ratio_to_a_floor():
-    assert rmse_ratio(report()) == ratio(TREES)
-    assert rmse_ratio(report(), "ridge") == ratio(RIDGE)
-    assert rmse_ratio(report(), "nusvr") is None
-    assert rmse_ratio(report(floors={})) is None
+    assert _rmse_ratio(report()) == ratio(TREES)
+    assert _rmse_ratio(report(), "ridge") == ratio(RIDGE)
+    assert _rmse_ratio(report(), "nusvr") is None
+    assert _rmse_ratio(report(floors={})) is None
     perfect = evaluate("perfect", TABLE, TABLE.target)
-    assert rmse_ratio(report(floors={"perfect": perfect})) is None
-    assert rmse_ratio(report(pooled=replace(NETWORK.pooled, rmse=None))) is None
+    assert _rmse_ratio(report(floors={"perfect": perfect})) is None
+    assert _rmse_ratio(report(pooled=replace(NETWORK.pooled, rmse=None))) is None
 
 
 @pytest.mark.parametrize(

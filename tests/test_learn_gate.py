@@ -13,7 +13,7 @@ from packaged import CORPUS, small_report
 from vmaf_research.learn.loso import LosoReport, evaluate
 from vmaf_research.learn.table import load_training_table
 from vmaf_research.measure.core import BadInput, ShipRefused
-from vmaf_research.ship.gate import METRICS, STRICT_RULES, check, integrity_problems, ship_gate
+from vmaf_research.ship.gate import _METRICS, STRICT_RULES, check, integrity_problems, ship_gate
 from vmaf_research.ship.package import package_model
 
 TABLE = load_training_table(make_table(n_sources=4, n_clips=4, n_frames=6))
@@ -50,7 +50,7 @@ def test_it_passes_exactly_if_every_fold_is_finite_and_the_mean_reaches_the_thre
     json.dumps(verdict.to_json(), allow_nan=False)
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", _METRICS)
 @pytest.mark.parametrize("value", [None, math.nan, math.inf])
 def test_any_undefined_metric_of_any_fold_refuses(metric, value):
     verdict = ship_gate(report(source2={metric: value}))
@@ -61,7 +61,7 @@ def test_any_undefined_metric_of_any_fold_refuses(metric, value):
     assert caught.value.exit_code == 3
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", _METRICS)
 def test_an_undefined_pooled_metric_refuses(metric):
     pooled = replace(PERFECT.pooled, **{metric: math.nan})
     shown = LosoReport(TABLE, "made up", (0,), {0: replace(PERFECT, pooled=pooled)}, {})

@@ -15,7 +15,7 @@ from packaged import small_report
 from vmaf_research.measure.core import BadInput, ShipRefused
 from vmaf_research.measure.core import settings as project_settings
 from vmaf_research.ship.onnx import _MAX_BYTES, _OPERATORS, check_graph, open_session, run_session
-from vmaf_research.ship.package import PARITY, contract_graph, export_graphs, raw_graph
+from vmaf_research.ship.package import _PARITY, _contract_graph, export_graphs, raw_graph
 
 
 @pytest.fixture(scope="module")
@@ -48,11 +48,11 @@ def test_the_batch_is_free(graphs, fitted, rows):
     features = np.random.default_rng(rows).normal(fitted.feature_mean, fitted.feature_std, (rows, 6))
     scores = open_session(graphs.raw).run(["score"], {"features": features.astype(np.float32)})[0]
     assert scores.shape == (rows,) and scores.dtype == np.float32
-    assert np.abs(scores - fitted.predict(features)).max() <= PARITY
+    assert np.abs(scores - fitted.predict(features)).max() <= _PARITY
     standardised = ((features - fitted.feature_mean) / fitted.feature_std).astype(np.float32)
     with torch.no_grad():
         expected = fitted.module(torch.from_numpy(standardised)).numpy()
-    assert np.abs(run_session(open_session(graphs.contract), standardised) - expected).max() <= PARITY
+    assert np.abs(run_session(open_session(graphs.contract), standardised) - expected).max() <= _PARITY
 
 
 @settings(deadline=None, max_examples=50)
@@ -70,7 +70,7 @@ def raw_session():
 def test_the_bytes_depend_on_nothing_but_the_network(fitted, graphs):
     table = small_report().table
     assert export_graphs(fitted, "test_v1", table.features, table.digest) == graphs
-    assert contract_graph(fitted, {"b": "2", "a": "1"}) == contract_graph(fitted, {"a": "1", "b": "2"})
+    assert _contract_graph(fitted, {"b": "2", "a": "1"}) == _contract_graph(fitted, {"a": "1", "b": "2"})
 
 
 def test_a_network_that_is_not_finite_is_not_exported(fitted):
@@ -225,7 +225,7 @@ def test_damaged_bytes_are_refused_or_still_a_graph_that_may_run(place, mask):
 
 
 def contract_bytes():
-    return contract_graph(small_report().final, {})
+    return _contract_graph(small_report().final, {})
 
 
 @pytest.mark.parametrize("data", [b"", b"\x00", b"not a graph", b"\xff" * 1000, b"{}"])

@@ -18,11 +18,11 @@ from vmaf_research.learn.table import KEY, load_ensemble_table
 from vmaf_research.measure.core import BadInput
 from vmaf_research.measure.provenance import seal, write_json
 from vmaf_research.ship.ensemble import PREDICTIONS, SEEDS, artefact_name, run_identity, seed_document
-from vmaf_research.ship.gate import COMPARISONS, check
+from vmaf_research.ship.gate import _COMPARISONS, check
 from vmaf_research.ship.verdict import (
+    _LEAST_DIFFERENCE,
+    _MOST_SPREAD,
     HOLD,
-    LEAST_DIFFERENCE,
-    MOST_SPREAD,
     PROMOTE,
     RunFiles,
     contract_gate,
@@ -45,7 +45,7 @@ seeds = st.dictionaries(st.integers(0, 9), numbers, min_size=1, max_size=6)
 def test_the_contract_is_its_three_comparisons(plccs):
     gate = contract_gate(plccs, THRESHOLD)
     values = np.array([plccs[seed] for seed in sorted(plccs)])
-    expected = values.mean() >= THRESHOLD and values.max() - values.min() <= MOST_SPREAD and values.min() >= THRESHOLD
+    expected = values.mean() >= THRESHOLD and values.max() - values.min() <= _MOST_SPREAD and values.min() >= THRESHOLD
     assert gate["passed"] is bool(expected)
     assert gate["failing_seeds"] == sorted(seed for seed, value in plccs.items() if value < THRESHOLD)
     assert gate["mean_plcc"] == values.mean() and gate["plcc_spread"] == values.max() - values.min()
@@ -77,13 +77,13 @@ def test_a_worse_seed_never_helps_the_mean_or_itself(plccs, seed, loss):
         assert before[part] or not after[part]
 
 
-@given(st.sampled_from(sorted(COMPARISONS)), any_number, st.floats(0, 1))
+@given(st.sampled_from(sorted(_COMPARISONS)), any_number, st.floats(0, 1))
 def test_a_check_passes_only_defined_values_that_compare(comparison, value, threshold):
     result = check("x", value, comparison, threshold, True, "")
     if value is None or not math.isfinite(value):
         assert not result.passed and result.value is None
     else:
-        assert result.passed is bool(COMPARISONS[comparison](value, threshold))
+        assert result.passed is bool(_COMPARISONS[comparison](value, threshold))
 
 
 # Members that are copies
@@ -202,7 +202,7 @@ def test_five_copies_are_held(table):
     (reason,) = verdict.reasons
     assert reason.startswith("least difference of two members is 0")
     assert verdict.document["gate"]["passed"] is True  # the contract alone would have let them through
-    nearly = judge(made_up_run(table, lambda seed, values: copy + 0.1 * LEAST_DIFFERENCE * (values - copy)), table)
+    nearly = judge(made_up_run(table, lambda seed, values: copy + 0.1 * _LEAST_DIFFERENCE * (values - copy)), table)
     assert not nearly.promoted
 
 

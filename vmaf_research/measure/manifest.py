@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['MANIFEST_SUFFIX', 'manifest_path', 'as_manifest_path', 'pairs_path', 'describe_path', 'describe_files',
-           'running_command', 'run_provenance', 'package_identity', 'RowsChanged', 'row_change', 'write_manifest',
-           'read_manifest', 'Manifest', 'open_manifest', 'Verification', 'verify', 'difference', 'fact_differences',
-           'table_difference', 'same_result', 'file_difference', 'folder_differences']
+           'running_command', 'run_provenance', 'package_identity', 'row_change', 'write_manifest', 'read_manifest',
+           'Manifest', 'open_manifest', 'Verification', 'verify', 'difference', 'fact_differences', 'table_difference',
+           'same_result', 'file_difference', 'folder_differences']
 
 # %% ../../nbs/measure/12_manifest.ipynb #9c6808ee
 import json
@@ -136,7 +136,7 @@ def package_identity() -> dict[str, str | None]:
     return {"version": vmaf_research.__version__, "git_commit": commit or None}
 
 # %% ../../nbs/measure/12_manifest.ipynb #0a5f1656
-class RowsChanged(UserWarning):
+class _RowsChanged(UserWarning):
     "An output has other rows than the one that it replaced."
 
 
@@ -167,7 +167,7 @@ def _warn_of_change(target: Path, content: Mapping[str, Any]) -> None:
     change = row_change(before, content["rows_of"]) if before and "rows_of" in content else None
     if change:
         name = target.name.removesuffix(MANIFEST_SUFFIX)
-        warnings.warn(f"{name}: {change}", RowsChanged, stacklevel=3)
+        warnings.warn(f"{name}: {change}", _RowsChanged, stacklevel=3)
 
 # %% ../../nbs/measure/12_manifest.ipynb #1d7370d2
 def write_manifest(
@@ -178,7 +178,7 @@ def write_manifest(
     roots: Mapping[str, Path],  # the named roots, for whoever verifies on this machine
     volatile: Mapping[str, Any] | None = None,  # what else is worth knowing: duration, cache folder, …
 ) -> Path:  # of the manifest
-    "Write the manifest of `output` in one step; warns with `RowsChanged` if the last one counted other rows."
+    "Write the manifest of `output` in one step; warns with `_RowsChanged` if the last one counted other rows."
     deterministic = {"kind": kind, "package": package_identity(), "run_provenance": provenance, **content}
     circumstances = {
         "written_utc": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -22,7 +22,7 @@ from pathlib import Path
 from vmaf_research import measure
 from vmaf_research.corpora.embedded import SCENES, write_scene
 from vmaf_research.corpora.jobs import run_jobs
-from vmaf_research.corpora.konvid import CODEC, PRESET, extract_konvid
+from vmaf_research.corpora.konvid import extract_konvid
 from vmaf_research.measure.encode import encode
 from vmaf_research.measure.engine import find_engine, run_ffmpeg
 from vmaf_research.measure.features import CANONICAL_6
@@ -31,6 +31,7 @@ from vmaf_research.measure.video import input_arguments, open_clip
 
 PAGE = Path(__file__).with_name("scaling.md")
 SCALE = Path(__file__).parents[1] / "benchmarks" / "scale.py"
+CODEC, PRESET = "libx264", "veryfast"
 FRAMES = 48  # of each clip that is measured
 QUALITIES = (23, 29, 35, 41)
 CORES = 64

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from vmaf_research.corpora.grid import VOLATILE_KEYS, grid, stable_digest
-from vmaf_research.corpora.rows import ROW_KEYS, read_rows
+from vmaf_research.corpora.rows import ROW_KEYS, read_corpus_rows
 from vmaf_research.measure.core import BadInput
 from vmaf_research.measure.encode import ENCODERS
 from vmaf_research.measure.engine import ffmpeg_path, run_ffmpeg
@@ -50,7 +50,7 @@ def made(videos, tmp_path_factory):
 def test_rows_of_real_encodes(made, videos):
     rows = pd.DataFrame(made.rows)
     assert len(rows) == made.made == 12 and list(rows) == list(ROW_KEYS)
-    assert read_rows(made.path).rows == made.rows
+    assert read_corpus_rows(made.path).rows == made.rows
     assert rows["crf"].tolist() == [25, 35, 45, 30, 45, 60] * 2
     assert set(rows["src"]) == {"bars.mkv", "fractal.mp4"} and set(rows["preset"]) == {"ultrafast", "13"}
     for _, curve in rows.groupby(["src", "encoder"]):
@@ -101,7 +101,7 @@ def test_a_killed_grid_is_finished_with_the_same_rows(videos, tmp_path, made):
     assert not (tmp_path / "g.jsonl").exists()
     finished = {path.name: path.read_bytes() for path in folder.glob("[!.]*.json")}
     assert main([str(word) for word in words]) == 0
-    rows = read_rows(tmp_path / "g.jsonl").rows
+    rows = read_corpus_rows(tmp_path / "g.jsonl").rows
     assert stable_digest(rows) == stable_digest(made.rows)
     for name, content in finished.items():
         assert (folder / name).read_bytes() == content
@@ -198,7 +198,7 @@ def test_a_failed_cell_costs_no_earlier_rows(made, videos, tmp_path, capsys):
     assert {path: path.read_bytes() for path in out.parent.rglob("*") if path.is_file()} == before
     assert main([*words, "--allow-failures"]) == 0
     assert f"left out: bars/{encode.name}" in capsys.readouterr().err
-    assert read_rows(out).rows == made.rows[1:] and table.is_file()
+    assert read_corpus_rows(out).rows == made.rows[1:] and table.is_file()
 
 
 def test_a_full_disk_is_the_failure_of_a_cell(videos, tmp_path, monkeypatch):

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vmaf_research.corpora.row_tools import IDENTITY, SCALES, aggregate_ratings, merge_rows, read_log
-from vmaf_research.corpora.rows import ROW_KEYS, ROW_SCHEMA, new_row, read_rows, upgrade_row, write_rows
+from vmaf_research.corpora.row_tools import _IDENTITY, SCALES, _read_log, aggregate_ratings, merge_rows
+from vmaf_research.corpora.rows import ROW_KEYS, ROW_SCHEMA, new_row, read_corpus_rows, upgrade_row, write_rows
 from vmaf_research.measure.core import BadInput
 from vmaf_research.serve.cli import main
 
@@ -40,7 +40,7 @@ def test_what_is_written_is_read(tmp_path_factory, values):
     row = new_row(**values)
     assert row == values and tuple(row) == ROW_KEYS
     write_rows(path, [row])
-    assert read_rows(path).rows == (row,)
+    assert read_corpus_rows(path).rows == (row,)
 
 
 @given(st.data())
@@ -61,12 +61,12 @@ def test_a_row_is_checked_whatever_is_in_it(data):
 def test_every_flipped_bit_gives_a_row_or_a_sentence(tmp_path):
     path, documents = tmp_path / "x.json", {}
     write_rows(path, some_rows(25, adm2_mean=0.9, timestamp="2026-05-09T12:00:00+00:00"))
-    documents["rows"] = path.read_bytes()[:700], lambda: read_rows(path)
+    documents["rows"] = path.read_bytes()[:700], lambda: read_corpus_rows(path)
     rating = {"corpus": "lsvq", "src": "a", "src_sha256": "ab", "mos": 3.5, "mos_std_dev": 0.5}
     documents["rating"] = json.dumps(rating).encode(), lambda: aggregate_ratings([path], tmp_path / "out.jsonl")
     metrics = {"vmaf": 9.5, "adm2": 1, "motion2": 0, **{f"vif_scale{number}": 0.5 for number in range(4)}}
     log = {"version": "3", "frames": [{"frameNum": 0, "metrics": metrics}], "pooled_metrics": {"vmaf": {"mean": 9.5}}}
-    documents["log"] = json.dumps(log).encode(), lambda: read_log(path)
+    documents["log"] = json.dumps(log).encode(), lambda: _read_log(path)
     for name, (raw, read) in documents.items():
         refused = 0
         for position in range(0, len(raw), 3):
@@ -85,7 +85,7 @@ def test_rows_of_the_original_are_read(tmp_path):
     row = some_rows(25)[0] | {"src_sha256": "", "crf": 25, "adm2_mean": "NAN", "enc_internal_qp_mean": "NAN"}
     path = tmp_path / "old.jsonl"
     path.write_text(json.dumps(row).replace('"NAN"', "NaN") + "\n")
-    (read,) = read_rows(path).rows
+    (read,) = read_corpus_rows(path).rows
     assert (read["src_sha256"], read["crf"], read["adm2_mean"], read["enc_internal_qp_mean"]) == (None, 25.0, None, 0.0)
     write_rows(path, [read])
     assert b"NaN" not in path.read_bytes()
@@ -99,7 +99,7 @@ def test_older_versions_are_upgraded_and_counted(tmp_path):
     ]
     path = tmp_path / "mixed.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in versions))
-    read = read_rows(path)
+    read = read_corpus_rows(path)
     assert (len(read.rows), read.upgraded) == (3, 2)
     assert read.rows == (new,) * 3
     for version, row in zip((1, 2, 3), versions, strict=True):
@@ -110,7 +110,7 @@ def test_older_versions_are_upgraded_and_counted(tmp_path):
         assert upgrade_row(row)["schema_version"] == 3, version
 
 
-@pytest.mark.parametrize("key", IDENTITY)
+@pytest.mark.parametrize("key", _IDENTITY)
 def test_merging_keeps_encodes_that_differ_in_any_setting(tmp_path, key):
     row = some_rows(25)[0]
     changed = {"number": 99.5, "integer": 99, "text": "other", "flag": True}[ROW_SCHEMA[key].kind]
@@ -182,7 +182,7 @@ def test_contradictions_need_a_decision(files, capsys):
     assert "a.jsonl, line 2 and b.jsonl, line 1 contradict each other" in capsys.readouterr().err
     assert not (files / "out.jsonl").exists()
     assert main([*words, "--keep-first"]) == 0
-    assert [row["vmaf_score"] for row in read_rows("out.jsonl").rows] == [95, 85]
+    assert [row["vmaf_score"] for row in read_corpus_rows("out.jsonl").rows] == [95, 85]
 
 
 def test_scales_are_declared(files, capsys):

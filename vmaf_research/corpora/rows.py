@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LARGEST', 'ROW_SCHEMA', 'ROW_KEYS', 'RowKey', 'schema_html', 'new_row', 'upgrade_row', 'write_lines', 'write_rows',
-           'CorpusRows', 'read_rows', 'check_files', 'RowsMade', 'finish_rows', 'rows_to_parquet']
+           'CorpusRows', 'read_corpus_rows', 'check_files', 'RowsMade', 'finish_rows', 'rows_to_parquet']
 
 # %% ../../nbs/corpora/37_rows.ipynb #78a4767c
 import json
@@ -246,7 +246,7 @@ class CorpusRows:
         return f"<p>{escape(repr(self))}</p>" + (f"<ul>{items}</ul>" if items else "")
 
 
-def read_rows(
+def read_corpus_rows(
     path: Path | str,  # JSON lines, of version 1, 2 or 3
     skip_bad_lines: bool = False,  # leave out what cannot be read, and say so
 ) -> CorpusRows:

@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterable, Mapping
 from configparser import ConfigParser
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from html import escape
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -78,8 +79,14 @@ def find_root(
 
 
 def _read_settings(folder: Path) -> ConfigParser:
+    file = folder / "settings.ini"
+    return _parse_settings(file, file.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=8)
+def _parse_settings(file: Path, changed: int) -> ConfigParser:  # again only if the file was changed
     parser = ConfigParser()
-    parser.read(folder / "settings.ini", encoding="utf-8")
+    parser.read(file, encoding="utf-8")
     return parser
 
 # %% ../../nbs/measure/10_core.ipynb #c51f04fc

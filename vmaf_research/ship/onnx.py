@@ -164,11 +164,13 @@ def open_session(
     n_features: int = 6,
     slots: int = 0,  # of the codec block
     checked: bool = False,  # these very bytes passed `check_graph` already
+    threads: int = 0,  # 0: as many as there are cores
 ) -> onnxruntime.InferenceSession:
     "Check a graph and open exactly these bytes in ONNX Runtime, on the CPU."
     if not checked:
         check_graph(data, n_features, slots)
     options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads would burn processor time
     return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
 

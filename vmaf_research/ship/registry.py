@@ -134,7 +134,7 @@ def _function_problems(row: RegistryRow, sidecar: Sidecar, files: Mapping[str, b
     codecs = generator.uniform(0, 1, (256, widths[1]))
     graphs = ((row.onnx, (features - mean) / sidecar.feature_std), (row.onnx_raw, features))
     contract, raw = (
-        run_session(open_session(files[name], *widths, checked=True), np.hstack([rows, codecs]))
+        run_session(open_session(files[name], *widths, checked=True, threads=1), np.hstack([rows, codecs]))
         for name, rows in graphs
     )
     difference = np.abs(contract.clip(*sidecar.output_range) - raw).max()
@@ -151,7 +151,7 @@ def _curve_problems(row: RegistryRow, sidecar: PredictorSidecar, files: Mapping[
     features = np.vstack([inside, inside * generator.uniform(0, 10, inside.shape)])
     rows = np.repeat(features, len(quality), axis=0)
     rows[:, 0] = np.tile(quality, len(features))
-    session = open_session(files[row.onnx], len(low), checked=True)
+    session = open_session(files[row.onnx], len(low), checked=True, threads=1)
     curves = run_session(session, rows).reshape(len(features), -1)
     least, greatest = sidecar.output_range
     if not (np.isfinite(curves).all() and curves.min() >= least and curves.max() <= greatest):

@@ -1,5 +1,6 @@
 """The commands as a user types them: what they print, which exit code they end with, and what they leave."""
 
+import inspect
 import json
 import os
 import shutil
@@ -12,7 +13,8 @@ import pytest
 import typer
 from made_up import make_table
 
-from vmaf_research.corpora import bvi_dvc, konvid
+from vmaf_research.corpora import bvi_dvc
+from vmaf_research.corpora.konvid import extract_konvid
 from vmaf_research.corpora.row_tools import SCALES
 from vmaf_research.learn.recipes import RECIPES
 from vmaf_research.measure.core import ShipRefused, validated
@@ -178,13 +180,17 @@ def test_defaults_and_names_are_those_of_the_library():
     "The command line repeats some, because their modules take a second to import."
     found = {name: parameter for name, (parameter, _) in parameters(typer.main.get_command(app)).items()}
     defaults = {name: parameter.default for name, parameter in found.items()}
-    assert defaults["extract", "konvid", "crf"] == f"{konvid.QUALITY:g}"
-    assert defaults["extract", "konvid", "preset"] == konvid.PRESET
-    assert defaults["extract", "bvi-dvc", "crf"] == ",".join(f"{quality:g}" for quality in bvi_dvc.QUALITIES)
-    assert defaults["extract", "bvi-dvc", "codecs"] == ",".join(bvi_dvc.CODECS)
-    assert defaults["extract", "bvi-dvc", "preset"] == defaults["corpus", "bvi-dvc-rows", "preset"] == bvi_dvc.PRESET
-    assert defaults["corpus", "bvi-dvc-rows", "encoder"] == bvi_dvc.CODECS[0]
-    assert defaults["corpus", "bvi-dvc-rows", "crf"] == bvi_dvc.QUALITIES[0]
+    konvid, bvi = (
+        {name: each.default for name, each in inspect.signature(function).parameters.items()}
+        for function in (extract_konvid, bvi_dvc.extract_bvi_dvc)
+    )
+    assert defaults["extract", "konvid", "crf"] == ",".join(f"{quality:g}" for quality in konvid["qualities"])
+    assert defaults["extract", "konvid", "preset"] == konvid["preset"]
+    assert defaults["extract", "bvi-dvc", "crf"] == ",".join(f"{quality:g}" for quality in bvi["qualities"])
+    assert defaults["extract", "bvi-dvc", "codecs"] == ",".join(bvi["codecs"])
+    assert defaults["extract", "bvi-dvc", "preset"] == defaults["corpus", "bvi-dvc-rows", "preset"] == bvi["preset"]
+    assert defaults["corpus", "bvi-dvc-rows", "encoder"] == bvi["codecs"][0]
+    assert defaults["corpus", "bvi-dvc-rows", "crf"] == bvi["qualities"][0]
     assert ",".join(bvi_dvc.TIERS) in found["extract", "bvi-dvc", "tier"].help
     assert ", ".join(SCALES) in found["corpus", "aggregate", "scale"].help
 

@@ -169,7 +169,7 @@ def _feature_blocks(rows: list[dict[str, float]] | None, table: str | None, path
         raise BadInput(f"{table!r}: expected a name that ends in {' or '.join(TABLE_SUFFIXES)}")
     if path.stat().st_size > _MOST_TABLE_BYTES:
         raise BadInput(f"{table!r}: larger than {_MOST_TABLE_BYTES >> 20} MiB; use `vmaf-research score` for it")
-    yield from read_blocks(path, as_text=False)
+    yield from read_blocks(path)
 
 
 def score_features(

@@ -16,7 +16,7 @@ import pandas as pd
 import pyarrow as pa
 
 from ..learn.metrics import VMAF_RANGE
-from ..measure.core import BadInput, settings
+from ..measure.core import BadInput
 from ..measure.manifest import pairs_path
 from ..measure.provenance import atomic_path
 from vmaf_research.ship.score import (
@@ -34,13 +34,13 @@ def _read_frames(
     needed_by: str = "the model",  # its id, for errors
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:  # CLIP, `codec`, COSTS and the features, all numbers finite; notes
     "Frames of candidate encodes with what they cost; raises `BadInput` that names what is missing."
-    table = pa.concat_tables(read_blocks(path, as_text=False))
+    table = pa.concat_tables(read_blocks(path))
     rows = _checked(table.to_pandas(), _CLIP, path)
     inputs = Inputs(features, path, table.column_names, needed_by)
     rows = rows.assign(**dict(zip(features, inputs.of(table, 0).T, strict=True)))
     rows = rows.rename(columns=inputs.renamed)
     if not set(_COSTS) <= set(rows.columns) and pairs_path(path).is_file():
-        listed = pa.concat_tables(read_blocks(pairs_path(path), as_text=False)).to_pandas()
+        listed = pa.concat_tables(read_blocks(pairs_path(path))).to_pandas()
         pairs = _checked(listed, [*_CLIP, *_COSTS], pairs_path(path))
         new = [column for column in ("codec", *_COSTS) if column in pairs.columns and column not in rows.columns]
         rows = rows.merge(pairs[[*_CLIP, *new]].drop_duplicates(list(_CLIP)), on=list(_CLIP), how="left")
@@ -173,8 +173,7 @@ def choose_encodes(
     written.
     """
     table, out = Path(table), Path(out)
-    folder = settings().model_path if models is None else Path(models)
-    scorer = load_scorer(model_id, folder)
+    scorer = load_scorer(model_id, models)
     scorer.calibration("clip", confidence)
     if not VMAF_RANGE[0] <= target <= VMAF_RANGE[1]:
         raise BadInput(f"target {target:g}: expected a VMAF score from {VMAF_RANGE[0]:g} to {VMAF_RANGE[1]:g}")
@@ -189,5 +188,5 @@ def choose_encodes(
         clips.to_csv(temporary, index=False) if out.suffix == ".csv" else clips.to_parquet(temporary, index=False)
     args = {"model_id": scorer.id, "quality_confidence": confidence, "target": target}
     facts = {"candidates": len(clips), "unreachable": sum(choice.clip is None for choice in choices)}
-    write_score_manifest(scorer, table, out, folder, args, facts | {"notes": list(notes)})
+    write_score_manifest(scorer, table, out, args, facts | {"notes": list(notes)})
     return Answer(out, scorer.id, confidence, target, half_width, choices, notes)

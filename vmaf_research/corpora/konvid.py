@@ -27,7 +27,6 @@ from .pairs import Corpus, Pair, Problem, problem_report, write_tables
 from ..measure.core import BadInput, ResearchError, cache_root
 from ..measure.encode import bitrate_kbps, encode_arguments, encoder_version, find_encoder
 from ..measure.features import CANONICAL_6, DEFAULT_TEACHER, resolve_features, resolve_teachers
-from ..measure.libvmaf import Measurement
 from ..measure.loopback import encode_and_measure
 from ..measure.manifest import describe_path, pairs_path, run_provenance, write_manifest
 from ..measure.provenance import sha256_file
@@ -44,7 +43,7 @@ def clip_id(
 
 # %% ../../nbs/corpora/38_konvid.ipynb #c7253534
 _MOS_SCALE = (1.0, 5.0)  # least and greatest score that people could give
-_COLUMNS = {  # what is meant -> how the header may call it, in small letters
+_COLUMNS = {  # what is meant -> how the header may call it, in small letters; the first that is there is taken
     "id": ("flickr_id", "file_name", "video_name", "filename", "id", "name"),
     "mos": ("mos", "video_score"),
     "mos_std_dev": ("sd", "mos_std", "mos_std_dev", "sd_mos", "std"),
@@ -52,8 +51,7 @@ _COLUMNS = {  # what is meant -> how the header may call it, in small letters
 }
 
 
-@dataclass(frozen=True)
-class Score:
+class Score(NamedTuple):
     "What people thought of a video."
 
     mos: float  # on `_MOS_SCALE`
@@ -61,61 +59,43 @@ class Score:
     n_ratings: int | None = None
 
 
-@dataclass(frozen=True)
-class _Scores:
+class _Scores(NamedTuple):
     "A csv of scores, sorted out."
 
     path: Path
     of: dict[str, Score]  # by the number of the video
     warnings: tuple[str, ...]
 
-# %% ../../nbs/corpora/38_konvid.ipynb #84ee8848
-def _find_columns(
-    path: Path,  # for the error
-    header: Iterable[str],
-) -> dict[str, str]:  # what is meant -> the column; `id` and `mos` are there
-    "Which columns of a csv are wanted; raises `BadInput` if it has no scores."
-    header = list(header)
-    names = {name.strip().casefold(): name for name in header}
-    found = {}
-    for meaning, spellings in _COLUMNS.items():
-        columns = [names[spelling] for spelling in spellings if spelling in names]
-        if columns:
-            found[meaning] = columns[0]
-    for meaning in ("id", "mos"):
-        if meaning not in found:
-            raise BadInput(
-                f"{path}: has no column {' or '.join(_COLUMNS[meaning])}; it has {', '.join(header) or 'none at all'}"
-            )
-    return found
-
-
-def _read_number(text: str | None) -> float | None:
-    "A finite number, or None for anything else."
-    try:
-        value = float(text or "")
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
-
 # %% ../../nbs/corpora/38_konvid.ipynb #427f2ccb
 def read_scores(
     path: Path | str,  # a csv with a header
 ) -> _Scores:
-    "Read a csv of scores; raises `BadInput` if it cannot be read or is on another scale."
-    path = Path(path)
+    "Read a csv of scores; raises `BadInput` if it cannot be read, has no scores, or is on another scale."
+    path, notes, twice = Path(path), [], set()
     found: dict[str, Score] = {}
-    notes, twice = [], set()
+    low, high = _MOS_SCALE
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
-            columns = _find_columns(path, reader.fieldnames or ())
+            header = reader.fieldnames or ()
+            names = {name.strip().casefold(): name for name in header}
+            spellings = _COLUMNS.items()
+            columns = {key: next((names[text] for text in known if text in names), None) for key, known in spellings}
+            for key in ("id", "mos"):
+                if columns[key] is None:
+                    has = ", ".join(header) or "none at all"
+                    raise BadInput(f"{path}: has no column {' or '.join(_COLUMNS[key])}; it has {has}")
             for row in reader:
-                where = f"{path.name}, line {reader.line_num}"
-                name = clip_id(row[columns["id"]] or "")
-                score = _read_score(row, columns, f"{path}, line {reader.line_num}")
-                if not name or score is None:
-                    notes.append(f"{where}: no score for {name or 'a video without a name'}; it is left without one")
+                name, *texts = (None if column is None else row[column] for column in columns.values())
+                name = clip_id(name or "")
+                mos, deviation, ratings = map(_read_number, texts)
+                if mos is not None and not low <= mos <= high:
+                    where = f"{path}, line {reader.line_num}"
+                    raise BadInput(f"{where}: a score of {mos:g}; those of KoNViD go from {low:g} to {high:g}")
+                score = Score(mos, deviation, None if ratings is None else int(ratings))
+                if not name or mos is None:
+                    who = name or "a video without a name"
+                    notes.append(f"{path.name}, line {reader.line_num}: no score for {who}; it is left without one")
                 elif found.setdefault(name, score) != score:
                     twice.add(name)
     except (OSError, UnicodeError, csv.Error) as error:
@@ -126,61 +106,43 @@ def read_scores(
     return _Scores(path, found, tuple(notes))
 
 
-def _read_score(row: Mapping[str, str | None], columns: Mapping[str, str], where: str) -> Score | None:
-    "The score of a row, or None if it has none; raises `BadInput` if it is off the scale."
-    values = {meaning: _read_number(row[column]) for meaning, column in columns.items() if meaning != "id"}
-    mos, ratings = values["mos"], values.get("n_ratings")
-    if mos is None:
+def _read_number(text: str | None) -> float | None:
+    "A finite number, or None for anything else."
+    try:
+        value = float(text or "")
+    except ValueError:
         return None
-    if not _MOS_SCALE[0] <= mos <= _MOS_SCALE[1]:
-        raise BadInput(f"{where}: a score of {mos:g}; those of KoNViD go from {_MOS_SCALE[0]:g} to {_MOS_SCALE[1]:g}")
-    return Score(mos, values.get("mos_std_dev"), None if ratings is None else int(ratings))
+    return value if math.isfinite(value) else None
 
 # %% ../../nbs/corpora/38_konvid.ipynb #5e042496
 _SCORE_FOLDERS = (".", "KoNViD_1k_metadata", "metadata", "KoNViD_1k_videos")
 
 
-def _find_scores(
-    folder: Path,  # of the data set
-) -> Path | None:  # None: there is none
-    "The csv with the scores; the one with the attributes if there are two, because it has more."
-    for pattern in ("*attributes*.csv", "*mos*.csv"):
-        for name in _SCORE_FOLDERS:
-            found = sorted((folder / name).glob(pattern))
-            if found:
-                return found[0]
-    return None
+def _find_scores(folder: Path) -> Path | None:
+    "The csv with the scores in a folder of the data set, if there is one."
+    searches = ((name, pattern) for pattern in ("*attributes*.csv", "*mos*.csv") for name in _SCORE_FOLDERS)
+    return next((path for name, pattern in searches for path in sorted((folder / name).glob(pattern))), None)
 
 # %% ../../nbs/corpora/38_konvid.ipynb #2dd57871
-_SCORE_SCHEMA = pa.schema(
-    {
-        "source": pa.string(),
-        "mos": pa.float64(),
-        "mos_std_dev": pa.float64(),
-        "n_ratings": pa.int32(),
-        "scale_low": pa.float64(),
-        "scale_high": pa.float64(),
-    }
-)
+_SCORE_SCHEMA = pa.schema([
+    ("source", pa.string()), ("mos", pa.float64()), ("mos_std_dev", pa.float64()), ("n_ratings", pa.int32()),
+    ("scale_low", pa.float64()), ("scale_high", pa.float64()),
+])  # fmt: skip
 
 
 def write_scores(
     path: Path,  # a .parquet file
     sources: Mapping[str, str],  # source -> number of the video
     scores: _Scores,
-) -> int:  # sources that have a score
+) -> None:
     "Write the scores of the sources of a corpus, sorted; null for a source without one."
-    rows = []
-    for source in sorted(sources):
-        score = scores.of.get(sources[source])
-        known = {} if score is None else vars(score)
-        rows.append({"source": source, **known, "scale_low": _MOS_SCALE[0], "scale_high": _MOS_SCALE[1]})
+    known = [(source, *scores.of.get(sources[source], (None,) * 3), *_MOS_SCALE) for source in sorted(sources)]
+    rows = [dict(zip(_SCORE_SCHEMA.names, row, strict=True)) for row in known]
     write_tables(path, iter([pa.Table.from_pylist(rows, _SCORE_SCHEMA)]), _SCORE_SCHEMA)
-    return sum(number in scores.of for number in sources.values())
 
 # %% ../../nbs/corpora/38_konvid.ipynb #ba76b7a1
 VIDEO_FOLDER = "KoNViD_1k_videos"  # in the folder of the data set, or that folder itself
-_PIX_FMT = "yuv420p"
+_NAMED = 5  # of the videos or scores that have no counterpart
 
 
 class Found(NamedTuple):
@@ -192,11 +154,6 @@ class Found(NamedTuple):
     warnings: list[str]
 
 
-def _source_of(path: Path) -> str:
-    "Name of the source that a video becomes, the same as the `key` of the pairs table that is known of KoNViD."
-    return f"{VIDEO_FOLDER}_{source_name(path)}"
-
-# %% ../../nbs/corpora/38_konvid.ipynb #d4e3561c
 def find_konvid(
     folder: Path | str,  # the data set, or its folder of videos
 ) -> Found:
@@ -212,165 +169,66 @@ def find_konvid(
             by_id.setdefault(clip_id(path.name).casefold(), []).append(path)
     if not by_id:
         raise BadInput(f"{place}: has no .mp4 file; expected videos such as 3015713153.mp4")
-    others = [path for path in files if path.suffix.lower() not in (".mp4", ".csv")]
-    notes = [f"{path.name}: not used, because it is not an mp4 by its name" for path in others]
-    problems = []
+    others = [path.name for path in files if path.suffix.lower() not in (".mp4", ".csv")]
+    notes = [f"{name}: not used, because it is not an mp4 by its name" for name in others]
+    videos, problems = {}, []
     for paths in by_id.values():
+        if len(paths) == 1:
+            videos[f"{VIDEO_FOLDER}_{source_name(paths[0])}"] = paths[0]
+            continue
         names = ", ".join(path.name for path in paths)
-        if len(paths) > 1:
-            problems += [Problem(path.name, f"the same video as others ({names}); keep one of them") for path in paths]
-    videos = {_source_of(paths[0]): paths[0] for paths in by_id.values() if len(paths) == 1}
-    csv = _find_scores(folder)
-    scores = None if csv is None else read_scores(csv)
-    return Found(videos, scores, problems, [*notes, *(_score_notes(videos, scores) if scores else ())])
-
-# %% ../../nbs/corpora/38_konvid.ipynb #9a08b6a6
-_NAMED = 5  # of the videos or scores that have no counterpart
-
-
-def _score_notes(
-    videos: dict[str, Path],  # by source
-    scores: _Scores,
-) -> list[str]:
-    "What was odd about the scores, and which of them or of the videos have no counterpart."
-    ids = {clip_id(path.name) for path in videos.values()}
-    without_video, without_score = sorted(scores.of.keys() - ids), sorted(ids - scores.of.keys())
-    notes = list(scores.warnings)
-    for names, what in ((without_video, "scores without a video"), (without_score, "videos without a score")):
-        if names:
-            more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-            notes.append(f"{scores.path.name}: {len(names)} {what}: {', '.join(names[:_NAMED])}{more}")
-    return notes
+        problems += [Problem(path.name, f"the same video as others ({names}); keep one of them") for path in paths]
+    table = _find_scores(folder)
+    scores = None if table is None else read_scores(table)
+    if scores is not None:
+        notes += scores.warnings
+        ids = {clip_id(path.name) for path in videos.values()}
+        strangers = {"scores without a video": scores.of.keys() - ids, "videos without a score": ids - scores.of.keys()}
+        for what, names in strangers.items():
+            if names:
+                more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+                notes.append(f"{table.name}: {len(names)} {what}: {', '.join(sorted(names)[:_NAMED])}{more}")
+    return Found(videos, scores, problems, notes)
 
 # %% ../../nbs/corpora/38_konvid.ipynb #bf81ff91
-_CODEC = "libx264"
+_CODEC, _PIX_FMT = "libx264", "yuv420p"
 
 
-@dataclass(frozen=True)
-class _Encoding:
-    "What all jobs of a corpus have in common."
-
-    preset: str
-    features: tuple[str, ...]
-    teachers: tuple[str, ...]
-    folder: Path  # where encodes go
-    cache: Path  # of measurements
-
-
-class _Made(NamedTuple):
-    "A finished job."
-
-    pair: Pair
-    new: bool  # encoded or measured now; False: both were there already
-
-# %% ../../nbs/corpora/38_konvid.ipynb #e1788e14
 def _make_encode(
-    source: str,
-    video: Path,  # where the corpus has it
-    quality: float,
-    how: _Encoding,
-) -> _Made | Problem:
-    "Encode and measure a video, unless that was done before."
-    path = how.folder / f"{source}_crf{quality:g}.mp4"
+    source: str, video: Path, quality: float, preset: str, features: tuple[str, ...], teachers: tuple[str, ...],
+    folder: Path, cache: Path,
+) -> tuple[Pair, bool] | Problem:  # fmt: skip
+    "Encode and measure a video, unless that was done before; a pair, and whether there was something to do."
+    path = folder / f"{source}_crf{quality:g}.mp4"
     try:
         reference = open_clip(video, count=False)
         if reference.pix_fmt != _PIX_FMT:
             return Problem(video.name, f"its pictures are {reference.pix_fmt}, expected {_PIX_FMT}; convert it")
         digest = sha256_file(video)
-        arguments = encode_arguments(reference, _CODEC, quality, how.preset)
+        arguments = encode_arguments(reference, _CODEC, quality, preset)
         made_from = {"reference_sha256": digest, "arguments": arguments, "encoder": encoder_version()}
-        results: list[Measurement] = []
+        results = []
 
         def make() -> Clip:
-            options = {"features": how.features, "teachers": how.teachers}
-            clip, result = encode_and_measure(reference, path, _CODEC, quality, how.preset, **options)
+            options = {"features": features, "teachers": teachers}
+            clip, result = encode_and_measure(reference, path, _CODEC, quality, preset, **options)
             results.append(result)
             return clip
 
         clip = replace(make_once(path, made_from, make), full_range=reference.full_range)
-        job = _measuring_job(source, replace(reference, frames=clip.frames), clip, digest, quality, how)
+        both = (replace(reference, frames=clip.frames), clip)
+        pair = Pair(source, *both, _CODEC, preset, float(quality), clip.height, bitrate_kbps(clip))
+        job = Job(pair, features, teachers, (digest, sha256_file(path)), cache)
         if results:
             store_measured(job, results[0])
-            return _Made(job.pair, True)
-        outcome = run_job(job)
-        return outcome if isinstance(outcome, Problem) else _Made(job.pair, outcome)
+        outcome = bool(results) or run_job(job)
+        return outcome if isinstance(outcome, Problem) else (pair, outcome)
     except ResearchError as error:
         return Problem(video.name, str(error).removeprefix(f"{video}: "))
 
-
-def _measuring_job(source: str, reference: Clip, clip: Clip, digest: str, quality: float, how: _Encoding) -> Job:
-    "The measurement of an encode, as `corpora.extract` does it."
-    pair = Pair(source, reference, clip, _CODEC, how.preset, float(quality), clip.height, bitrate_kbps(clip))
-    return Job(pair, how.features, how.teachers, (digest, sha256_file(clip.path)), how.cache)
-
-# %% ../../nbs/corpora/38_konvid.ipynb #f0a46c15
-def _link_videos(
-    videos: dict[str, Path],  # by source
-    folder: Path,
-) -> dict[str, Path]:  # the links, by source
-    "Make sure that a folder has a link to each video under the name of its source."
-    folder.mkdir(parents=True, exist_ok=True)
-    links = {}
-    for source, video in videos.items():
-        links[source] = folder / f"{source}.mp4"
-        if not (links[source].is_symlink() and links[source].readlink() == video.absolute()):
-            links[source].unlink(missing_ok=True)
-            links[source].symlink_to(video.absolute())
-    return links
-
-# %% ../../nbs/corpora/38_konvid.ipynb #2be02313
-def _konvid_corpus(
-    found: Found,  # see `find_konvid`
-    workdir: Path,  # links go to `ref` in it, encodes to `dis`; one run at a time
-    qualities: Sequence[float],
-    preset: str,
-    features: tuple[str, ...],
-    teachers: tuple[str, ...],
-    executor: Executor | None,
-    cache: Path | None,
-    progress: bool,
-) -> tuple[Corpus, int]:  # and how many pairs were encoded or measured now
-    """Encode and measure every video at every quality.
-
-    Can be killed and started again. A video that cannot be used is in `Corpus.problems`; raises `BadInput` if none
-    can, and for a quality or preset that the encoder does not have.
-    """
-    for quality in qualities:
-        find_encoder(_CODEC).arguments(quality, preset)
-    links = _link_videos(found.videos, workdir / "ref")
-    how = _Encoding(preset, features, teachers, workdir / "dis", Path(cache or cache_root()))
-    how.folder.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(how.folder)
-    jobs = [(source, links[source], quality, how) for source in sorted(links) for quality in qualities]
-    results = run_jobs(_make_encode, jobs, executor, "encode and measure", progress)
-    made = [result for result in results if isinstance(result, _Made)]
-    failed: dict[str, Problem] = {}
-    for (source, *_), result in zip(jobs, results, strict=True):
-        if isinstance(result, Problem):  # named once, not at every quality
-            failed.setdefault(source, Problem(found.videos[source].name, result.reason))
-    problems = (*found.problems, *failed.values())
-    if not made:
-        raise BadInput(f"konvid corpus: no video could be used: {problem_report(problems)}")
-    originals = tuple(found.videos[source] for source in sorted({each.pair.source for each in made}))
-    pairs = tuple(each.pair for each in made)
-    return Corpus("konvid", workdir, pairs, problems, tuple(found.warnings), originals), sum(each.new for each in made)
-
 # %% ../../nbs/corpora/38_konvid.ipynb #8ac76241
-def _view_path(table: Path | str) -> Path:
-    "Where the view is: `x.parquet` has `x.parquet.konvid.parquet`."
-    return Path(f"{table}.konvid.parquet")
-
-
-def _scores_path(table: Path | str) -> Path:
-    "Where people's scores are: `x.parquet` has `x.parquet.mos.parquet`."
-    return Path(f"{table}.mos.parquet")
-
-
-def _write_view(
-    table: Path,  # FULL_FEATURES, with its pairs table beside it
-    ladder: bool,  # also write the column `crf`
-) -> int:  # rows
-    "Write the view of a table, batch by batch."
+def _write_view(table: Path, view: Path, ladder: bool) -> None:
+    "Write the view of a FULL_FEATURES table, batch by batch; with the column `crf` if it is of several qualities."
     pairs = pq.read_table(pairs_path(table), columns=["source", "dis_basename", "crf"]).to_pylist()
     crf_of = {(pair["source"], pair["dis_basename"]): pair["crf"] for pair in pairs}
     numbers = [(name, pa.float64()) for name in (*CANONICAL_6, "vmaf", *(["crf"] if ladder else []))]
@@ -381,11 +239,11 @@ def _write_view(
         with pq.ParquetFile(table, pre_buffer=False) as file:  # else it reads ahead without limit
             for batch in file.iter_batches(columns=columns):
                 names = zip(batch["source"].to_pylist(), batch["dis_basename"].to_pylist(), strict=True)
-                known = {"key": batch["source"], "crf": pa.array([crf_of[key] for key in names], pa.float64())}
-                arrays = [known.get(name, batch[name] if name in columns else None) for name in schema.names]
-                yield pa.Table.from_arrays(arrays, schema=schema)
+                known = {name: batch[name] for name in columns} | {"key": batch["source"]}
+                known["crf"] = pa.array([crf_of[key] for key in names], pa.float64())
+                yield pa.Table.from_arrays([known[name] for name in schema.names], schema=schema)
 
-    return write_tables(_view_path(table), views(), schema)
+    write_tables(view, views(), schema)
 
 # %% ../../nbs/corpora/38_konvid.ipynb #24a07b54
 @dataclass(frozen=True)
@@ -409,7 +267,7 @@ def extract_konvid(
     *,
     qualities: Sequence[float] = (35.0,),  # CRF of libx264
     preset: str = "veryfast",
-    workdir: Path | None = None,  # default: `<stem of the table>.corpus` beside it
+    workdir: Path | None = None,  # links go to `ref` in it, encodes to `dis`; default: `<stem of the table>.corpus`
     features: str | Iterable[str] = "fast",  # the canonical six are always among them
     teachers: Iterable[str] = (DEFAULT_TEACHER,),
     executor: Executor | None = None,
@@ -417,42 +275,74 @@ def extract_konvid(
     allow_failures: bool = False,  # go on without the videos that cannot be used
     progress: bool = True,
 ) -> KonvidExtraction:
-    "Build the corpus, then write its tables: what `_konvid_corpus` and `extract` raise."
+    """Encode and measure every video at every quality, and write the tables of that.
+
+    Can be killed and started again. Raises what `extract` raises, and `BadInput` if no video can be used, and for a
+    quality or preset that the encoder does not have.
+    """
     out = Path(out)
     names = tuple(dict.fromkeys((*CANONICAL_6, *resolve_features(features))))
     models = tuple(teacher.name for teacher in resolve_teachers(teachers))
     found = find_konvid(folder)
     workdir = out.parent / f"{out.stem}.corpus" if workdir is None else Path(workdir)
-    corpus, made = _konvid_corpus(found, workdir, qualities, preset, names, models, executor, cache, progress)
+    for quality in qualities:
+        find_encoder(_CODEC).arguments(quality, preset)
+    links = _link_videos(found.videos, workdir / "ref")
+    (workdir / "dis").mkdir(parents=True, exist_ok=True)
+    remove_leftovers(workdir / "dis")
+    rest = (preset, names, models, workdir / "dis", Path(cache or cache_root()))
+    jobs = [(source, links[source], quality, *rest) for source in sorted(links) for quality in qualities]
+    results = run_jobs(_make_encode, jobs, executor, "encode and measure", progress)
+    made = [result for result in results if not isinstance(result, Problem)]
+    failed: dict[str, Problem] = {}
+    for (source, *_), result in zip(jobs, results, strict=True):
+        if isinstance(result, Problem):  # named once, not at every quality
+            failed.setdefault(source, Problem(found.videos[source].name, result.reason))
+    problems = (*found.problems, *failed.values())
+    if not made:
+        raise BadInput(f"konvid corpus: no video could be used: {problem_report(problems)}")
+    pairs = tuple(pair for pair, _ in made)
+    originals = tuple(found.videos[source] for source in sorted({pair.source for pair in pairs}))
+    corpus = Corpus("konvid", workdir, pairs, problems, tuple(found.warnings), originals)
     options = {"features": names, "teachers": models, "executor": executor, "cache": cache}
     extraction = extract(corpus, out, **options, allow_failures=allow_failures, progress=progress)
-    _write_view(out, len(qualities) > 1)
-    if found.scores is not None:
-        sources = {source: clip_id(found.videos[source].name) for source in corpus.sources}
-        write_scores(_scores_path(out), sources, found.scores)
-    _write_konvid_manifest(found, corpus, out, {"qualities": qualities, "preset": preset})
-    scores = None if found.scores is None else _scores_path(out)
-    return KonvidExtraction(extraction, _view_path(out), scores, made, corpus.warnings)
+    view, scores = Path(f"{out}.konvid.parquet"), None if found.scores is None else Path(f"{out}.mos.parquet")
+    _write_view(out, view, len(qualities) > 1)
+    if scores is not None:
+        write_scores(scores, {source: clip_id(found.videos[source].name) for source in corpus.sources}, found.scores)
+    _write_konvid_manifest(found, corpus, out, view, scores, {"qualities": qualities, "preset": preset})
+    return KonvidExtraction(extraction, view, scores, sum(new for _, new in made), corpus.warnings)
 
-# %% ../../nbs/corpora/38_konvid.ipynb #fccc358d
-def _write_konvid_manifest(found: Found, corpus: Corpus, out: Path, args: dict[str, Any]) -> None:
+
+def _link_videos(videos: dict[str, Path], folder: Path) -> dict[str, Path]:
+    "Make sure that a folder has a link to each video under the name of its source; returns the links by source."
+    folder.mkdir(parents=True, exist_ok=True)
+    links = {source: folder / f"{source}.mp4" for source in videos}
+    for source, link in links.items():
+        video = videos[source].absolute()
+        if not (link.is_symlink() and link.readlink() == video):
+            link.unlink(missing_ok=True)
+            link.symlink_to(video)
+    return links
+
+
+def _write_konvid_manifest(
+    found: Found, corpus: Corpus, out: Path, view: Path, scores: Path | None, args: dict[str, Any]
+) -> None:
     "The manifest of the view and the scores."
     roots = {"output": out.parent}
     inputs = {"table": describe_path(out, roots), "pairs": describe_path(pairs_path(out), roots)}
-    outputs = {"view": describe_path(_view_path(out), roots)}
-    if found.scores is not None:
+    outputs = {"view": describe_path(view, roots)}
+    if scores is not None:
+        outputs["scores"] = describe_path(scores, roots)
         roots["scores"] = found.scores.path.parent
         inputs["scores"] = describe_path(found.scores.path, {"scores": roots["scores"]})
-        outputs["scores"] = describe_path(_scores_path(out), {"output": out.parent})
     selected = sorted([*(path.name for path in found.videos.values()), *(each.id for each in found.problems)])
     processed = [found.videos[source].name for source in corpus.sources]
+    failed = [vars(each) for each in corpus.problems]
     content = {
-        "clips": {
-            "selected": selected,
-            "processed": processed,
-            "failed": [{"id": each.id, "reason": each.reason} for each in corpus.problems],
-        },
-        "counts": {"selected": len(selected), "processed": len(processed), "failed": len(corpus.problems)},
+        "clips": {"selected": selected, "processed": processed, "failed": failed},
+        "counts": {"selected": len(selected), "processed": len(processed), "failed": len(failed)},
         "warnings": list(corpus.warnings),
     }
-    write_manifest(_view_path(out), "konvid-pairs", run_provenance(__file__, args, inputs, outputs), content, roots)
+    write_manifest(view, "konvid-pairs", run_provenance(__file__, args, inputs, outputs), content, roots)

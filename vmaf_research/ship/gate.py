@@ -7,9 +7,9 @@ __all__ = ['STRICT_RULES', 'Check', 'check', 'GateResult', 'integrity_problems',
 
 # %% ../../nbs/ship/60_gate.ipynb #8555c184
 import math
+import operator
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -20,6 +20,15 @@ if TYPE_CHECKING:  # it takes seconds to import, and checking a registered gate 
     from vmaf_research.learn.loso import LosoReport
 
 # %% ../../nbs/ship/60_gate.ipynb #f5353b37
+_COMPARISONS: dict[str, Callable[[float, float], bool]] = {
+    "at least": operator.ge,
+    "at most": operator.le,
+    "below": operator.lt,
+    "equal to": operator.eq,
+    "": lambda value, threshold: True,  # reported only
+}
+
+
 class Check(Record):
     "One comparison of the gate."
 
@@ -31,40 +40,31 @@ class Check(Record):
     gating: bool  # whether the verdict depends on it
     reason: str  # why this threshold
 
+    @property
+    def limit(self) -> str:
+        return "" if self.threshold is None else f"{self.comparison} {show_number(self.threshold)}"
+
     def sentence(self) -> str:
-        return f"{self.name} is {show_number(self.value)}, expected {self.comparison} {show_number(self.threshold)}"
+        return f"{self.name} is {show_number(self.value)}, expected {self.limit}"
+
+    def __str__(self) -> str:
+        mark = ("ok" if self.passed else "FAILED") if self.gating else "info"
+        return f"{mark:<6} {self.name}: {show_number(self.value)}{self.limit and f' ({self.limit})'}"
 
 
-_COMPARISONS: dict[str, Callable[[float, float], bool]] = {
-    "at least": lambda value, threshold: value >= threshold,
-    "at most": lambda value, threshold: value <= threshold,
-    "below": lambda value, threshold: value < threshold,
-    "equal to": lambda value, threshold: value == threshold,
-    "": lambda value, threshold: True,  # reported only
-}
-
-# %% ../../nbs/ship/60_gate.ipynb #6a857e6b
 def check(
     name: str,
     value: float | str | None,
     comparison: str,  # a key of `_COMPARISONS`
     threshold: float | str | None,
-    gating: bool,
-    reason: str,
+    gating: bool,  # whether the verdict depends on it
+    reason: str,  # why this threshold
 ) -> Check:
     "Compare; what is undefined or not finite fails, also if it would only be reported."
-    if isinstance(value, float) and not math.isfinite(value):
-        value = None
+    value = None if isinstance(value, float) and not math.isfinite(value) else value
+    facts = {"name": name, "value": value, "threshold": threshold, "comparison": comparison}
     passed = value is not None and _COMPARISONS[comparison](value, threshold)
-    return Check(
-        name=name,
-        value=value,
-        threshold=threshold,
-        comparison=comparison,
-        passed=passed,
-        gating=gating,
-        reason=reason,
-    )
+    return Check(**facts, passed=passed, gating=gating, reason=reason)
 
 # %% ../../nbs/ship/60_gate.ipynb #c419c372
 class GateResult(Record):
@@ -81,20 +81,16 @@ class GateResult(Record):
             raise ShipRefused("ship gate refused: " + "; ".join(self.reasons))
 
     def __str__(self) -> str:
-        lines = [f"ship gate{' (strict)' if self.strict else ''}: {'PASSED' if self.passed else 'REFUSED'}"]
-        for each in self.checks:
-            limit = "" if each.threshold is None else f" ({each.comparison} {show_number(each.threshold)})"
-            mark = ("ok" if each.passed else "FAILED") if each.gating else "info"
-            lines.append(f"  {mark:<6} {each.name}: {show_number(each.value)}{limit}")
-        return "\n".join([*lines, *(f"  reason: {reason}" for reason in self.reasons)])
+        head = f"ship gate{' (strict)' if self.strict else ''}: {'PASSED' if self.passed else 'REFUSED'}"
+        return "\n  ".join([head, *map(str, self.checks), *(f"reason: {reason}" for reason in self.reasons)])
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
         rows = "".join(
             f"<tr><td>{'gate' if each.gating else 'info'}</td><td>{each.name}</td><td>{show_number(each.value)}</td>"
-            f"<td>{'' if each.threshold is None else f'{each.comparison} {show_number(each.threshold)}'}</td>"
-            f"<td>{'✓' if each.passed else '✗'}</td><td style='text-align:left'>{each.reason}</td></tr>"
+            f"<td>{each.limit}</td><td>{'✓' if each.passed else '✗'}</td>"
+            f"<td style='text-align:left'>{each.reason}</td></tr>"
             for each in self.checks
         )
         reasons = "".join(f"<li>{show_number(reason)}</li>" for reason in self.reasons)
@@ -134,8 +130,14 @@ def integrity_problems(
     return problems
 
 # %% ../../nbs/ship/60_gate.ipynb #28c4b1cf
-@dataclass(frozen=True)
-class _Rule:
+def _rmse_ratio(report: "LosoReport", floor: str | None = None) -> float | None:
+    "Pooled RMSE of the network divided by that of a floor (default: of the best one); `None` without that floor."
+    chosen = report.best_floor if floor is None else report.floors.get(floor)
+    values = (report.shipped.pooled.rmse, None if chosen is None else chosen.pooled.rmse)
+    return values[0] / values[1] if None not in values and values[1] > 0 else None
+
+
+class _Rule(NamedTuple):
     "A limit beyond the contract."
 
     name: str
@@ -145,36 +147,17 @@ class _Rule:
     reason: str
 
 
-def _rmse_ratio(
-    report: "LosoReport",
-    floor: str | None = None,  # its name; default: the best one
-) -> float | None:  # below 1: the network has the smaller error; `None` without that floor
-    "Pooled RMSE of the network divided by that of a floor."
-    chosen = report.best_floor if floor is None else report.floors.get(floor)
-    values = (report.shipped.pooled.rmse, None if chosen is None else chosen.pooled.rmse)
-    return values[0] / values[1] if None not in values and values[1] > 0 else None
-
-
 STRICT_RULES = (
     _Rule(
-        "pooled RMSE / best floor's",
-        _rmse_ratio,
-        "below",
-        1.0,
+        "pooled RMSE / best floor's", _rmse_ratio, "below", 1.0,
         "a network that an ordinary regressor beats on the same folds is not worth shipping",
     ),
     _Rule(
-        "worst source RMSE",
-        lambda report: report.summary["worst_source_rmse"],
-        "at most",
-        4.466,
+        "worst source RMSE", lambda report: report.summary["worst_source_rmse"], "at most", 4.466,
         "the worst fold of the published fr_regressor_v1 (BigBuckBunny); a successor must not be worse",
     ),
     _Rule(
-        "absolute bias",
-        lambda report: None if report.summary["bias"] is None else abs(report.summary["bias"]),
-        "at most",
-        1.0,
+        "absolute bias", lambda report: None if (bias := report.summary["bias"]) is None else abs(bias), "at most", 1.0,
         "an offset moves every CRF decision and leaves every correlation at 1",
     ),
 )

@@ -6,7 +6,6 @@
 __all__ = ['TIERS', 'BviName', 'parse_name', 'BviVideo', 'list_videos', 'take_out', 'extract_bvi_dvc']
 
 # %% ../../nbs/corpora/39_bvi_dvc.ipynb #98c6b5a3
-import hashlib
 import lzma
 import re
 import stat
@@ -20,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from .clips import VIDEO_SUFFIXES
 from .extract import Extraction, Job, finish_extraction, load_measured, prepare_output, run_job
@@ -30,7 +29,7 @@ from .pairs import Corpus, Pair, Problem, problem_report
 from ..measure.core import BadInput, ResearchError, cache_root
 from ..measure.encode import find_encoder
 from ..measure.features import DEFAULT_TEACHER
-from ..measure.provenance import open_sealed, seal, sha256_file, write_json
+from ..measure.provenance import recorded, seal, sha256_file, write_json
 from ..measure.video import RAW_SUFFIXES, Clip, open_clip, pixel_format
 
 # %% ../../nbs/corpora/39_bvi_dvc.ipynb #d228a682
@@ -65,24 +64,35 @@ def parse_name(
     if match is None or not Fraction(match[5]):
         example = "DAdvertisingMassagesBangkokVidevo_480x272_25fps_10bit_420"
         raise BadInput(f"{key}: not a name of BVI-DVC; expected tier, content, size, rate, bits, chroma as {example}")
-    tier, content, depth = match[1], match[2], int(match[6])
-    width, height = int(match[3]), int(match[4])
-    if (width, height) != TIERS[tier]:
-        expected = "x".join(map(str, TIERS[tier]))
-        found = f"{width}x{height}"
-        raise BadInput(f"{key}: tier {tier} is {expected}, but the name says {found}; check where the file comes from")
-    form = pixel_format(f"yuv{match[7]}p" if depth == 8 else f"yuv{match[7]}p{depth}le")
-    return BviName(key, tier, content, width, height, Fraction(match[5]), form.name)
+    tier, content, width, height, fps, depth, chroma = match.groups()
+    form = pixel_format(f"yuv{chroma}p" if int(depth) == 8 else f"yuv{chroma}p{int(depth)}le")
+    name = BviName(key, tier, content, int(width), int(height), Fraction(fps), form.name)
+    expected = "{}x{}".format(*TIERS[tier])
+    if name.size != expected:
+        raise BadInput(
+            f"{key}: tier {tier} is {expected}, but the name says {name.size}; check where the file comes from"
+        )
+    return name
 
 # %% ../../nbs/corpora/39_bvi_dvc.ipynb #12880b3c
 @dataclass(frozen=True)
 class BviVideo:
-    "A sequence in an archive or folder."
+    "A sequence in an archive or folder; `BadInput` if it is empty, or raw video that is not a whole number of frames."
 
     name: BviName
     member: str  # path inside of it
     size: int  # bytes
     crc: int | None = None  # CRC-32 as the archive has it; None: a file of a folder
+
+    def __post_init__(self) -> None:
+        if self.size == 0:
+            raise BadInput(f"{self.member}: the file is empty; get it again")
+        frame = pixel_format(self.name.pix_fmt).frame_bytes(self.name.width, self.name.height)
+        if PurePosixPath(self.member).suffix.lower() in RAW_SUFFIXES and self.size % frame:
+            raise BadInput(
+                f"{self.member}: {self.size} bytes are not a whole number of {self.name.size} {self.name.pix_fmt} "
+                f"frames ({frame} bytes each); it is cut off or has another geometry"
+            )
 
 
 class _BviListing(NamedTuple):
@@ -102,80 +112,39 @@ def list_videos(
     unknown = sorted(set(tiers) - set(TIERS))
     if unknown or not tiers:
         raise BadInput(f"tier {', '.join(unknown) or 'none'}: expected {', '.join(TIERS)}")
-    entries, problems, notes = _list_folder(place) if place.is_dir() else _list_archive(place)
-    videos: dict[str, BviVideo] = {}
-    for member, size, crc in entries:
+    if place.is_dir():
+        paths = sorted(path for path in place.rglob("*") if path.is_file())
+        files = [(path.relative_to(place).as_posix(), path.stat().st_size, None) for path in paths]
+        problems, parent, what = [], None, "a video file by its name"
+    else:
+        with _open_archive(place) as opened:
+            reasons = [(entry, _entry_problem(entry)) for entry in opened.infolist()]
+        usable = (entry for entry, reason in reasons if not (reason or entry.is_dir()))
+        files = [(entry.filename, entry.file_size, entry.CRC) for entry in usable]
+        problems = [Problem(entry.filename, reason) for entry, reason in reasons if reason]
+        parent, what = "Videos", "a video in a folder Videos"
+    notes, videos = [], {}
+    for member, size, crc in files:
+        path = PurePosixPath(member)
+        by_name = path.suffix.lower() in {*VIDEO_SUFFIXES, *RAW_SUFFIXES} and not path.name.startswith(".")
+        if not by_name or parent and parent not in path.parts[:-1]:
+            notes.append(f"{member}: not used, because it is not {what}")
+            continue
         try:
-            video = BviVideo(parse_name(PurePosixPath(member).stem), member, size, crc)
-            _check_size(video)
+            video = BviVideo(parse_name(path.stem), member, size, crc)
         except BadInput as error:
             problems.append(Problem(member, str(error)))
             continue
         earlier = videos.setdefault(video.name.key, video)
         if earlier is not video:
             problems.append(Problem(member, f"is there twice, as {earlier.member} too; remove one of them"))
-    chosen = sorted((video for video in videos.values() if video.name.tier in tiers), key=lambda video: video.name.key)
+    chosen = [video for _, video in sorted(videos.items()) if video.name.tier in tiers]
     if not chosen:
         counts = Counter(video.name.tier for video in videos.values())
         found = ", ".join(f"{count} of tier {tier}" for tier, count in sorted(counts.items())) or "no sequence at all"
         reason = f"; {problems[0]}" if problems else ""
         raise BadInput(f"{place}: has no sequence of tier {', '.join(tiers)}, but {found}{reason}")
     return _BviListing(chosen, problems, notes)
-
-# %% ../../nbs/corpora/39_bvi_dvc.ipynb #d5747a12
-def _check_size(video: BviVideo) -> None:
-    "Raise `BadInput` if a file is empty, or raw video that is not a whole number of frames."
-    if video.size == 0:
-        raise BadInput(f"{video.member}: the file is empty; get it again")
-    frame = pixel_format(video.name.pix_fmt).frame_bytes(video.name.width, video.name.height)
-    if PurePosixPath(video.member).suffix.lower() in RAW_SUFFIXES and video.size % frame:
-        raise BadInput(
-            f"{video.member}: {video.size} bytes are not a whole number of {video.name.size} {video.name.pix_fmt} "
-            f"frames ({frame} bytes each); it is cut off or has another geometry"
-        )
-
-# %% ../../nbs/corpora/39_bvi_dvc.ipynb #82b4c79a
-class _Entries(NamedTuple):
-    "Files that may be sequences (path, size, CRC-32), and the others."
-
-    files: list[tuple[str, int, int | None]]
-    problems: list[Problem]
-    warnings: list[str]
-
-
-def _list_folder(folder: Path) -> _Entries:
-    "All files under a folder."
-    found = _Entries([], [], [])
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        member = path.relative_to(folder).as_posix()
-        if _is_video(member):
-            found.files.append((member, path.stat().st_size, None))
-        else:
-            found.warnings.append(f"{member}: not used, because it is not a video file by its name")
-    return found
-
-
-def _is_video(member: str) -> bool:
-    "Whether a file is a video by its name; names with a dot first belong to file systems."
-    path = PurePosixPath(member)
-    return path.suffix.lower() in {*VIDEO_SUFFIXES, *RAW_SUFFIXES} and not path.name.startswith(".")
-
-# %% ../../nbs/corpora/39_bvi_dvc.ipynb #e9777fa3
-def _list_archive(archive: Path) -> _Entries:
-    "The entries of an archive; only those in a folder `Videos` are used."
-    found = _Entries([], [], [])
-    with _open_archive(archive) as opened:
-        for entry in opened.infolist():
-            reason = _entry_problem(entry)
-            if reason:
-                found.problems.append(Problem(entry.filename, reason))
-            elif entry.is_dir():
-                continue
-            elif "Videos" in PurePosixPath(entry.filename).parts[:-1] and _is_video(entry.filename):
-                found.files.append((entry.filename, entry.file_size, entry.CRC))
-            else:
-                found.warnings.append(f"{entry.filename}: not used, because it is not a video in a folder Videos")
-    return found
 
 
 @contextmanager
@@ -190,11 +159,9 @@ def _open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
     with opened:
         yield opened
 
-# %% ../../nbs/corpora/39_bvi_dvc.ipynb #1091f700
-def _entry_problem(
-    entry: zipfile.ZipInfo,
-) -> str | None:  # None if nothing is wrong with it
-    "Why an entry is not to be touched."
+
+def _entry_problem(entry: zipfile.ZipInfo) -> str | None:
+    "Why an entry is not to be touched, if there is a reason."
     path = PurePosixPath(entry.filename)
     foreign = "\\" in entry.orig_filename or re.match(r"[A-Za-z]:", entry.filename)
     if path.is_absolute() or ".." in path.parts or foreign:
@@ -211,145 +178,77 @@ def take_out(
     place: Path,  # the archive or folder
     video: BviVideo,
     folder: Path,  # where the file is while it is needed
-) -> Iterator[tuple[Clip, str]]:  # the sequence and the sha256 of its file
+) -> Iterator[tuple[Clip, str]]:  # the sequence with all frames counted, and the sha256 of its file
     "A sequence as a file that vanishes after the block; raises `BadInput` if it is damaged or not what its name says."
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{video.name.key}{PurePosixPath(video.member).suffix.lower()}"
+    name, path = video.name, _taken_path(video, folder)
     path.unlink(missing_ok=True)
     try:
         if place.is_dir():
             path.symlink_to((place / video.member).resolve())
-            digest = sha256_file(path)
         else:
-            digest = _unpack(place, video.member, path)
-        yield _open_video(path, video), digest
+            with open(path, "wb") as file:
+                file.writelines(_blocks(place, video.member))
+        digest = sha256_file(path)
+        known = (name.width, name.height, name.pix_fmt, name.fps) if path.suffix in RAW_SUFFIXES else ()
+        clip = open_clip(path, *known)
+        if (clip.size, clip.pix_fmt) != (name.size, name.pix_fmt):
+            found = f"{clip.size} {clip.pix_fmt}"
+            raise BadInput(f"{video.member}: is {found}, but its name says {name.size} {name.pix_fmt}")
+        yield clip, digest
     finally:
         path.unlink(missing_ok=True)
 
 
-def _open_video(path: Path, video: BviVideo) -> Clip:
-    "The clip in a file, with all frames counted."
-    name = video.name
-    if path.suffix in RAW_SUFFIXES:
-        return open_clip(path, name.width, name.height, name.pix_fmt, name.fps)
-    clip = open_clip(path)
-    if (clip.size, clip.pix_fmt) != (name.size, name.pix_fmt):
-        raise BadInput(f"{video.member}: is {clip.size} {clip.pix_fmt}, but its name says {name.size} {name.pix_fmt}")
-    return clip
-
-# %% ../../nbs/corpora/39_bvi_dvc.ipynb #8cb7a77f
-_BLOCK = 1 << 20  # bytes that are copied at once
-
-
-def _unpack(archive: Path, member: str, path: Path) -> str:
-    "Copy an entry to a file, whose sha256 is returned."
-    digest = hashlib.sha256()
-    with open(path, "wb") as file:
-        for block in _blocks(archive, member):
-            digest.update(block)
-            file.write(block)
-    return digest.hexdigest()
+def _taken_path(video: BviVideo, folder: Path) -> Path:
+    "Where a sequence is while it is needed."
+    return folder / f"{video.name.key}{PurePosixPath(video.member).suffix.lower()}"
 
 
 def _blocks(archive: Path, member: str) -> Iterator[bytes]:
     "The data of an entry, piece by piece; raises `BadInput` if its checksum is wrong or it is cut off."
     try:
         with _open_archive(archive) as opened, opened.open(member) as source:
-            while block := source.read(_BLOCK):
+            while block := source.read(1 << 20):
                 yield block
     except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, NotImplementedError, KeyError) as error:
         raise BadInput(f"{member}: cannot be unpacked from {archive.name} ({error}); get the archive again") from error
 
 # %% ../../nbs/corpora/39_bvi_dvc.ipynb #b5355aa8
-@dataclass(frozen=True)
-class _BviJob:
-    "A sequence and what is to be made of it; small enough to send to another machine."
+def _measure_video(
+    place: Path, video: BviVideo, rungs: tuple[Rung, ...], workdir: Path, features: tuple[str, ...],
+    teachers: tuple[str, ...], cache: Path,
+) -> list[tuple[Job, bool | Problem] | Problem]:  # fmt: skip
+    "Make and measure the encodes of a sequence, unless that was done before; a problem is an encode that gave no pair."
+    key, path = video.name.key, _taken_path(video, workdir / "ref")
+    path.unlink(missing_ok=True)  # left by a kill
 
-    place: Path  # the archive or folder
-    video: BviVideo
-    rungs: tuple[Rung, ...]
-    workdir: Path  # `ref` in it is for references, `dis` for encodes
-    features: tuple[str, ...]
-    teachers: tuple[str, ...]
-    cache: Path  # of measurements
+    def job_of(pair: Pair, digest: str) -> Job:
+        pair = replace(pair, source=video.name.content)  # for all tiers
+        digests = (digest, sha256_file(pair.distorted.path))
+        return Job(pair, features, teachers, digests, cache, reference_size=video.size)
 
-    @property
-    def reference_path(self) -> Path:
-        "Where the reference is while it is needed."
-        return self.workdir / "ref" / f"{self.video.name.key}{Path(self.video.member).suffix.lower()}"
-
-    def identity(self) -> list[Any]:
-        "What tells that the sequence is still the same."
-        content = self.video.crc if self.video.crc is not None else sha256_file(self.place / self.video.member)
-        return [self.video.member, self.video.size, content]
-
-
-class _BviResult(NamedTuple):
-    "The pairs of a sequence."
-
-    jobs: tuple[Job, ...]
-    results: tuple[bool | Problem, ...]  # of `run_job`
-    problems: tuple[Problem, ...]  # what gave no pair
-
-# %% ../../nbs/corpora/39_bvi_dvc.ipynb #f22d18c8
-def _run_bvi_job(
-    job: _BviJob,
-) -> _BviResult:
-    "Make and measure the encodes of a sequence, unless all of that was done before."
-    job.reference_path.unlink(missing_ok=True)  # left by a kill
     try:
-        identity = job.identity()
-        known = _recorded_reference(job, identity)
+        content = sha256_file(place / video.member) if video.crc is None else video.crc
+        identity = {"identity": [video.member, video.size, content]}
+        known = recorded(record_path(path), identity)
         if known is not None:
-            jobs = _finished(job, *known)
-            if jobs is not None:
-                return _BviResult(jobs, (False,) * len(jobs), ())
-        with take_out(job.place, job.video, job.workdir / "ref") as (reference, digest):
-            _record_reference(job, identity, reference, digest)
-            made = [make_pair(job.video.name.key, reference, digest, rung, job.workdir / "dis") for rung in job.rungs]
-            jobs = tuple(_measuring_job(job, pair, digest) for pair in made if isinstance(pair, Pair))
-            results = tuple(run_job(each) for each in jobs)
-        return _BviResult(jobs, results, tuple(problem for problem in made if isinstance(problem, Problem)))
+            shape = (known["width"], known["height"], known["pix_fmt"], Fraction(known["fps"]), known["frames"])
+            reference = Clip(path, *shape, path.suffix in RAW_SUFFIXES, known["full_range"])
+            plans = [(key, reference, known["sha256"], rung, workdir / "dis") for rung in rungs]
+            if all(recorded_clip(*planned_encode(*plan)) for plan in plans):
+                jobs = [job_of(make_pair(*plan), known["sha256"]) for plan in plans]
+                if all(load_measured(job) is not None for job in jobs):
+                    return [(job, False) for job in jobs]
+        with take_out(place, video, workdir / "ref") as (reference, digest):
+            shape = {"width": reference.width, "height": reference.height, "pix_fmt": reference.pix_fmt}
+            shape |= {"fps": str(reference.fps), "frames": reference.frames, "full_range": reference.full_range}
+            write_json(record_path(path), seal(identity | {"sha256": digest} | shape))
+            made = [make_pair(key, reference, digest, rung, workdir / "dis") for rung in rungs]
+            jobs = [each if isinstance(each, Problem) else job_of(each, digest) for each in made]
+            return [job if isinstance(job, Problem) else (job, run_job(job)) for job in jobs]
     except ResearchError as error:
-        reason = str(error).removeprefix(f"{job.reference_path}: ").removeprefix(f"{job.video.member}: ")
-        return _BviResult((), (), (Problem(job.video.member, reason),))
-
-
-def _measuring_job(job: _BviJob, pair: Pair, digest: str) -> Job:
-    "The measurement of an encode; the content is the source, for all tiers."
-    pair = replace(pair, source=job.video.name.content)
-    digests = (digest, sha256_file(pair.distorted.path))
-    return Job(pair, job.features, job.teachers, digests, job.cache, reference_size=job.video.size)
-
-# %% ../../nbs/corpora/39_bvi_dvc.ipynb #64515d7f
-def _record_reference(job: _BviJob, identity: list[Any], clip: Clip, digest: str) -> None:
-    "Keep what was seen of a reference."
-    geometry = {"width": clip.width, "height": clip.height, "pix_fmt": clip.pix_fmt, "fps": str(clip.fps)}
-    facts = {"identity": identity, "sha256": digest, **geometry, "frames": clip.frames, "full_range": clip.full_range}
-    write_json(record_path(job.reference_path), seal(facts))
-
-
-def _recorded_reference(job: _BviJob, identity: list[Any]) -> tuple[Clip, str] | None:
-    "The reference as an earlier run saw it, with its digest; None if there is no record, or of something else."
-    try:
-        facts = open_sealed(record_path(job.reference_path))
-    except BadInput:
-        return None
-    if facts["identity"] != identity:
-        return None
-    raw = job.reference_path.suffix in RAW_SUFFIXES
-    geometry = (facts["width"], facts["height"], facts["pix_fmt"], Fraction(facts["fps"]), facts["frames"])
-    return Clip(job.reference_path, *geometry, raw, facts["full_range"]), facts["sha256"]
-
-
-def _finished(job: _BviJob, reference: Clip, digest: str) -> tuple[Job, ...] | None:
-    "The jobs of a sequence if all of its encodes are there and measured."
-    key, folder = job.video.name.key, job.workdir / "dis"
-    if not all(recorded_clip(*planned_encode(key, reference, digest, rung, folder)) for rung in job.rungs):
-        return None
-    pairs = [make_pair(key, reference, digest, rung, folder) for rung in job.rungs]
-    jobs = tuple(_measuring_job(job, pair, digest) for pair in pairs)
-    return jobs if all(load_measured(each) is not None for each in jobs) else None
+        return [Problem(video.member, str(error).removeprefix(f"{path}: ").removeprefix(f"{video.member}: "))]
 
 # %% ../../nbs/corpora/39_bvi_dvc.ipynb #96a3c422
 def extract_bvi_dvc(
@@ -390,18 +289,15 @@ def extract_bvi_dvc(
     for part in ("ref", "dis"):
         (workdir / part).mkdir(parents=True, exist_ok=True)
         remove_leftovers(workdir / part)
-    rest = (workdir, names, models, Path(cache or cache_root()))
     tasks = []
     for video in found.videos:
         rungs = tuple(Rung(codec, video.name.height, quality, presets[codec]) for codec, quality in steps)
-        tasks.append((_BviJob(place, video, rungs, *rest),))
-    made = run_jobs(_run_bvi_job, tasks, executor, "BVI-DVC", progress)
-    measured = [(job, result) for each in made for job, result in zip(each.jobs, each.results, strict=True)]
-    measured.sort(key=lambda item: item[0].pair.key)
-    problems = (*found.problems, *(problem for each in made for problem in each.problems))
-    originals = [place / video.member for video in found.videos] if place.is_dir() else [place]
-    pairs = tuple(job.pair for job, _ in measured)
-    corpus = Corpus("bvi-dvc", workdir, pairs, problems, tuple(found.warnings), tuple(originals))
-    jobs, results = ([item[part] for item in measured] for part in (0, 1))
+        tasks.append((place, video, rungs, workdir, names, models, Path(cache or cache_root())))
+    made = [each for several in run_jobs(_measure_video, tasks, executor, "BVI-DVC", progress) for each in several]
+    measured = sorted((each for each in made if isinstance(each, tuple)), key=lambda item: item[0].pair.key)
+    problems = (*found.problems, *(each for each in made if isinstance(each, Problem)))
+    jobs, results = [job for job, _ in measured], [result for _, result in measured]
+    originals = tuple(place / video.member for video in found.videos) if place.is_dir() else (place,)
+    corpus = Corpus("bvi-dvc", workdir, tuple(job.pair for job in jobs), problems, tuple(found.warnings), originals)
     ending = {"started": started, "allow_failures": allow_failures, "executor": executor, "progress": progress}
     return finish_extraction(corpus, out, jobs, results, **ending)

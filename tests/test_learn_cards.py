@@ -16,7 +16,7 @@ from vmaf_research.learn.recipes import RECIPES
 from vmaf_research.measure.core import BadInput, find_root, validated
 from vmaf_research.ship.cards import _markdown_table, render_card
 from vmaf_research.ship.records import Sidecar
-from vmaf_research.ship.registry import load, model_problems, verify_registry
+from vmaf_research.ship.registry import examine_model, load, verify_registry
 
 
 @pytest.fixture
@@ -157,7 +157,7 @@ def test_an_edited_card_is_reported_and_not_registered(folder, card, sidecar):
     assert any(problem.startswith("first_v1.md") for problem in verify_registry(folder))
     row = load("second_v1", folder).row
     files = {name: packaged_files()[name] for name in row.file_names} | {row.card: improved.encode()}
-    assert model_problems(row, files)[0] == "second_v1.md: is not the card that the sidecar gives; render it again"
+    assert examine_model(row, files)[1][0] == "second_v1.md: is not the card that the sidecar gives; render it again"
 
 
 def test_both_python_examples_run(folder, card, monkeypatch):

@@ -169,7 +169,7 @@ def test_what_is_no_registry_is_refused(folder, text):
 def test_a_row_that_names_a_file_without_a_digest_is_noticed(folder):
     rewrite(folder, lambda document: document["files"].pop("first_v1.md"))
     assert "first_v1.md: belongs to first_v1 and has no digest in registry.json" in verify_registry(folder)
-    with pytest.raises(VerificationFailed, match="no digest of first_v1.md"):
+    with pytest.raises(VerificationFailed, match="first_v1.md: belongs to first_v1 and has no digest"):
         load("first_v1", folder)
 
 

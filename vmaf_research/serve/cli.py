@@ -6,7 +6,6 @@
 __all__ = ['app', 'main']
 
 # %% ../../nbs/serve/98_cli.ipynb #3294a0e2
-import json
 import sys
 import warnings
 from collections.abc import Sequence
@@ -15,18 +14,19 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
 import vmaf_research
 from ..measure.core import BadInput, ResearchError, settings
 from ..measure.features import DEFAULT_TEACHER
 from ..measure.manifest import running_command
 from .corpus_cli import corpus_app
-from .extract_cli import build_corpus, extract_app, open_netflix, show_warnings
+from .extract_cli import build_corpus, extract_app
 from .manifest_cli import manifest_app
 from .model_cli import compare_with_people, ensemble_app, predictor_app, registry_app
 from vmaf_research.serve.options import (
     AllowFailures, Codecs, Features, Frames, Height, Models, NotReplayed, PixFmt, Quiet, Reads, Teachers, Width,
-    Writes, check_all_outputs, feature_names,
+    Writes, check_all_outputs, feature_names, given, show, tell,
 )
 
 # %% ../../nbs/serve/98_cli.ipynb #db8501ea
@@ -37,26 +37,22 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.add_typer(extract_app, name="extract")
-app.add_typer(corpus_app, name="corpus")
-app.add_typer(registry_app, name="registry")
-app.add_typer(ensemble_app, name="ensemble")
-app.add_typer(manifest_app, name="manifest")
-app.add_typer(predictor_app, name="predictor")
 app.command("evaluate-labels")(compare_with_people)
+for _group in (extract_app, corpus_app, registry_app, ensemble_app, manifest_app, predictor_app):
+    app.add_typer(_group, no_args_is_help=True)
 
 # %% ../../nbs/serve/98_cli.ipynb #769c8cdd
 @app.command("measure")
 def _measure(
-    reference: Annotated[Path, typer.Argument(help="Undistorted clip: raw YUV, Y4M or any container."), Reads()],
-    distorted: Annotated[Path, typer.Argument(help="Clip to be judged, with the same frames."), Reads()],
+    reference: Annotated[Path, Argument(help="Undistorted clip: raw YUV, Y4M or any container."), Reads()],
+    distorted: Annotated[Path, Argument(help="Clip to be judged, with the same frames."), Reads()],
     width: Width = None,
     height: Height = None,
     pixel_format: PixFmt = None,
     features: Features = "fast",
     teacher: Teachers = (DEFAULT_TEACHER,),
-    resize: Annotated[bool, typer.Option("--resize", help="Scale the distorted clip to the reference.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object with every frame.")] = False,
+    resize: Annotated[bool, Option("--resize", help="Scale the distorted clip to the reference.")] = False,
+    as_json: Annotated[bool, Option("--json", help="One JSON object with every frame.")] = False,
 ) -> None:
     "Measure a pair: per-frame features and teacher scores in one libvmaf pass."
     from vmaf_research.measure.libvmaf import measure
@@ -67,8 +63,7 @@ def _measure(
     second = open_clip(distorted, *((None,) * 3 if resize and distorted.suffix != ".yuv" else geometry), count=False)
     result = measure(first, second, features=feature_names(features), teachers=teacher, resize=resize)
     if as_json:
-        print(json.dumps(result.to_json(), allow_nan=False))
-        return
+        return show(result, as_json)
     print(f"{result.frames} frames, {result.compared}")
     for name, value in result.mean().items():
         print(f"{name:16} {value:12.6f}")
@@ -76,7 +71,7 @@ def _measure(
         print(f"{name:16} not computed: {reason}")
 
 # %% ../../nbs/serve/98_cli.ipynb #899ade59
-_Strict = Annotated[bool, typer.Option("--strict", help="Gate also on error, bias and the lift over the floors.")]
+_Strict = Annotated[bool, Option("--strict", help="Gate also on error, bias and the lift over the floors.")]
 
 
 class _ModelName(StrEnum):
@@ -88,35 +83,29 @@ class _ModelName(StrEnum):
 
 @app.command("train")
 def _train(
-    model: Annotated[_ModelName, typer.Argument(help="The model to train.")],
-    parquet: Annotated[Path, typer.Option(help="A FULL_FEATURES table."), Reads()],
-    out: Annotated[Path | None, typer.Option(help="Folder of the run [default: runs/MODEL]."), Writes("run")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of weights and shuffling [default: that of settings.ini].")] = None,
-    ship_threshold: Annotated[
-        float | None, typer.Option(help="Least mean PLCC [default: that of settings.ini].")
-    ] = None,
+    model: Annotated[_ModelName, Argument(help="The model to train.")],
+    parquet: Annotated[Path, Option(help="A FULL_FEATURES table."), Reads()],
+    out: Annotated[Path | None, Option(help="Folder of the run [default: runs/MODEL]."), Writes("run")] = None,
+    seed: Annotated[int | None, Option(help="Of weights and shuffling [default: that of settings.ini].")] = None,
+    ship_threshold: Annotated[float | None, Option(help="Least mean PLCC [default: that of settings.ini].")] = None,
     strict: _Strict = False,
-    no_export: Annotated[bool, typer.Option("--no-export", help="Evaluate and gate only.")] = False,
+    no_export: Annotated[bool, Option("--no-export", help="Evaluate and gate only.")] = False,
     quiet: Quiet = False,
 ) -> None:
     "Leave-one-source-out evaluation, ship gate and export of one model on a table."
     from vmaf_research.ship.refresh import PLANS, train_and_package
 
     plan = PLANS[model.value.replace("-", "_")]
-    folder = settings().run_path / plan.model_id if out is None else out
     options = {"strict": strict, "threshold": ship_threshold, "seed": seed, "export": not no_export}
+    folder = out or settings().run_path / plan.model_id
     print(train_and_package(parquet, folder, (plan,), (), progress=not quiet, **options))
 
 # %% ../../nbs/serve/98_cli.ipynb #f691bfcd
 @app.command("refresh")
 def _refresh(
-    data_root: Annotated[
-        Path | None, typer.Option(help="A tree in the layout of the Netflix public set."), Reads()
-    ] = None,
-    clips: Annotated[
-        Path | None, typer.Option(help="A folder of videos; default: the embedded corpus."), Reads()
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the run [default: runs/refresh]."), Writes("run")] = None,
+    data_root: Annotated[Path | None, Option(help="A tree in the layout of the Netflix public set."), Reads()] = None,
+    clips: Annotated[Path | None, Option(help="A folder of videos; default: the embedded corpus."), Reads()] = None,
+    out: Annotated[Path | None, Option(help="Folder of the run [default: runs/refresh]."), Writes("run")] = None,
     width: Width = None,
     height: Height = None,
     pixel_format: PixFmt = None,
@@ -124,9 +113,7 @@ def _refresh(
     codecs: Codecs = None,
     features: Features = "fast",
     strict: _Strict = False,
-    install: Annotated[
-        bool, typer.Option("--install", help="Also put accepted models into model/."), NotReplayed()
-    ] = False,
+    install: Annotated[bool, Option("--install", help="Also put accepted models into model/."), NotReplayed()] = False,
     allow_failures: AllowFailures = False,
     quiet: Quiet = False,
 ) -> None:
@@ -135,45 +122,34 @@ def _refresh(
         raise BadInput("--data-root reads raw video as it is: --clips, --frames and --codecs do not go with it")
     if not data_root and (width or pixel_format):
         raise BadInput("--width and --pix-fmt describe raw video: they go with --data-root only")
+    from vmaf_research.corpora.corpus import corpus
     from vmaf_research.ship.refresh import refresh
 
-    folder = settings().run_path / "refresh" if out is None else out
+    folder = out or settings().run_path / "refresh"
     if data_root:
-        corpus = open_netflix(data_root, width, height, pixel_format)
+        found = corpus("netflix", data_root, **given(width=width, height=height, pix_fmt=pixel_format))
     else:
-        corpus = build_corpus(clips, folder / "corpus", height, frames, codecs, quiet)
-    show_warnings(corpus)
-    result = refresh(
-        corpus,
-        folder,
-        features=feature_names(features),
-        strict=strict,
-        install_into=settings().model_path if install else None,
-        allow_failures=allow_failures,
-        progress=not quiet,
-    )
-    print(result)
+        found = build_corpus(clips, folder / "corpus", codecs, height=height, frames=frames, progress=not quiet)
+    tell("warning", found.warnings)
+    options = {"features": feature_names(features), "strict": strict, "allow_failures": allow_failures}
+    install_into = settings().model_path if install else None
+    print(refresh(found, folder, install_into=install_into, progress=not quiet, **options))
 
 # %% ../../nbs/serve/98_cli.ipynb #761799d2
+_OUT = "The table to write: the same with the columns score and in_range."
+_INTERVAL = "Level, such as 0.9: also add low and high for a frame of a new source."
+_CONFIDENCE = "Choose the cheapest encode that reaches --target with this confidence."
+
+
 @app.command("score")
 def _score(
-    model_id: Annotated[str, typer.Argument(help="Id of a registered model, or of an ensemble.")],
-    table: Annotated[
-        Path, typer.Argument(help="A .parquet or .csv file with the model's features as columns."), Reads()
-    ],
-    out: Annotated[
-        Path,
-        typer.Option(help="The table to write: the same with the columns score and in_range."),
-        Writes("table", ".parquet", ".csv"),
-    ],
+    model_id: Annotated[str, Argument(help="Id of a registered model, or of an ensemble.")],
+    table: Annotated[Path, Argument(help="A .parquet or .csv file with the model's features as columns."), Reads()],
+    out: Annotated[Path, Option(help=_OUT), Writes("table", ".parquet", ".csv")],
     models: Models = None,
-    interval: Annotated[
-        float | None, typer.Option(help="Level, such as 0.9: also add low and high for a frame of a new source.")
-    ] = None,
-    quality_confidence: Annotated[
-        float | None, typer.Option(help="Choose the cheapest encode that reaches --target with this confidence.")
-    ] = None,
-    target: Annotated[float | None, typer.Option(help="VMAF that the chosen encode shall have.")] = None,
+    interval: Annotated[float | None, Option(help=_INTERVAL)] = None,
+    quality_confidence: Annotated[float | None, Option(help=_CONFIDENCE)] = None,
+    target: Annotated[float | None, Option(help="VMAF that the chosen encode shall have.")] = None,
 ) -> None:
     """Add a model's score to any table that has its features.
 
@@ -197,30 +173,29 @@ def _score(
 # %% ../../nbs/serve/98_cli.ipynb #31f3673a
 @app.command("doctor")
 def _doctor(
-    quick: Annotated[bool, typer.Option("--quick", help="Engine and disk only.")] = False,
-    models: Models = None,
+    quick: Annotated[bool, Option("--quick", help="Engine and disk only.")] = False, models: Models = None
 ) -> None:
     "Check what measuring needs, and say what to do about each problem; exit code 1 if there is one."
     from vmaf_research.serve.doctor import doctor
 
     health = doctor(quick, models)
-    print(health)
-    if not health.ok:
-        raise typer.Exit(1)
+    show(health, ok=health.ok)
 
-# %% ../../nbs/serve/98_cli.ipynb #f759fbe5
+
+_ALLOW = "Folder that clients may read; may be repeated [default: this one]."
+_HTTP = "Port on the loopback address, instead of standard input."
+
+
 @app.command("mcp")
 def _mcp(
-    allow: Annotated[
-        list[Path], typer.Option(help="Folder that clients may read; may be repeated [default: this one]."), Reads()
-    ] = (),
-    http: Annotated[int | None, typer.Option(help="Port on the loopback address, instead of standard input.")] = None,
-    time_limit: Annotated[float | None, typer.Option(help="Seconds of one call [default: 600].")] = None,
+    allow: Annotated[list[Path], Option(help=_ALLOW), Reads()] = (),
+    http: Annotated[int | None, Option(help=_HTTP)] = None,
+    time_limit: Annotated[float | None, Option(help="Seconds of one call [default: 600].")] = None,
 ) -> None:
     "Serve agents and editors over the Model Context Protocol."
-    from vmaf_research.serve.mcp import TIME_LIMIT, serve
+    from vmaf_research.serve.mcp import serve
 
-    serve(allow or (Path.cwd(),), http, TIME_LIMIT if time_limit is None else time_limit)
+    serve(allow or (Path.cwd(),), http, **given(time_limit=time_limit))
 
 # %% ../../nbs/serve/98_cli.ipynb #dd89dd65
 def _version(wanted: bool) -> None:
@@ -229,19 +204,15 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-_LONG_COMMANDS = ("extract", "train", "refresh")
-
-
 @app.callback()
 def _start(
     context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")] = False,
+    version: Annotated[bool, Option("--version", callback=_version, is_eager=True, help="Show it.")] = False,
 ) -> None:
-    if context.invoked_subcommand in _LONG_COMMANDS:
+    if context.invoked_subcommand in ("extract", "train", "refresh"):
         from vmaf_research.serve.doctor import doctor
 
-        for problem in doctor(quick=True).problems:
-            print(f"warning: {problem.sentence}", file=sys.stderr)
+        tell("warning", (problem.sentence for problem in doctor(quick=True).problems))
 
 # %% ../../nbs/serve/98_cli.ipynb #78492ed1
 check_all_outputs(app)

@@ -6,46 +6,39 @@
 __all__ = ['corpus_app']
 
 # %% ../../nbs/serve/88_corpus_cli.ipynb #d1b3cff2
-import json
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
+from typer import Argument, Option, Typer
 
+from ..corpora.jobs import cluster_executor
 from ..measure.core import BadInput
 from vmaf_research.serve.options import (
-    AllowFailures, AsJson, Features, Quiet, Reads, Scheduler, Writes, feature_names, seen_by_workers,
+    AllowFailures, AsJson, Encoders, Features, Preset, Quiet, Reads, Scheduler, Table, Writes, feature_names, listed,
+    seen_by_workers, show, tell,
 )
 
 # %% ../../nbs/serve/88_corpus_cli.ipynb #e58c1e42
-corpus_app = typer.Typer(help="Make, merge and look at corpus rows: one JSON line per encode.", no_args_is_help=True)
-_Rows = Annotated[Path, typer.Argument(help="Rows, a .jsonl file of version 1, 2 or 3."), Reads()]
-_LinesOut = Annotated[Path, typer.Option(help="The file to write, a .jsonl file."), Writes("rows", ".jsonl")]
-_SkipBadLines = Annotated[bool, typer.Option("--skip-bad-lines", help="Leave out lines that cannot be read.")]
+corpus_app = Typer(name="corpus", help="Make, merge and look at corpus rows: one JSON line per encode.")
+_Rows = Annotated[Path, Argument(help="Rows, a .jsonl file of version 1, 2 or 3."), Reads()]
+_LinesOut = Annotated[Path, Option(help="The file to write, a .jsonl file."), Writes("rows", ".jsonl")]
+_SkipBadLines = Annotated[bool, Option("--skip-bad-lines", help="Leave out lines that cannot be read.")]
 
 
 def _show_made(made: Any) -> None:
-    "Print what came out, and what was left out."
-    print(made)
-    for text in made.notes:
-        print(f"warning: {text}", file=sys.stderr)
-    for text in made.skipped:
-        print(f"left out: {text}", file=sys.stderr)
+    show(made)
+    tell("warning", made.notes)
+    tell("left out", made.skipped)
 
 # %% ../../nbs/serve/88_corpus_cli.ipynb #b29f416f
-_RowFiles = Annotated[
-    list[Path], typer.Argument(help="Rows, two or more .jsonl files of version 1, 2 or 3."), Reads()
-]
+_KEEP_FIRST = "Of rows that contradict each other, instead of refusing them."
 
 
 @corpus_app.command("merge")
 def _merge(
-    rows: _RowFiles,
+    rows: Annotated[list[Path], Argument(help="Rows, two or more .jsonl files of version 1, 2 or 3."), Reads()],
     out: _LinesOut,
-    keep_first: Annotated[
-        bool, typer.Option("--keep-first", help="Of rows that contradict each other, instead of refusing them.")
-    ] = False,
+    keep_first: Annotated[bool, Option("--keep-first", help=_KEEP_FIRST)] = False,
     skip_bad_lines: _SkipBadLines = False,
 ) -> None:
     "Merge files of rows into one, each encode once."
@@ -55,34 +48,30 @@ def _merge(
 
 # %% ../../nbs/serve/88_corpus_cli.ipynb #03ba0081
 _KNOWN = "konvid-1k, konvid-150k, lsvq, youtube-ugc, waterloo-ivc-4k, netflix-public"
-_Ratings = Annotated[
-    list[Path], typer.Argument(help="Ratings, .jsonl files with the keys corpus, src, mos."), Reads()
-]
-_Scales = Annotated[
-    list[str], typer.Option("--scale", help=f"CORPUS=LOW:HIGH for a corpus other than {_KNOWN}; may be repeated.")
-]
+_SCALE = f"CORPUS=LOW:HIGH for a corpus other than {_KNOWN}; may be repeated."
 
 
 @corpus_app.command("aggregate")
 def _aggregate(
-    ratings: _Ratings,
+    ratings: Annotated[list[Path], Argument(help="Ratings, .jsonl files with the keys corpus, src, mos."), Reads()],
     out: _LinesOut,
-    scale: _Scales = (),
+    scale: Annotated[list[str], Option("--scale", help=_SCALE)] = (),
     skip_bad_lines: _SkipBadLines = False,
 ) -> None:
     "Bring opinion scores of several corpora to one scale from 0 to 100, each video once."
     from vmaf_research.corpora.row_tools import aggregate_ratings, parse_scale
 
-    _show_made(aggregate_ratings(ratings, out, dict(parse_scale(text) for text in scale), skip_bad_lines))
+    _show_made(aggregate_ratings(ratings, out, dict(map(parse_scale, scale)), skip_bad_lines))
 
 # %% ../../nbs/serve/88_corpus_cli.ipynb #e766f0a7
+_PAGE = "Write a page with a plot instead."
+
+
 @corpus_app.command("describe")
 def _describe(
     rows: _Rows,
     as_json: AsJson = False,
-    html: Annotated[
-        Path | None, typer.Option(help="Write a page with a plot instead."), Writes("page", ".html", ".htm")
-    ] = None,
+    html: Annotated[Path | None, Option(help=_PAGE), Writes("page", ".html", ".htm")] = None,
     skip_bad_lines: _SkipBadLines = False,
 ) -> None:
     "Count rows per source, encoder and quality; ranges, saturated scores, duplicates."
@@ -90,113 +79,76 @@ def _describe(
 
     if html is not None:
         _show_made(write_description(rows, html, skip_bad_lines))
-        return
-    found = describe_rows(rows, skip_bad_lines)
-    print(json.dumps(found.to_json(), allow_nan=False) if as_json else found)
-    for text in found.read.skipped:
-        print(f"left out: {text}", file=sys.stderr)
+    else:
+        found = describe_rows(rows, skip_bad_lines)
+        show(found, as_json)
+        tell("left out", found.read.skipped)
 
 
 @corpus_app.command("to-parquet")
-def _to_parquet(
-    rows: _Rows,
-    out: Annotated[Path, typer.Option(help="The table to write, a .parquet file."), Writes("table", ".parquet")],
-    skip_bad_lines: _SkipBadLines = False,
-) -> None:
+def _to_parquet(rows: _Rows, out: Table, skip_bad_lines: _SkipBadLines = False) -> None:
     "Write rows as a table with typed columns."
     from vmaf_research.corpora.rows import rows_to_parquet
 
     _show_made(rows_to_parquet(rows, out, skip_bad_lines))
 
 # %% ../../nbs/serve/88_corpus_cli.ipynb #aa93898c
-_Qualities = Annotated[
-    list[str] | None,
-    typer.Option("--crf", help="25,35,45 or 18:46:4, on each encoder's own scale; CODEC=… for one; may be repeated."),
-]
+_CRF = "25,35,45 or 18:46:4, on each encoder's own scale; CODEC=… for one; may be repeated."
+_ROWS = "The rows to write, a .jsonl file; encodes go to a folder beside it."
+_PER_FRAME = "Also write a FULL_FEATURES table, a .parquet file."
 
 
 @corpus_app.command("grid")
 def _grid(
-    sources: Annotated[Path, typer.Option(help="Folder of videos of any format."), Reads()],
-    out: Annotated[
-        Path,
-        typer.Option(help="The rows to write, a .jsonl file; encodes go to a folder beside it."),
-        Writes("rows", ".jsonl"),
-    ],
-    codecs: Annotated[str, typer.Option(help="Encoders, separated by commas.")] = "libx264",
-    crf: _Qualities = None,
-    preset: Annotated[
-        str, typer.Option(help="ultrafast to placebo, or what the encoders call one of theirs.")
-    ] = "medium",
-    height: Annotated[
-        int | None, typer.Option(help="Scale the sources to so many rows [default: as they are].")
-    ] = None,
-    frames: Annotated[int | None, typer.Option(help="First frames of each video to use [default: all].")] = None,
+    sources: Annotated[Path, Option(help="Folder of videos of any format."), Reads()],
+    out: Annotated[Path, Option(help=_ROWS), Writes("rows", ".jsonl")],
+    codecs: Encoders = "libx264",
+    crf: Annotated[list[str] | None, Option("--crf", help=_CRF)] = None,
+    preset: Preset = "medium",
+    height: Annotated[int | None, Option(help="Scale the sources to so many rows [default: as they are].")] = None,
+    frames: Annotated[int | None, Option(help="First frames of each video to use [default: all].")] = None,
     sample_seconds: Annotated[
-        float | None, typer.Option(help="Use so many seconds of the middle of each video instead.")
+        float | None, Option(help="Use so many seconds of the middle of each video instead.")
     ] = None,
-    per_frame: Annotated[
-        Path | None,
-        typer.Option(help="Also write a FULL_FEATURES table, a .parquet file."),
-        Writes("table", ".parquet"),
-    ] = None,
+    per_frame: Annotated[Path | None, Option(help=_PER_FRAME), Writes("table", ".parquet")] = None,
     features: Features = "canonical6",
     coarse_to_fine: Annotated[
-        bool, typer.Option("--coarse-to-fine", help="Look for --target instead of taking --crf.")
+        bool, Option("--coarse-to-fine", help="Look for --target instead of taking --crf.")
     ] = False,
-    target: Annotated[
-        float | None, typer.Option(help="VMAF around which the grid from coarse to fine is dense.")
-    ] = None,
+    target: Annotated[float | None, Option(help="VMAF around which the grid from coarse to fine is dense.")] = None,
     allow_failures: AllowFailures = False,
     scheduler: Scheduler = None,
     quiet: Quiet = False,
 ) -> None:
     "Encode, verify and measure every source by every codec at every quality: one row for each."
     from vmaf_research.corpora.grid import grid
-    from vmaf_research.corpora.jobs import cluster_executor
 
     if coarse_to_fine != (target is not None):
         raise BadInput("--coarse-to-fine and --target go together")
+    sources, out = seen_by_workers(sources, scheduler), seen_by_workers(out, scheduler)
+    options = {"codecs": listed(codecs), "qualities": crf or (), "target": target, "preset": preset, "height": height}
+    options |= {"frames": frames, "seconds": sample_seconds, "per_frame": per_frame}
+    options |= {"features": feature_names(features), "allow_failures": allow_failures, "progress": not quiet}
     with cluster_executor(scheduler) as executor:
-        made = grid(
-            seen_by_workers(sources, scheduler),
-            seen_by_workers(out, scheduler),
-            codecs=[name.strip() for name in codecs.split(",") if name.strip()],
-            qualities=crf or (),
-            target=target,
-            preset=preset,
-            height=height,
-            frames=frames,
-            seconds=sample_seconds,
-            per_frame=per_frame,
-            features=feature_names(features),
-            executor=executor,
-            allow_failures=allow_failures,
-            progress=not quiet,
-        )
-    for text in made.warnings:
-        print(f"warning: {text}", file=sys.stderr)
+        made = grid(sources, out, executor=executor, **options)
+    tell("warning", made.warnings)
     print(f"{made.path}: {len(made.rows)} rows, {made.made} made now")
-    for failure in made.failures:
-        print(f"left out: {failure}", file=sys.stderr)
+    tell("left out", made.failures)
 
 # %% ../../nbs/serve/88_corpus_cli.ipynb #c0d7f084
 @corpus_app.command("bvi-dvc-rows")
 def _bvi_dvc_rows(
-    logs: Annotated[Path, typer.Argument(help="Folder of libvmaf's JSON, one <key>.json per sequence."), Reads()],
+    logs: Annotated[Path, Argument(help="Folder of libvmaf's JSON, one <key>.json per sequence."), Reads()],
     out: _LinesOut,
-    videos: Annotated[
-        Path | None, typer.Option(help="The archive or a folder, for digests of the videos."), Reads()
-    ] = None,
-    encoder: Annotated[str, typer.Option(help="What made the clips that were measured.")] = "libx264",
-    preset: Annotated[str, typer.Option(help="Its preset.")] = "fast",
-    crf: Annotated[float, typer.Option(help="Its quality value.")] = 35.0,
+    videos: Annotated[Path | None, Option(help="The archive or a folder, for digests of the videos."), Reads()] = None,
+    encoder: Annotated[str, Option(help="What made the clips that were measured.")] = "libx264",
+    preset: Annotated[str, Option(help="Its preset.")] = "fast",
+    crf: Annotated[float, Option(help="Its quality value.")] = 35.0,
     allow_failures: AllowFailures = False,
     quiet: Quiet = False,
 ) -> None:
     "Turn libvmaf's own JSON about BVI-DVC into rows."
     from vmaf_research.corpora.row_tools import rows_from_logs
 
-    made_by = {"encoder": encoder, "preset": preset, "crf": crf}
-    made = rows_from_logs(logs, out, videos=videos, **made_by, allow_failures=allow_failures, progress=not quiet)
-    _show_made(made)
+    options = {"videos": videos, "encoder": encoder, "preset": preset, "crf": crf, "allow_failures": allow_failures}
+    _show_made(rows_from_logs(logs, out, progress=not quiet, **options))

@@ -6,30 +6,23 @@
 __all__ = ['manifest_app']
 
 # %% ../../nbs/serve/92_manifest_cli.ipynb #f2f64720
-import sys
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Context, Exit, Option, Typer
 
 from ..measure.core import BadInput
 from ..measure.manifest import open_manifest, verify
-from .options import Changes, Reads, Writes
+from .options import Changes, Reads, Writes, given, show, tell
 from .replay import replay
 
 # %% ../../nbs/serve/92_manifest_cli.ipynb #144193fa
-manifest_app = typer.Typer(
-    help="Look at what was recorded about a result, check it, and run it again.", no_args_is_help=True
-)
-_Manifest = Annotated[Path, typer.Argument(help="A manifest, or the output that it describes."), Reads()]
-_Roots = Annotated[
-    list[str], typer.Option("--root", help="Where a named root is now, as NAME=FOLDER; may be repeated.")
-]
+manifest_app = Typer(name="manifest", help="Look at what was recorded about a result, check it, and run it again.")
+_Manifest = Annotated[Path, Argument(help="A manifest, or the output that it describes."), Reads()]
+_Roots = Annotated[list[str], Option("--root", help="Where a named root is now, as NAME=FOLDER; may be repeated.")]
 
 
-def _moved_roots(
-    words: list[str],  # NAME=FOLDER
-) -> dict[str, Path]:
+def _moved_roots(words: list[str]) -> dict[str, Path]:
     "Roots that are elsewhere now; raises `BadInput` for what is no folder."
     roots = {}
     for word in words:
@@ -43,68 +36,59 @@ def _moved_roots(
 @manifest_app.command("show")
 def _show(manifest: _Manifest) -> None:
     "What was run, with what, and what came out."
-    print(open_manifest(manifest))
+    show(open_manifest(manifest))
 
 
 @manifest_app.command("verify")
 def _verify(
-    manifests: Annotated[
-        list[Path], typer.Argument(help="Manifests, or the outputs that they describe."), Reads()
-    ],
+    manifests: Annotated[list[Path], Argument(help="Manifests, or the outputs that they describe."), Reads()],
     root: _Roots = (),
 ) -> None:
     "Hash all inputs and outputs again and report every difference."
     roots, failed = _moved_roots(root), False
-    for path in manifests:
-        result = verify(path, roots)
+    for result in (verify(path, roots) for path in manifests):
         failed = failed or not result.ok
-        for sentence in result.differences:
-            print(f"error: {result.manifest}: {sentence}", file=sys.stderr)
+        tell("error", (f"{result.manifest}: {sentence}" for sentence in result.differences))
         if result.ok:
             print(f"{result.manifest}: {result.checked} files and folders are as recorded")
     if failed:
-        raise typer.Exit(1)
+        raise Exit(1)
 
 # %% ../../nbs/serve/92_manifest_cli.ipynb #9a5e0a0e
 @manifest_app.command("replay")
 def _replay(
-    context: typer.Context,
+    context: Context,
     manifest: _Manifest,
-    keep: Annotated[
-        Path | None, typer.Option(help="Empty folder to run in, which is kept."), Changes()
-    ] = None,
+    keep: Annotated[Path | None, Option(help="Empty folder to run in, which is kept."), Changes()] = None,
     root: _Roots = (),
-    use_cache: Annotated[bool, typer.Option("--use-cache", help="Use stored measurements, measure the rest.")] = False,
+    use_cache: Annotated[bool, Option("--use-cache", help="Use stored measurements, measure the rest.")] = False,
 ) -> None:
     "Run the recorded command again in a temporary folder and compare what comes out."
     result = replay(manifest, context.find_root().command, _moved_roots(root), keep, use_cache)
-    print(result)
-    if not result.same:
-        raise typer.Exit(1)
+    show(result, ok=result.same)
 
 # %% ../../nbs/serve/92_manifest_cli.ipynb #4d7d0dc0
+_DESCRIPTION = "The JSON-LD file to write, beside the files it describes."
+
+
 @manifest_app.command("export")
 def _export(
     manifest: _Manifest,
-    out: Annotated[
-        Path,
-        typer.Option(help="The JSON-LD file to write, beside the files it describes."),
-        Writes("description", ".json", ".jsonld"),
-    ],
-    croissant: Annotated[bool, typer.Option("--croissant", help="As Croissant metadata, the only format.")] = False,
-    licence: Annotated[str | None, typer.Option("--license", help="SPDX identifier or address of the licence.")] = None,
-    version: Annotated[str | None, typer.Option(help="Version of the data set, such as 1.0.0.")] = None,
-    cite_as: Annotated[str | None, typer.Option(help="How to cite the data set.")] = None,
-    url: Annotated[str | None, typer.Option(help="Where the data set is published.")] = None,
+    out: Annotated[Path, Option(help=_DESCRIPTION), Writes("description", ".json", ".jsonld")],
+    croissant: Annotated[bool, Option("--croissant", help="As Croissant metadata, the only format.")] = False,
+    licence: Annotated[str | None, Option("--license", help="SPDX identifier or address of the licence.")] = None,
+    version: Annotated[str | None, Option(help="Version of the data set, such as 1.0.0.")] = None,
+    cite_as: Annotated[str | None, Option(help="How to cite the data set.")] = None,
+    url: Annotated[str | None, Option(help="Where the data set is published.")] = None,
 ) -> None:
     "Describe the outputs for data catalogues."
     if not croissant:
         raise BadInput("manifest export: say in which format, with --croissant")
     from vmaf_research.serve.croissant import write_croissant
 
-    about = {"license": licence, "version": version, "cite_as": cite_as, "url": url}
-    tables, missing = write_croissant(manifest, out, {name: text for name, text in about.items() if text})
+    about = given(license=licence or None, version=version or None, cite_as=cite_as or None, url=url or None)
+    tables, missing = write_croissant(manifest, out, about)
     found = ", ".join(f"{name} ({columns} columns)" for name, columns in tables.items()) or "no table"
     print(f"{out}: loads with mlcroissant, {found}")
     if missing:
-        print(f"note: Croissant also recommends {', '.join(missing)}", file=sys.stderr)
+        tell("note", [f"Croissant also recommends {', '.join(missing)}"])

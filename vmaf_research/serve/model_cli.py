@@ -6,22 +6,19 @@
 __all__ = ['ensemble_app', 'registry_app', 'predictor_app', 'compare_with_people']
 
 # %% ../../nbs/serve/89_model_cli.ipynb #731955e8
-import json
 import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Exit, Option, Typer
 
 from ..measure.core import BadInput, settings
 from ..measure.provenance import write_bytes, write_json
-from .options import AsJson, Changes, Models, NotReplayed, Quiet, Reads, Writes
+from .options import AsJson, Changes, Models, NotReplayed, Quiet, Reads, Writes, show, tell
 
 # %% ../../nbs/serve/89_model_cli.ipynb #a332a35e
-ensemble_app = typer.Typer(
-    help="Train the codec-aware ensemble, judge it, and export its members.", no_args_is_help=True
-)
+ensemble_app = Typer(name="ensemble", help="Train the codec-aware ensemble, judge it, and export its members.")
 
 
 class _Recipe(StrEnum):
@@ -35,31 +32,28 @@ class _DeviceName(StrEnum):
     CUDA = "cuda"
 
 
-_Run = Annotated[Path | None, typer.Argument(help="Folder of the run [default: runs/ensemble]."), Changes()]
-_Table = Annotated[Path | None, typer.Option("--table", help="The table [default: where the run found it]."), Reads()]
-_CorpusRoot = Annotated[
-    Path | None, typer.Option(help="Folder with the files of the corpus, to compare them."), Reads()
-]
-_Device = Annotated[_DeviceName, typer.Option(help="Where to train.")]
+_Run = Annotated[Path | None, Argument(help="Folder of the run [default: runs/ensemble]."), Changes()]
+_Table = Annotated[Path | None, Option("--table", help="The table [default: where the run found it]."), Reads()]
+_CorpusRoot = Annotated[Path | None, Option(help="Folder with the files of the corpus, to compare them."), Reads()]
+_Device = Annotated[_DeviceName, Option(help="Where to train.")]
 
 
 def _run_folder(folder: Path | None) -> Path:
-    return settings().run_path / "ensemble" if folder is None else folder
+    return folder or settings().run_path / "ensemble"
 
 # %% ../../nbs/serve/89_model_cli.ipynb #30f8c9e4
+_ROWS = "FULL_FEATURES with its pairs table, or .parquet, .csv, .jsonl rows."
+
+
 @ensemble_app.command("run")
 def _ensemble_run(
-    table: Annotated[
-        Path, typer.Argument(help="FULL_FEATURES with its pairs table, or .parquet, .csv, .jsonl rows."), Reads()
-    ],
-    out: Annotated[
-        Path | None, typer.Option(help="Folder of the run [default: runs/ensemble]."), Writes("run")
-    ] = None,
-    recipe: Annotated[_Recipe, typer.Option(help="How the members are trained.")] = _Recipe.ADR0303,
-    folds: Annotated[int | None, typer.Option(help="How many sources there must be.")] = None,
+    table: Annotated[Path, Argument(help=_ROWS), Reads()],
+    out: Annotated[Path | None, Option(help="Folder of the run [default: runs/ensemble]."), Writes("run")] = None,
+    recipe: Annotated[_Recipe, Option(help="How the members are trained.")] = _Recipe.ADR0303,
+    folds: Annotated[int | None, Option(help="How many sources there must be.")] = None,
     corpus_root: _CorpusRoot = None,
     device: _Device = _DeviceName.AUTO,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="One epoch, to try it; never promoted.")] = False,
+    dry_run: Annotated[bool, Option("--dry-run", help="One epoch, to try it; never promoted.")] = False,
     quiet: Quiet = False,
 ) -> None:
     "Train five seeds on all folds; started again, it goes on where it was stopped."
@@ -70,9 +64,8 @@ def _ensemble_run(
     look_at_golden_pair()
     options = {"folds": folds, "corpus_root": corpus_root, "device": device.value, "dry_run": dry_run}
     result = run_ensemble(table, _run_folder(out), recipe.value, progress=not quiet, **options)
-    for note in result.table.notes:
-        print(f"note: {note}", file=sys.stderr)
-    print(result)
+    tell("note", result.table.notes)
+    show(result)
 
 # %% ../../nbs/serve/89_model_cli.ipynb #4f0d7c51
 @ensemble_app.command("validate")
@@ -81,9 +74,10 @@ def _ensemble_validate(run: _Run = None, table: _Table = None, corpus_root: _Cor
     from vmaf_research.ship.verdict import validate
 
     verdict = validate(_run_folder(run), table, corpus_root)
-    print(verdict)
-    if not verdict.promoted:
-        raise typer.Exit(1)
+    show(verdict, ok=verdict.promoted)
+
+
+_INSTALL = "Also register the members, as placeholders."
 
 
 @ensemble_app.command("export")
@@ -91,24 +85,20 @@ def _ensemble_export(
     run: _Run = None,
     table: _Table = None,
     device: _Device = _DeviceName.AUTO,
-    install: Annotated[
-        bool, typer.Option("--install", help="Also register the members, as placeholders."), NotReplayed()
-    ] = False,
+    install: Annotated[bool, Option("--install", help=_INSTALL), NotReplayed()] = False,
     models: Models = None,
     quiet: Quiet = False,
 ) -> None:
     "Train the members on all rows and write them to RUN/model, with smoke: true; needs a PROMOTE verdict."
     from vmaf_research.ship.promotion import export_members
 
-    target = (settings().model_path if models is None else models) if install else None
+    target = (models or settings().model_path) if install else None
     ids = export_members(_run_folder(run), table, device.value, target, progress=not quiet)
     print(f"{_run_folder(run) / 'model'}: {', '.join(ids)}")
 
 # %% ../../nbs/serve/89_model_cli.ipynb #8353c0b1
-registry_app = typer.Typer(help="Look at the registered models, check and promote them.", no_args_is_help=True)
-_ChangedModels = Annotated[
-    Path | None, typer.Option("--models", help="Folder of the registry [default: model/]."), Changes()
-]
+registry_app = Typer(name="registry", help="Look at the registered models, check and promote them.")
+_ChangedModels = Annotated[Path | None, Option("--models", help="Folder of the registry [default: model/]."), Changes()]
 
 
 @registry_app.command("list")
@@ -126,19 +116,19 @@ def _registry_verify(models: Models = None) -> None:
     "Check every file under model/ against the registry, and everything in them against each other."
     from vmaf_research.ship.registry import REGISTRY, read_registry, verify_registry
 
-    folder = settings().model_path if models is None else models
+    folder = models or settings().model_path
     if not (folder / REGISTRY).exists():
         read_registry(folder)  # says that there is none; a damaged one is a problem like others
     problems = verify_registry(folder)
     if problems:
         print("\n".join(problems), file=sys.stderr)
-        raise typer.Exit(1)
+        raise Exit(1)
     print("all registered models are as they were written")
 
 
 @registry_app.command("promote")
 def _registry_promote(
-    verdict: Annotated[Path, typer.Option("--verdict", help="The PROMOTE.json of the members' run."), Reads()],
+    verdict: Annotated[Path, Option("--verdict", help="The PROMOTE.json of the members' run."), Reads()],
     models: _ChangedModels = None,
 ) -> None:
     "Turn smoke off for the members of an ensemble, if the verdict is about them."
@@ -159,12 +149,10 @@ def _registry_rollback(models: _ChangedModels = None) -> None:
     change.write()
 
 # %% ../../nbs/serve/89_model_cli.ipynb #bb1d0ab5
-predictor_app = typer.Typer(
-    help="Which quality value of an encoder reaches a target: train predictors, ask them, prove the answer.",
-    no_args_is_help=True,
-)
-_Source = Annotated[Path, typer.Option("--source", help="The clip: any container or Y4M."), Reads()]
-_Codec = Annotated[str, typer.Option("--codec", help="Encoder, such as libx264 or libsvtav1.")]
+_HELP = "Which quality value of an encoder reaches a target: train predictors, ask them, prove the answer."
+predictor_app = Typer(name="predictor", help=_HELP)
+_Source = Annotated[Path, Option("--source", help="The clip: any container or Y4M."), Reads()]
+_Codec = Annotated[str, Option("--codec", help="Encoder, such as libx264 or libsvtav1.")]
 
 
 def _refuse_raw(source: Path) -> None:
@@ -174,27 +162,24 @@ def _refuse_raw(source: Path) -> None:
         raise BadInput(f"{source}: raw video has no header that says its geometry; convert it to Y4M")
 
 # %% ../../nbs/serve/89_model_cli.ipynb #88f0b2bf
+_PAGE = "Also write a page with the curves."
+_OUT = "Folder that keeps the encodes [default: runs/tune]."
+_HEIGHT = "Rows of the encodes, at most those of the clip [default: as many]."
+
+
 @predictor_app.command("tune")
 def _tune(
     source: _Source,
     codec: _Codec = "libx264",
-    target_vmaf: Annotated[float, typer.Option(help="VMAF that every shot shall reach, 0 to 100.")] = 93.0,
-    preset: Annotated[str | None, typer.Option(help="Of the encoder [default: its own, such as medium].")] = None,
-    pooling: Annotated[str, typer.Option(help="Over frames: mean, harmonic, or a percentile p1 to p50.")] = "mean",
-    confidence: Annotated[
-        float | None, typer.Option(help="Of the value that prediction alone would have picked.")
-    ] = None,
-    height: Annotated[
-        int | None, typer.Option(help="Rows of the encodes, at most those of the clip [default: as many].")
-    ] = None,
-    frames: Annotated[int | None, typer.Option(help="Only the first so many frames [default: all].")] = None,
+    target_vmaf: Annotated[float, Option(help="VMAF that every shot shall reach, 0 to 100.")] = 93.0,
+    preset: Annotated[str | None, Option(help="Of the encoder [default: its own, such as medium].")] = None,
+    pooling: Annotated[str, Option(help="Over frames: mean, harmonic, or a percentile p1 to p50.")] = "mean",
+    confidence: Annotated[float | None, Option(help="Of the value that prediction alone would have picked.")] = None,
+    height: Annotated[int | None, Option(help=_HEIGHT)] = None,
+    frames: Annotated[int | None, Option(help="Only the first so many frames [default: all].")] = None,
     as_json: AsJson = False,
-    html: Annotated[
-        Path | None, typer.Option(help="Also write a page with the curves."), Writes("page", ".html", ".htm")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder that keeps the encodes [default: runs/tune]."), Writes("encodes")
-    ] = None,
+    html: Annotated[Path | None, Option(help=_PAGE), Writes("page", ".html", ".htm")] = None,
+    out: Annotated[Path | None, Option(help=_OUT), Writes("encodes")] = None,
     models: Models = None,
     quiet: Quiet = False,
 ) -> None:
@@ -206,23 +191,23 @@ def _tune(
     options = {"preset": preset, "pooling": pooling, "confidence": confidence, "height": height, "frames": frames}
     predictor = None if models is None else Predictor(codec, models)
     result = tune(source, codec, target_vmaf, **options, predictor=predictor, workdir=out, progress=not quiet)
-    print(json.dumps(result.to_json(), allow_nan=False) if as_json else result)
+    show(result, as_json)
     if html is not None:
         write_bytes(html, result.to_html().encode())
 
 # %% ../../nbs/serve/89_model_cli.ipynb #ff03ac69
+_VIDEOS = "Folder of the videos [default: where the manifest of the rows says]."
+_FORMULA = "By the formula of the codec instead of the model: nobody measured its error."
+
+
 @predictor_app.command("train")
 def _train(
-    corpus: Annotated[
-        Path, typer.Option(help="Rows of encodes, JSON lines, as `corpus grid` writes them."), Reads()
-    ],
-    sources: Annotated[
-        Path | None, typer.Option(help="Folder of the videos [default: where the manifest of the rows says]."), Reads()
-    ] = None,
-    codec: Annotated[list[str], typer.Option(help="May be repeated [default: all in the rows].")] = (),
-    preset: Annotated[str | None, typer.Option(help="Only rows with this preset.")] = None,
+    corpus: Annotated[Path, Option(help="Rows of encodes, JSON lines, as `corpus grid` writes them."), Reads()],
+    sources: Annotated[Path | None, Option(help=_VIDEOS), Reads()] = None,
+    codec: Annotated[list[str], Option(help="May be repeated [default: all in the rows].")] = (),
+    preset: Annotated[str | None, Option(help="Only rows with this preset.")] = None,
     models: _ChangedModels = None,
-    licence: Annotated[str, typer.Option(help="Of the pictures, in a sentence, for the model card.")] = "not stated",
+    licence: Annotated[str, Option(help="Of the pictures, in a sentence, for the model card.")] = "not stated",
     quiet: Quiet = False,
 ) -> None:
     "Train the predictors of codecs on measured encodes, evaluate them by leaving sources out, and register them."
@@ -236,12 +221,9 @@ def _train(
 def _predict(
     source: _Source,
     codec: _Codec = "libx264",
-    target_vmaf: Annotated[float | None, typer.Option(help="Also pick the value that reaches this VMAF.")] = None,
-    confidence: Annotated[float | None, typer.Option(help="Share of sources for which it shall reach it.")] = None,
-    formula: Annotated[
-        bool,
-        typer.Option("--formula", help="By the formula of the codec instead of the model: nobody measured its error."),
-    ] = False,
+    target_vmaf: Annotated[float | None, Option(help="Also pick the value that reaches this VMAF.")] = None,
+    confidence: Annotated[float | None, Option(help="Share of sources for which it shall reach it.")] = None,
+    formula: Annotated[bool, Option("--formula", help=_FORMULA)] = False,
     models: Models = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -254,8 +236,7 @@ def _predict(
     if confidence is not None and target_vmaf is None:
         raise BadInput("--confidence is about a target: give --target-vmaf with it")
     predictor = Predictor.analytical(codec) if formula else Predictor(codec, models)
-    result = predict_clip(source, predictor, target_vmaf, confidence, progress=not quiet)
-    print(json.dumps(result.to_json(), allow_nan=False) if as_json else result)
+    show(predict_clip(source, predictor, target_vmaf, confidence, progress=not quiet), as_json)
 
 
 @predictor_app.command("stubs")
@@ -266,28 +247,28 @@ def _stubs(models: _ChangedModels = None) -> None:
     print(", ".join(write_missing_stubs(models)) or "every codec has a predictor")
 
 # %% ../../nbs/serve/89_model_cli.ipynb #38e056a2
+_LABELS = "Scores: .csv or .parquet with dis_basename, mos [, source, ci95]."
+_COLUMN = "Column with frame scores; may be repeated. Others are compared with the first."
+
+
 def compare_with_people(
-    table: Annotated[Path, typer.Argument(help="FULL_FEATURES table, or one that `score` wrote."), Reads()],
-    labels: Annotated[
-        Path, typer.Option(help="Scores: .csv or .parquet with dis_basename, mos [, source, ci95]."), Reads()
-    ],
-    scale: Annotated[str, typer.Option(help="Least and greatest score that people could give.")] = "1,5",
-    column: Annotated[
-        list[str], typer.Option(help="Column with frame scores; may be repeated. Others are compared with the first.")
-    ] = ("vmaf",),
-    no_learning: Annotated[bool, typer.Option("--no-learning", help="Do not train models on the scores.")] = False,
-    seed: Annotated[int, typer.Option(help="Of models that are trained on the scores.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="Also write the result as JSON."), Writes("result", ".json")] = None,
+    table: Annotated[Path, Argument(help="FULL_FEATURES table, or one that `score` wrote."), Reads()],
+    labels: Annotated[Path, Option(help=_LABELS), Reads()],
+    scale: Annotated[str, Option(help="Least and greatest score that people could give.")] = "1,5",
+    column: Annotated[list[str], Option(help=_COLUMN)] = ("vmaf",),
+    no_learning: Annotated[bool, Option("--no-learning", help="Do not train models on the scores.")] = False,
+    seed: Annotated[int, Option(help="Of models that are trained on the scores.")] = 0,
+    out: Annotated[Path | None, Option(help="Also write the result as JSON."), Writes("result", ".json")] = None,
 ) -> None:
     "Which predictor agrees with people's scores, on sources left out."
     from vmaf_research.learn.labels import evaluate_labels
 
     try:
-        low, high = (float(part) for part in scale.split(","))
+        low, high = map(float, scale.split(","))
     except ValueError:
         raise BadInput(f"--scale {scale}: expected the least and the greatest score, such as 1,5") from None
     report = evaluate_labels(table, labels, (low, high), tuple(column), learned=not no_learning, seed=seed)
-    print(report)
+    show(report)
     if out is not None:
         write_json(out, report.to_json())
-        print(f"written: {out}", file=sys.stderr)
+        tell("written", [out])

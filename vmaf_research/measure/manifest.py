@@ -19,6 +19,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from html import escape
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -27,27 +28,20 @@ from .core import BadInput, VerificationFailed, find_root, html_table
 from .provenance import SEAL, listing_digest, open_sealed, seal, sha256_file, write_json
 
 # %% ../../nbs/measure/12_manifest.ipynb #cbf78797
-_SCHEMA = "vmaf-research-manifest"
-_SCHEMA_VERSION = 1
+_SCHEMA = {"schema": "vmaf-research-manifest", "schema_version": 1}
 MANIFEST_SUFFIX = ".manifest.json"
 
 
-def manifest_path(
-    output: Path | str,  # the file that the manifest describes
-) -> Path:
+def manifest_path(output: Path | str) -> Path:
     "Where the manifest of an output is: `x.parquet` has `x.parquet.manifest.json`."
-    output = Path(output)
-    return output.with_name(output.name + MANIFEST_SUFFIX)
+    return Path(f"{Path(output)}{MANIFEST_SUFFIX}")
 
 
-def as_manifest_path(
-    path: Path | str,  # a manifest, or the output that it describes
-) -> Path:
-    "The manifest that is meant."
-    path = Path(path)
-    return path if path.name.endswith(MANIFEST_SUFFIX) else manifest_path(path)
+def as_manifest_path(path: Path | str) -> Path:
+    "The manifest that is meant by its own path, or by that of the output that it describes."
+    return Path(path) if str(path).endswith(MANIFEST_SUFFIX) else manifest_path(path)
 
-# %% ../../nbs/measure/12_manifest.ipynb #de312fc1
+
 def pairs_path(table: Path | str) -> Path:
     "Where the pairs table of a FULL_FEATURES table is: `x.parquet` has `x.parquet.pairs.parquet`."
     return Path(f"{table}.pairs.parquet")
@@ -60,17 +54,17 @@ def describe_path(
 ) -> dict[str, Any]:
     "Root, relative path, kind, size and digest of a file or folder, as manifests have it."
     path = Path(path).absolute()
-    inside = [(name, root.absolute()) for name, root in roots.items() if path.is_relative_to(root.absolute())]
+    inside = {name: root.absolute() for name, root in roots.items() if path.is_relative_to(root.absolute())}
     if not inside:
         raise BadInput(f"{path}: lies under none of the roots {', '.join(f'{n}={r}' for n, r in roots.items())}")
-    name, root = max(inside, key=lambda item: len(item[1].parts))
-    where = {"root": name, "path": path.relative_to(root).as_posix()}
+    name = max(inside, key=lambda name: len(inside[name].parts))
+    where = {"root": name, "path": path.relative_to(inside[name]).as_posix()}
     if path.is_dir():
-        digest = listing_digest(path, contents=contents)
-        return {**where, "kind": "directory", "digest_of": "contents" if contents else "listing", "sha256": digest}
+        digest_of = "contents" if contents else "listing"
+        return where | {"kind": "directory", "digest_of": digest_of, "sha256": listing_digest(path, contents=contents)}
     if path.is_file():
-        return {**where, "kind": "file", "size": path.stat().st_size, "sha256": sha256_file(path)}
-    return {**where, "kind": "missing"}
+        return where | {"kind": "file", "size": path.stat().st_size, "sha256": sha256_file(path)}
+    return where | {"kind": "missing"}
 
 # %% ../../nbs/measure/12_manifest.ipynb #5f202ca6
 def describe_files(
@@ -79,19 +73,17 @@ def describe_files(
     roots: Mapping[str, Path],  # see `describe_path`
 ) -> dict[str, dict[str, Any]]:  # the folder's listing under `name`, and every file under `name/…`
     "A folder of few files, each described, so that a change can be blamed on one of them."
-    files = {f"{name}/{path.relative_to(folder).as_posix()}": path for path in sorted(folder.rglob("*"))}
-    described = {label: describe_path(path, roots) for label, path in files.items() if path.is_file()}
-    return {name: describe_path(folder, roots), **described}
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    described = {f"{name}/{path.relative_to(folder).as_posix()}": describe_path(path, roots) for path in files}
+    return {name: describe_path(folder, roots)} | described
 
 # %% ../../nbs/measure/12_manifest.ipynb #ded5f129
 _words: ContextVar[tuple[str, ...]] = ContextVar("words of the running command", default=())
 
 
 @contextmanager
-def running_command(
-    words: Sequence[str],  # as they were typed after `vmaf-research`
-) -> Iterator[None]:
-    "Manifests that are written inside the block say that this command wrote them."
+def running_command(words: Sequence[str]) -> Iterator[None]:
+    "Manifests that are written inside the block say that this command wrote them; words as after `vmaf-research`."
     token = _words.set(tuple(words))
     try:
         yield
@@ -107,10 +99,10 @@ def run_provenance(
 ) -> dict[str, Any]:
     "Entry point with its digest, the words of the command, normalised arguments, inputs and outputs."
     entry = Path(entry_point).absolute()
-    root = find_root(entry.parent)
+    entry_name = entry.relative_to(find_root(entry.parent)).as_posix()
     return {
         "schema": "run-provenance-v1",
-        "entrypoint": {"path": entry.relative_to(root).as_posix(), "sha256": sha256_file(entry)},
+        "entrypoint": {"path": entry_name, "sha256": sha256_file(entry)},
         "argv": list(_words.get()),
         "args": {key: _plain(args[key]) for key in sorted(args)},
         "inputs": dict(inputs),
@@ -127,11 +119,10 @@ def _plain(value: Any) -> Any:
 # %% ../../nbs/measure/12_manifest.ipynb #e3a95535
 def package_identity() -> dict[str, str | None]:
     "Version of the package, and the git commit of its checkout if it is one."
-    folder = Path(vmaf_research.__file__).parent
+    command, folder = ["git", "rev-parse", "HEAD"], Path(vmaf_research.__file__).parent
     try:
-        done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True)
-        commit = done.stdout.strip() if done.returncode == 0 else None
-    except OSError:
+        commit = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
         commit = None  # git is not needed to run anything
     return {"version": vmaf_research.__version__, "git_commit": commit or None}
 
@@ -140,34 +131,24 @@ class _RowsChanged(UserWarning):
     "An output has other rows than the one that it replaced."
 
 
-_NAMED = 5  # of the things whose rows changed
-
-
 def row_change(
     before: Mapping[str, int],  # rows by name
     after: Mapping[str, int],
 ) -> str | None:  # None if they are the same
     "How counts of rows differ: both totals, and the names where they differ most."
     changes = {name: after.get(name, 0) - before.get(name, 0) for name in {**before, **after}}
-    changes = sorted((-abs(change), name, change) for name, change in changes.items() if change)
-    if not changes:
-        return None
-    parts = [f"{change:+,} in {name}" for _, name, change in changes[:_NAMED]]
-    if len(changes) > _NAMED:
-        parts.append(f"and {len(changes) - _NAMED} more")
-    return f"{sum(before.values()):,} → {sum(after.values()):,} rows: {', '.join(parts)}"
+    largest = sorted((-abs(change), name) for name, change in changes.items() if change)
+    parts = [f"{changes[name]:+,} in {name}" for _, name in largest]
+    return f"{sum(before.values()):,} → {sum(after.values()):,} rows: {_first(parts)}" if parts else None
 
 
-def _warn_of_change(target: Path, content: Mapping[str, Any]) -> None:
-    "Warn if the manifest that is about to be replaced counted other rows."
-    try:
-        before = read_manifest(target)["deterministic"].get("rows_of")
-    except BadInput:
-        return  # there was none, or it was damaged
-    change = row_change(before, content["rows_of"]) if before and "rows_of" in content else None
-    if change:
-        name = target.name.removesuffix(MANIFEST_SUFFIX)
-        warnings.warn(f"{name}: {change}", _RowsChanged, stacklevel=3)
+_NAMED = 5  # rows, differences and inputs that are spelled out
+
+
+def _first(parts: Sequence[str], separator: str = ", ", more: str = "more") -> str:
+    "The first few of some phrases, and how many more there are."
+    rest = [f"and {len(parts) - _NAMED} {more}"] if len(parts) > _NAMED else []
+    return separator.join([*parts[:_NAMED], *rest])
 
 # %% ../../nbs/measure/12_manifest.ipynb #1d7370d2
 def write_manifest(
@@ -189,21 +170,24 @@ def write_manifest(
         "roots": {name: str(Path(root).absolute()) for name, root in roots.items()},
         **(volatile or {}),
     }
-    document = {"schema": _SCHEMA, "schema_version": _SCHEMA_VERSION}
     target = manifest_path(output)
-    _warn_of_change(target, content)
-    write_json(target, seal({**document, "deterministic": deterministic, "volatile": circumstances}))
+    try:
+        before = read_manifest(target)["deterministic"].get("rows_of")
+    except BadInput:
+        before = None  # there was none, or it was damaged
+    if before and "rows_of" in content and (change := row_change(before, content["rows_of"])):
+        warnings.warn(f"{Path(output).name}: {change}", _RowsChanged, stacklevel=2)
+    write_json(target, seal({**_SCHEMA, "deterministic": deterministic, "volatile": circumstances}))
     return target
 
 # %% ../../nbs/measure/12_manifest.ipynb #d464d3c8
-def read_manifest(
-    path: Path | str,  # the manifest, or the output that it describes
-) -> dict[str, Any]:
-    "A manifest whose seal holds; raises `BadInput` if it is missing, damaged or of another schema."
+def read_manifest(path: Path | str) -> dict[str, Any]:
+    "The manifest at, or beside, a path, its seal holds; raises `BadInput` if it is missing, damaged or of another schema."
     path = as_manifest_path(path)
     document = open_sealed(path)
-    if (document.get("schema"), document.get("schema_version")) != (_SCHEMA, _SCHEMA_VERSION):
-        raise BadInput(f"{path}: expected {_SCHEMA} version {_SCHEMA_VERSION}, found {document.get('schema')!r}")
+    if any(document.get(name) != value for name, value in _SCHEMA.items()):
+        expected = f"{_SCHEMA['schema']} version {_SCHEMA['schema_version']}"
+        raise BadInput(f"{path}: expected {expected}, found {document.get('schema')!r}")
     return document
 
 # %% ../../nbs/measure/12_manifest.ipynb #9c2f6334
@@ -238,8 +222,7 @@ class Manifest:
     ) -> dict[str, Path]:
         "Where the named roots are: `output` where the manifest is, the others where they were unless they moved."
         recorded = {name: Path(folder) for name, folder in self.document["volatile"]["roots"].items()}
-        unknown = sorted(set(moved or {}) - set(recorded))
-        if unknown:
+        if unknown := sorted(set(moved or {}) - set(recorded)):
             raise BadInput(f"{self.path}: has no root {', '.join(unknown)}; it has {', '.join(recorded)}")
         here = self.path.parent
         there = recorded.get("output", here)
@@ -250,18 +233,20 @@ class Manifest:
 
     def summary(self) -> list[tuple[str, str]]:
         "What a person wants to see first."
-        facts, past = self.facts, self.document["volatile"]
-        package, engine = facts["package"], facts.get("engine") or {}
-        lines = [("kind", facts["kind"]), ("command", " ".join(["vmaf-research", *self.words]) if self.words else "–")]
-        lines += [("written", past["written_utc"]), ("package", f"{package['version']} ({package['git_commit']})")]
-        lines += [("engine", ", ".join(f"{name} {value}" for name, value in engine.items()))] if engine else []
-        counts = facts.get("counts", {})
-        lines += [("counts", ", ".join(f"{value:,} {name}" for name, value in counts.items()))] if counts else []
-        lines += [("output", _described(each)) for each in self.outputs.values()]
-        shown = list(self.inputs.values())[:_NAMED]
-        lines += [("input", _described(each)) for each in shown]
-        more = len(self.inputs) - len(shown)
-        return lines + ([("", f"and {more} more inputs")] if more else [])
+        facts, package, inputs = self.facts, self.facts["package"], list(self.inputs.values())
+        more = len(inputs) - _NAMED
+        lines = [
+            ("kind", facts["kind"]),
+            ("command", " ".join(["vmaf-research", *self.words]) if self.words else "–"),
+            ("written", self.document["volatile"]["written_utc"]),
+            ("package", f"{package['version']} ({package['git_commit']})"),
+            ("engine", ", ".join(f"{name} {value}" for name, value in (facts.get("engine") or {}).items())),
+            ("counts", ", ".join(f"{value:,} {name}" for name, value in facts.get("counts", {}).items())),
+            *(("output", _described(each)) for each in self.outputs.values()),
+            *(("input", _described(each)) for each in inputs[:_NAMED]),
+            ("", f"and {more} more inputs" if more > 0 else ""),
+        ]
+        return [(name, value) for name, value in lines if value]
 
     def __repr__(self) -> str:
         return "\n".join([self.path.name, *(f"  {name:8} {value}" for name, value in self.summary())])
@@ -276,10 +261,8 @@ def _described(entry: Mapping[str, Any]) -> str:
     return f"{entry['root']}:{entry['path']} ({entry['kind']}{size}) sha256 {entry.get('sha256', 'none')[:12]}"
 
 # %% ../../nbs/measure/12_manifest.ipynb #f09734fa
-def open_manifest(
-    path: Path | str,  # the manifest, or the output that it describes
-) -> Manifest:
-    "A manifest to look at; raises what `read_manifest` raises, and `BadInput` that says so if there is none."
+def open_manifest(path: Path | str) -> Manifest:
+    "The manifest at, or beside, a path; raises what `read_manifest` raises, and `BadInput` that says so if there is none."
     path = as_manifest_path(path)
     if not path.is_file():
         raise BadInput(f"{path}: no such manifest; name one, or the output that it lies beside")
@@ -313,7 +296,7 @@ class Verification:
         items = "".join(f"<li>{escape(difference)}</li>" for difference in self.differences)
         return f"<p>{escape(self.manifest.name)}:</p><ul>{items}</ul>"
 
-# %% ../../nbs/measure/12_manifest.ipynb #be0923ef
+
 def verify(
     manifest: Path | str,  # the manifest, or the output that it describes
     roots: Mapping[str, Path] | None = None,  # where roots are now, if they moved
@@ -329,7 +312,7 @@ def verify(
     folders = opened.roots(roots)
     entries = [*opened.inputs.items(), *opened.outputs.items()]
     found = [difference(name, described, folders) for name, described in entries]
-    return Verification(path, len(entries), tuple(each for each in found if each))
+    return Verification(path, len(entries), tuple(filter(None, found)))
 
 # %% ../../nbs/measure/12_manifest.ipynb #9985a138
 def difference(
@@ -338,23 +321,34 @@ def difference(
     roots: Mapping[str, Path],
 ) -> str | None:  # None if there is no difference
     "How a file or folder that is on the disk differs from its description."
-    if described["root"] not in roots:
-        return f"{name}: its root {described['root']!r} is unknown; say where it is"
-    root = roots[described["root"]]
-    place = root / described["path"]
-    now = describe_path(place, {described["root"]: root}, contents=described.get("digest_of") == "contents")
-    label = f"{name} ({described['root']}:{described['path']})"
+    root = described["root"]
+    if root not in roots:
+        return f"{name}: its root {root!r} is unknown; say where it is"
+    contents = described.get("digest_of") == "contents"
+    now = describe_path(roots[root] / described["path"], {root: roots[root]}, contents)
+    label = f"{name} ({root}:{described['path']})"
     if now["kind"] != described["kind"]:
         return f"{label} was a {described['kind']} and is now {now['kind']}"
     if now.get("size") != described.get("size"):
         return f"{label} had {described['size']} bytes and has {now['size']}"
     if now.get("sha256") != described.get("sha256"):
-        what = f"its {described['digest_of']}" if described["kind"] == "directory" else "its content"
-        return f"{label} changed: {what} had sha256 {described['sha256'][:12]}… and has {now['sha256'][:12]}…"
+        what = described.get("digest_of", "content")
+        return f"{label} changed: its {what} had sha256 {described['sha256'][:12]}… and has {now['sha256'][:12]}…"
     return None
 
 # %% ../../nbs/measure/12_manifest.ipynb #1fb03f00
-_MOST_NAMED = 5  # differences that are spelled out
+def fact_differences(
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+    ignored: Collection[str] = (),  # dotted names that do not matter, with everything below them
+) -> list[str]:  # a sentence each
+    "Values that two dictionaries do not have in common."
+    old, new = dict(_flat(before)), dict(_flat(after))
+    return [
+        f"{name}: {_short(old, name)} recorded, {_short(new, name)} now"
+        for name in old | new
+        if old.get(name) != new.get(name) and not any(f"{name}.".startswith(f"{each}.") for each in ignored)
+    ]
 
 
 def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
@@ -364,22 +358,6 @@ def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
             yield from _flat(inner, f"{name}.{key}" if name else str(key))
     else:
         yield name, value
-
-
-def fact_differences(
-    before: Mapping[str, Any],
-    after: Mapping[str, Any],
-    ignored: Collection[str] = (),  # dotted names that do not matter, with everything below them
-) -> list[str]:  # a sentence each
-    "Values that two dictionaries do not have in common."
-    old, new = dict(_flat(before)), dict(_flat(after))
-    sentences = []
-    for name in dict.fromkeys([*old, *new]):
-        if any(name == each or name.startswith(f"{each}.") for each in ignored):
-            continue
-        if old.get(name) != new.get(name):
-            sentences.append(f"{name}: {_short(old, name)} recorded, {_short(new, name)} now")
-    return sentences
 
 
 def _short(values: Mapping[str, Any], name: str) -> str:
@@ -398,47 +376,33 @@ def table_difference(before: Path, after: Path) -> str:
         return f"other columns: {', '.join(lost) or 'none'} lost, {', '.join(added) or 'none'} added, or other types"
     if len(old) != len(new):
         return f"{len(old):,} rows recorded, {len(new):,} now"
-    parts = [part for name in old.column_names if (part := _column_difference(name, old[name], new[name]))]
-    more = f", and {len(parts) - _MOST_NAMED} more columns" if len(parts) > _MOST_NAMED else ""
-    return ", ".join(parts[:_MOST_NAMED]) + more if parts else "the same values, written in another way"
-
-
-def _column_difference(name: str, old: Any, new: Any) -> str | None:
-    "How many rows of a column differ, by how much at most, and from where on."
-    import numpy as np
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    unequal = pc.fill_null(pc.not_equal(old, new), False).to_numpy() | (
-        pc.is_null(old).to_numpy() != pc.is_null(new).to_numpy()
-    )
-    rows = np.flatnonzero(unequal)
-    if not len(rows):
-        return None
-    numeric = pa.types.is_floating(old.type) or pa.types.is_integer(old.type)
-    gap = f" by up to {pc.max(pc.abs(pc.subtract(old, new))).as_py():.3g}" if numeric else ""
-    return f"{name} differs in {len(rows):,} of {len(old):,} rows{gap}, first in row {rows[0]}"
+    old, new = old.to_pandas(ignore_metadata=True), new.to_pandas(ignore_metadata=True)
+    unequal = (old != new) & ~(old.isna() & new.isna())
+    numeric, parts = old.select_dtypes("number").columns, []
+    for name in old.columns[unequal.any()]:
+        gap = f" by up to {(old[name] - new[name]).abs().max():.3g}" if name in numeric else ""
+        rows = f"{unequal[name].sum():,} of {len(old):,} rows"
+        parts.append(f"{name} differs in {rows}{gap}, first in row {unequal[name].argmax()}")
+    return _first(parts, more="more columns") or "the same values, written in another way"
 
 # %% ../../nbs/measure/12_manifest.ipynb #f28a3ee3
-def _lasting_part(path: Path) -> Any:  # None for other files
-    "The content of a JSON file without its volatile block and its seal."
-    if path.suffix != ".json" or not path.is_file():
-        return None
-    try:
-        document = json.loads(path.read_bytes())
-    except ValueError:
-        return None
-    if not isinstance(document, dict):
-        return document
-    return {name: value for name, value in document.items() if name not in ("volatile", SEAL)}
-
-
 def same_result(before: Path, after: Path) -> bool:
     "Whether two files have the same bytes, or differ in nothing but their volatile blocks."
     if sha256_file(before) == sha256_file(after):
         return True
     lasting = _lasting_part(before)
     return lasting is not None and lasting == _lasting_part(after)
+
+
+def _lasting_part(path: Path) -> Any:  # None for other files
+    "The content of a JSON file without its volatile block and its seal."
+    try:
+        document = json.loads(path.read_bytes()) if path.suffix == ".json" else None
+    except (OSError, ValueError):
+        return None
+    if not isinstance(document, dict):
+        return document
+    return {name: value for name, value in document.items() if name not in ("volatile", SEAL)}
 
 # %% ../../nbs/measure/12_manifest.ipynb #8fd7c6eb
 def file_difference(before: Path, after: Path) -> str:
@@ -447,23 +411,20 @@ def file_difference(before: Path, after: Path) -> str:
         return table_difference(before, after)
     old, new = _lasting_part(before), _lasting_part(after)
     if isinstance(old, dict) and isinstance(new, dict):
-        found = fact_differences(old, new)
-        more = f"; and {len(found) - _MOST_NAMED} more values" if len(found) > _MOST_NAMED else ""
-        return "; ".join(found[:_MOST_NAMED]) + more if found else "the same values, written in another way"
-    first, size = _first_difference(before, after), (before.stat().st_size, after.stat().st_size)
-    return f"{size[0]:,} bytes recorded, {size[1]:,} now, the first that differs is byte {first:,}"
+        return _first(fact_differences(old, new), "; ", "more values") or "the same values, written in another way"
+    sizes = f"{before.stat().st_size:,} bytes recorded, {after.stat().st_size:,} now"
+    return f"{sizes}, the first that differs is byte {_first_difference(before, after):,}"
 
 
 def _first_difference(before: Path, after: Path, block: int = 1 << 20) -> int:
     "Offset of the first byte that is not the same."
-    offset = 0
     with open(before, "rb") as old, open(after, "rb") as new:
-        while True:
-            one, other = old.read(block), new.read(block)
-            if one != other or not one:
-                shorter = min(len(one), len(other))
-                return offset + next((k for k in range(shorter) if one[k] != other[k]), shorter)
-            offset += block
+        blocks = zip_longest(iter(lambda: old.read(block), b""), iter(lambda: new.read(block), b""), fillvalue=b"")
+        for number, (one, other) in enumerate(blocks):
+            if one != other:
+                pairs = enumerate(zip_longest(one, other))
+                return number * block + next(place for place, (left, right) in pairs if left != right)
+    return before.stat().st_size
 
 
 def folder_differences(before: Path, after: Path) -> list[str]:  # a sentence each

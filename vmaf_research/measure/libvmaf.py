@@ -12,7 +12,7 @@ import json
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ from ssimulacra2 import compute_ssimulacra2
 
 from .core import BadInput, EngineError
 from vmaf_research.measure.engine import (
-    Engine, FfmpegLog, ffmpeg_path, find_engine, parse_log, run_ffmpeg, run_process, running,
+    Engine, FfmpegLog, ffmpeg_path, find_engine, run_ffmpeg, run_vmaf, running,
 )
 from vmaf_research.measure.features import (
     DEFAULT_TEACHER, FEATURE_BY_NAME, TeacherModel, resolve_features, resolve_teachers, unsuited,
@@ -40,8 +40,8 @@ class Measurement:
     teachers: tuple[str, ...]  # names of the teachers, in the order of their columns
     engine: dict[str, str | None]  # `Engine.identity` of what measured
     compared: str  # geometry and pixel format of the comparison
-    skipped: dict[str, str] = field(default_factory=dict)  # feature -> why it was not computed
-    capped: dict[str, int] = field(default_factory=dict)  # feature -> frames at the documented cap
+    skipped: dict[str, str]  # feature -> why it was not computed
+    capped: dict[str, int]  # feature -> frames at the documented cap
 
     @property
     def frames(self) -> int:
@@ -66,8 +66,7 @@ class Measurement:
         return f"Measurement of {self.frames} frames ({self.compared}): mean {scores}, …"
 
     def _repr_html_(self) -> str:
-        table = pd.DataFrame(self.columns).agg(["mean", "min", "max"]).T
-        return table.to_html(float_format="%.4f")
+        return pd.DataFrame(self.columns).agg(["mean", "min", "max"]).T.to_html(float_format="%.4f")
 
     def plot(self, columns: Iterable[str] = ("vmaf",), axes=None):  # matplotlib axes
         "Columns over frame number; returns the axes."
@@ -94,23 +93,17 @@ def comparison_format(reference: Clip, distorted: Clip) -> str:
             f"{reference.path.name} is {reference.pix_fmt} and {distorted.path.name} is {distorted.pix_fmt}: "
             "their chroma sampling differs, convert one of them first"
         )
-    return first.name if first.depth >= second.depth else second.name
+    return max(first, second, key=lambda form: form.depth).name
 
-# %% ../../nbs/measure/17_libvmaf.ipynb #0aafec69
-def _check_pair(
-    reference: Clip,
-    distorted: Clip,
-    teachers: tuple[TeacherModel, ...],
-    resize: bool,  # the distorted clip may have another geometry and is scaled to the reference's
-) -> None:
+
+def _check_pair(reference: Clip, distorted: Clip, teachers: tuple[TeacherModel, ...], resize: bool) -> None:
     "Raise `BadInput` if two clips cannot be compared, saying which and why."
     names = f"{reference.path.name} and {distorted.path.name}"
     if reference.size != distorted.size and not resize:
         raise BadInput(f"{names}: {reference.size} against {distorted.size}; both must have the same geometry")
     if None not in (reference.frames, distorted.frames) and reference.frames != distorted.frames:
-        raise BadInput(
-            f"{names}: {reference.frames} frames against {distorted.frames}; one of them is cut off or misses frames"
-        )
+        found = f"{reference.frames} frames against {distorted.frames}"
+        raise BadInput(f"{names}: {found}; one of them is cut off or misses frames")
     side = min(reference.width, reference.height)
     for teacher in teachers:
         if side < teacher.minimum_side:
@@ -129,15 +122,15 @@ def libvmaf_options(
     threads: int = 1,
 ) -> str:  # options of ffmpeg's `libvmaf` filter
     "Options of the filter: the log, the models and the extractors, escaped as a filter graph wants it."
-    models = "|".join(f"{teacher.model.replace(':', _INNER)}{_INNER}name={teacher.column}" for teacher in teachers)
-    extractors = dict.fromkeys(FEATURE_BY_NAME[name].extractor for name in features)
-    options = [f"log_fmt=json:log_path={_LOG_NAME}:n_threads={threads}", f"model={models}"]
-    if extractors:
-        options.append("feature=" + "|".join(f"name={name}" for name in extractors))
-    return ":".join(options)
+    colon = r"\\:"  # inside a value inside a filter graph
+    models = "|".join(f"{teacher.model.replace(':', colon)}{colon}name={teacher.column}" for teacher in teachers)
+    extractors = "|".join(f"name={name}" for name in _extractors(features))
+    options = f"log_fmt=json:log_path={_LOG_NAME}:n_threads={threads}:model={models}"
+    return f"{options}:feature={extractors}" if extractors else options
 
 
-_INNER = r"\\:"  # a colon inside a value inside a filter graph
+def _extractors(features: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(FEATURE_BY_NAME[name].extractor for name in features))
 
 # %% ../../nbs/measure/17_libvmaf.ipynb #eee37df2
 def comparison_graph(
@@ -155,123 +148,57 @@ def comparison_graph(
         f"[distorted][reference]libvmaf={options}"
     )
 
-
-def _run_ffmpeg_engine(
-    engine: Engine, reference: Clip, distorted: Clip, options: str, folder: str, timeout: float | None
-) -> FfmpegLog:
-    "Measure with ffmpeg's libvmaf filter; the JSON is left in `folder`."
-    graph = comparison_graph(reference, distorted, options)
-    inputs = [*input_arguments(distorted), *input_arguments(reference)]
-    outputs = ["-filter_complex", graph, *KEEP_FRAMES, "-f", "null", "-"]
-    return run_ffmpeg([*inputs, *outputs], engine.path, folder, timeout)
-
 # %% ../../nbs/measure/17_libvmaf.ipynb #36ef2f26
 def _vmaf_tool_arguments(
-    reference: Clip,
-    distorted: Clip,
-    features: Iterable[str],
-    teachers: Iterable[TeacherModel],
-    threads: int = 1,
-) -> list[str]:  # arguments after the name of the program
+    reference: Clip, distorted: Clip, features: list[str], teachers: tuple[TeacherModel, ...], threads: int
+) -> list[str]:
     "Arguments of libvmaf's own command line tool; raises `BadInput` for input that it cannot read."
-    form = pixel_format(reference.pix_fmt)
     for clip in (reference, distorted):
         if clip.full_range or not (clip.raw or clip.path.suffix.lower() == ".y4m"):
-            raise BadInput(
-                f"{clip.path}: the vmaf tool reads limited-range raw video and Y4M only; set VMAF_FFMPEG to an ffmpeg"
-            )
+            reason = "the vmaf tool reads limited-range raw video and Y4M only"
+            raise BadInput(f"{clip.path}: {reason}; set VMAF_FFMPEG to an ffmpeg")
     if (reference.size, reference.pix_fmt) != (distorted.size, distorted.pix_fmt):
-        raise BadInput(
-            f"{distorted.path}: the vmaf tool cannot scale or convert; set VMAF_FFMPEG to an ffmpeg with libvmaf"
-        )
+        reason = "the vmaf tool cannot scale or convert"
+        raise BadInput(f"{distorted.path}: {reason}; set VMAF_FFMPEG to an ffmpeg with libvmaf")
     arguments = ["--reference", str(reference.path.absolute()), "--distorted", str(distorted.path.absolute())]
     if reference.raw:
+        form = pixel_format(reference.pix_fmt)
         arguments += ["--width", str(reference.width), "--height", str(reference.height)]
         arguments += ["--pixel_format", form.chroma, "--bitdepth", str(form.depth)]
     for teacher in teachers:
         arguments += ["--model", f"{teacher.model}:name={teacher.column}"]
     if not teachers:
         arguments.append("--no_prediction")
-    for extractor in dict.fromkeys(FEATURE_BY_NAME[name].extractor for name in features):
+    for extractor in _extractors(features):
         arguments += ["--feature", extractor]
     return [*arguments, "--threads", str(threads), "--json", "--output", _LOG_NAME]
 
-# %% ../../nbs/measure/17_libvmaf.ipynb #df63ecc2
-def _run_vmaf_tool(
-    engine: Engine, reference: Clip, distorted: Clip, arguments: list[str], folder: str, timeout: float | None
-) -> FfmpegLog:
-    "Measure with the `vmaf` tool; it counts no frames, so the clips' own counts are what is checked."
-    try:
-        done = run_process([engine.path, *arguments], folder, timeout)
-    except subprocess.TimeoutExpired as error:
-        raise EngineError(
-            f"vmaf did not finish within {timeout:g} s and was stopped; give it a longer timeout"
-        ) from error
-    if done.returncode:
-        raise EngineError(
-            f"vmaf failed with exit code {done.returncode}: {done.stderr.decode(errors='replace')[-300:]}"
-        )
-    counts = tuple(clip.frames or open_clip(clip.path).frames for clip in (distorted, reference))
-    return FfmpegLog(parse_log("").lines, (), counts, None)
-
 # %% ../../nbs/measure/17_libvmaf.ipynb #21e83aee
-def _check_counts(
-    reference: Clip,
-    distorted: Clip,
-    log: FfmpegLog,
-    scored: int,  # frames in libvmaf's result
-) -> None:
+def _check_counts(reference: Clip, distorted: Clip, log: FfmpegLog, scored: int) -> None:
     "Raise `BadInput` or `EngineError` unless both clips were decoded without error and every frame was scored."
     if log.errors:
         raise BadInput(f"{distorted.path.name} against {reference.path.name}: damaged or cut off: {log.errors[0]}")
     of_distorted, of_reference = log.decoded
     if of_distorted != of_reference:
-        raise BadInput(
-            f"{distorted.path.name} has {of_distorted} frames and {reference.path.name} has {of_reference}; "
-            "one of them is cut off or misses frames"
-        )
+        found = f"{distorted.path.name} has {of_distorted} frames and {reference.path.name} has {of_reference}"
+        raise BadInput(f"{found}; one of them is cut off or misses frames")
     for clip, count in ((distorted, of_distorted), (reference, of_reference)):
-        if clip.frames is not None and clip.frames != count:
+        if clip.frames not in (None, count):
             raise EngineError(f"{clip.path.name}: {count} of {clip.frames} frames were decoded")
     if scored != of_reference:
         raise EngineError(f"{distorted.path.name}: libvmaf scored {scored} frames of {of_reference}")
 
 # %% ../../nbs/measure/17_libvmaf.ipynb #687125e0
-def _read_column(
-    frames: list[dict],  # `frames` of libvmaf's JSON
-    key: str,  # name of the metric there
-    cap: float | None,  # stands for null, which is infinity; None: null is an error
-    label: str,  # names the pair in messages
-) -> tuple[np.ndarray, int]:  # float64 [frames], and how many were capped
-    "One metric of every frame; raises `EngineError` that names the frame whose value is missing or not finite."
-    values = np.empty(len(frames))
-    capped = 0
-    for number, frame in enumerate(frames):
-        metrics = frame["metrics"]
-        value = metrics.get(key)
-        if value is None and key in metrics and cap is not None:
-            value = cap
-            capped += 1
-        if value is None or not np.isfinite(value):
-            raise EngineError(f"{label}: libvmaf gave no finite {key} for frame {number}")
-        values[number] = value
-    return values, capped
+def _read_column(frames: list[dict], key: str, cap: float | None, label: str) -> tuple[np.ndarray, int]:
+    """One metric of every frame, and how many are null, which stands for infinity and is replaced by the cap.
 
-# %% ../../nbs/measure/17_libvmaf.ipynb #b7f479e4
-def _read_measurement(
-    frames: list[dict], teachers: tuple[TeacherModel, ...], features: list[str], label: str
-) -> tuple[dict[str, np.ndarray], dict[str, int]]:
-    "Columns of teachers and features out of libvmaf's JSON, and the number of capped frames by feature."
-    columns = {}
-    capped = {}
-    for teacher in teachers:
-        columns[teacher.column], _ = _read_column(frames, teacher.column, None, label)
-    for name in features:
-        feature = FEATURE_BY_NAME[name]
-        columns[name], count = _read_column(frames, feature.key, feature.cap, label)
-        if count:
-            capped[name] = count
-    return columns, capped
+    Raises `EngineError` that names the frame whose value is missing or not finite.
+    """
+    found = [frame["metrics"].get(key, np.nan) for frame in frames]
+    values = np.array([cap if value is None else value for value in found], dtype=np.float64)
+    for number in np.flatnonzero(~np.isfinite(values)):
+        raise EngineError(f"{label}: libvmaf gave no finite {key} for frame {number}")
+    return values, found.count(None)
 
 # %% ../../nbs/measure/17_libvmaf.ipynb #ec2bdf56
 Run = Callable[[list[str], tuple[TeacherModel, ...], str], FfmpegLog]  # features, teachers, folder for the JSON
@@ -290,40 +217,35 @@ def collect(
     models = resolve_teachers(teachers)
     _check_pair(reference, distorted, models, resize)
     compared = comparison_format(reference, distorted)
-    wanted, skipped = _split_features(resolve_features(features), reference, pixel_format(compared).depth)
+    picture = (reference.width, reference.height, pixel_format(compared).depth)
+    reasons = {name: unsuited(FEATURE_BY_NAME[name], *picture) for name in resolve_features(features)}
+    wanted = [name for name, reason in reasons.items() if reason is None]
+    name = distorted.path.name
     if not wanted and not models:
-        raise BadInput(
-            f"{distorted.path.name}: nothing to measure; name at least one feature or teacher that suits its size"
-        )
-    measured = [name for name in wanted if name != "ssimulacra2"]
-    columns, capped = _run_libvmaf(run, reference, distorted, measured, models)
-    if "ssimulacra2" in wanted:
-        columns["ssimulacra2"] = ssimulacra2_scores(reference, distorted)
-        columns = {name: columns[name] for name in (*(teacher.column for teacher in models), *wanted)}
-    form = f"{reference.size} {compared}"
-    return Measurement(columns, tuple(m.name for m in models), engine.identity(), form, skipped, capped)
-
-
-def _split_features(names: tuple[str, ...], clip: Clip, depth: int) -> tuple[list[str], dict[str, str]]:
-    "What can be computed on these pictures, and the reasons for the rest."
-    reasons = {name: unsuited(FEATURE_BY_NAME[name], clip.width, clip.height, depth) for name in names}
-    return [name for name in names if reasons[name] is None], {name: why for name, why in reasons.items() if why}
-
-# %% ../../nbs/measure/17_libvmaf.ipynb #cb73b794
-def _run_libvmaf(
-    run: Run, reference: Clip, distorted: Clip, features: list[str], teachers: tuple[TeacherModel, ...]
-) -> tuple[dict[str, np.ndarray], dict[str, int]]:
-    "The one process, and its checked result."
+        raise BadInput(f"{name}: nothing to measure; name at least one feature or teacher that suits its size")
     with tempfile.TemporaryDirectory(prefix="vmaf-research-") as folder:
-        log = run(features, teachers, folder)
+        log = run([feature for feature in wanted if feature != "ssimulacra2"], models, folder)
         try:
             frames = json.loads((Path(folder) / _LOG_NAME).read_bytes())["frames"]
         except (OSError, ValueError, KeyError) as error:
-            raise EngineError(
-                f"{distorted.path.name}: libvmaf left no readable result ({error}); it may have crashed"
-            ) from error
+            raise EngineError(f"{name}: libvmaf left no readable result ({error}); it may have crashed") from error
     _check_counts(reference, distorted, log, len(frames))
-    return _read_measurement(frames, teachers, features, f"{distorted.path.name} against {reference.path.name}")
+    label = f"{name} against {reference.path.name}"
+    columns = {model.column: _read_column(frames, model.column, None, label)[0] for model in models}
+    capped = {}
+    for feature in map(FEATURE_BY_NAME.get, wanted):
+        if feature.name == "ssimulacra2":
+            columns[feature.name] = ssimulacra2_scores(reference, distorted)
+        else:
+            columns[feature.name], capped[feature.name] = _read_column(frames, feature.key, feature.cap, label)
+    return Measurement(
+        columns,
+        tuple(model.name for model in models),
+        engine.identity(),
+        f"{reference.size} {compared}",
+        {name: reason for name, reason in reasons.items() if reason},
+        {name: count for name, count in capped.items() if count},
+    )
 
 # %% ../../nbs/measure/17_libvmaf.ipynb #d3c75af4
 def measure(
@@ -347,11 +269,15 @@ def measure(
     engine = engine or find_engine()
 
     def run(names: list[str], models: tuple[TeacherModel, ...], folder: str) -> FfmpegLog:
-        if engine.kind == "ffmpeg":
-            options = libvmaf_options(names, models, threads)
-            return _run_ffmpeg_engine(engine, reference, distorted, options, folder, timeout)
-        arguments = _vmaf_tool_arguments(reference, distorted, names, models, threads)
-        return _run_vmaf_tool(engine, reference, distorted, arguments, folder, timeout)
+        if engine.kind == "vmaf":
+            arguments = _vmaf_tool_arguments(reference, distorted, names, models, threads)
+            run_vmaf(engine.path, arguments, folder, timeout)
+            counts = tuple(clip.frames or open_clip(clip.path).frames for clip in (distorted, reference))
+            return FfmpegLog((), (), counts, None)  # the tool counts no frames: the clips' own counts are checked
+        graph = comparison_graph(reference, distorted, libvmaf_options(names, models, threads))
+        inputs = [*input_arguments(distorted), *input_arguments(reference)]
+        outputs = ["-filter_complex", graph, *KEEP_FRAMES, "-f", "null", "-"]
+        return run_ffmpeg([*inputs, *outputs], engine.path, folder, timeout)
 
     return collect(run, reference, distorted, features, teachers, engine, resize)
 
@@ -378,11 +304,10 @@ def ssimulacra2_scores(
     "SSIMULACRA 2 of every frame; raises `EngineError` if the clips do not give the same number of frames."
     pairs = zip(rgb_frames(reference, reference.size), rgb_frames(distorted, reference.size), strict=True)
     try:
-        return np.array([compute_ssimulacra2(_as_file(first), _as_file(second)) for first, second in pairs])
+        return np.array([compute_ssimulacra2(*map(_as_file, pair)) for pair in pairs])
     except ValueError as error:
-        raise EngineError(
-            f"{distorted.path.name}: SSIMULACRA 2 found a different number of frames ({error})"
-        ) from error
+        reason = f"SSIMULACRA 2 found a different number of frames ({error})"
+        raise EngineError(f"{distorted.path.name}: {reason}") from error
 
 
 def _as_file(picture: np.ndarray) -> io.BytesIO:

@@ -85,9 +85,8 @@ def row_length(
 def _block_means(clip: Clip, frame: int) -> list[np.ndarray]:
     "Means of Y, Cb and Cr over at most 20 rows of blocks of at least 16 luma samples, less their own mean."
     form = pixel_format(clip.pix_fmt)
-    dtype = np.uint8 if form.depth == 8 else np.dtype("<u2")
     size = form.frame_bytes(clip.width, clip.height)
-    samples = np.fromfile(clip.path, dtype=dtype, count=size // form.sample_bytes, offset=frame * size)
+    samples = np.fromfile(clip.path, dtype=form.dtype, count=size // form.dtype.itemsize, offset=frame * size)
     side = max(16, clip.height // 20)
     rows, columns = max(1, clip.height // side), max(1, clip.width // side)
     chroma_height = -(-clip.height // 2) if form.chroma == "420" else clip.height

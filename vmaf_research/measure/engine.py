@@ -145,7 +145,7 @@ def run_ffmpeg(
     text, failure = _run("ffmpeg", command, cwd, timeout)
     log = parse_log(text)
     if failure:
-        words = dict.fromkeys(log.errors or log.lines[-3:])  # the first errors name the cause, the others follow from it
+        words = dict.fromkeys(log.errors or log.lines[-3:])  # the first errors name the cause, others follow
         raise EngineError(f"{failure}: {' / '.join(list(words)[:3]) or 'it said nothing'}")
     return log
 

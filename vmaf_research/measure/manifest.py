@@ -182,7 +182,7 @@ def write_manifest(
 
 # %% ../../nbs/measure/12_manifest.ipynb #d464d3c8
 def read_manifest(path: Path | str) -> dict[str, Any]:
-    "The manifest at, or beside, a path, its seal holds; raises `BadInput` if it is missing, damaged or of another schema."
+    "The manifest at, or beside, a path; raises `BadInput` if it is missing, damaged or of another schema."
     path = as_manifest_path(path)
     document = open_sealed(path)
     if any(document.get(name) != value for name, value in _SCHEMA.items()):
@@ -262,7 +262,7 @@ def _described(entry: Mapping[str, Any]) -> str:
 
 # %% ../../nbs/measure/12_manifest.ipynb #f09734fa
 def open_manifest(path: Path | str) -> Manifest:
-    "The manifest at, or beside, a path; raises what `read_manifest` raises, and `BadInput` that says so if there is none."
+    "The manifest at, or beside, a path; raises what `read_manifest` raises, or `BadInput` if there is none."
     path = as_manifest_path(path)
     if not path.is_file():
         raise BadInput(f"{path}: no such manifest; name one, or the output that it lies beside")

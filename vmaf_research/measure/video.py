@@ -22,9 +22,6 @@ from .engine import run_ffmpeg
 from .provenance import atomic_path
 
 # %% ../../nbs/measure/14_video.ipynb #f587d7da
-_PIX_FMT = re.compile(r"^yuv(420|422|444)p(?:(10|12|14|16)le)?$")
-
-
 @dataclass(frozen=True)
 class PixelFormat:
     "A planar YUV format, by the name that ffmpeg gives it."
@@ -34,25 +31,23 @@ class PixelFormat:
     depth: int  # bits per sample
 
     @property
-    def sample_bytes(self) -> int:
-        return 1 if self.depth == 8 else 2
+    def dtype(self) -> np.dtype:
+        "Of one sample, as it is stored."
+        return np.dtype(np.uint8 if self.depth == 8 else "<u2")
 
     def frame_bytes(self, width: int, height: int) -> int:
         "Bytes of one frame; chroma planes of odd sizes are rounded up."
         columns = width if self.chroma == "444" else -(-width // 2)
         rows = -(-height // 2) if self.chroma == "420" else height
-        return self.sample_bytes * (width * height + 2 * columns * rows)
+        return self.dtype.itemsize * (width * height + 2 * columns * rows)
 
-# %% ../../nbs/measure/14_video.ipynb #7ebb0972
-def pixel_format(
-    name: str,  # such as `yuv420p` or `yuv422p10le`
-) -> PixelFormat:
-    "Parse a pixel format; raises `BadInput` for anything but planar YUV of 8 to 16 bits."
-    match = _PIX_FMT.match(name)
+
+def pixel_format(name: str) -> PixelFormat:
+    "Parse a name such as `yuv422p10le`; raises `BadInput` for anything but planar YUV of 8 to 16 bits."
+    match = re.fullmatch(r"yuv(420|422|444)p(?:(10|12|14|16)le)?", name)
     if match is None:
-        raise BadInput(
-            f"pixel format {name!r}: expected yuv420p, yuv422p or yuv444p, with 10le, 12le or 16le for more bits"
-        )
+        expected = "yuv420p, yuv422p or yuv444p, with 10le, 12le or 16le for more bits"
+        raise BadInput(f"pixel format {name!r}: expected {expected}")
     return PixelFormat(name, match[1], int(match[2] or 8))
 
 # %% ../../nbs/measure/14_video.ipynb #805a3ca9
@@ -106,12 +101,9 @@ def open_clip(
     if path.suffix.lower() in RAW_SUFFIXES:
         return _open_raw(path, width, height, pix_fmt or "yuv420p", Fraction(fps or 25))
     clip = _open_container(path, count)
-    for given, found, what in (
-        (width, clip.width, "width"),
-        (height, clip.height, "height"),
-        (pix_fmt, clip.pix_fmt, "pix_fmt"),
-    ):
-        if given is not None and given != found:
+    for what, given in {"width": width, "height": height, "pix_fmt": pix_fmt}.items():
+        found = getattr(clip, what)
+        if given not in (None, found):
             raise BadInput(f"{path}: {what} is {found}, but {given} was given; leave it out, the file describes itself")
     return clip
 
@@ -122,33 +114,29 @@ def _open_raw(path: Path, width: int | None, height: int | None, pix_fmt: str, f
         raise BadInput(f"{path}: raw video has no header, give its width and height (and pix_fmt if not yuv420p)")
     if width < 1 or height < 1:
         raise BadInput(f"{path}: a geometry of {width}x{height} has no pixels")
-    frame = pixel_format(pix_fmt).frame_bytes(width, height)
-    frames, rest = divmod(path.stat().st_size, frame)
+    size, frame = path.stat().st_size, pixel_format(pix_fmt).frame_bytes(width, height)
+    frames, rest = divmod(size, frame)
     if rest or frames == 0:
         raise BadInput(
-            f"{path}: {path.stat().st_size} bytes are not a whole number of {width}x{height} {pix_fmt} frames "
+            f"{path}: {size} bytes are not a whole number of {width}x{height} {pix_fmt} frames "
             f"({frame} bytes each): {frames} frames and {rest} bytes; the file is cut off or has another geometry"
         )
     clip = Clip(path, width, height, pix_fmt, fps, frames, raw=True)
-    doubt = geometry_doubt(clip)
-    if doubt:
+    if doubt := geometry_doubt(clip):
         warnings.warn(f"{path}: {doubt}", stacklevel=3)
     return clip
 
 # %% ../../nbs/measure/14_video.ipynb #cc9c42b8
 def row_autocorrelation(
     clip: Clip,  # raw video
-    samples: int = 1 << 18,  # how many luma samples of the middle frame to use
 ) -> np.ndarray:  # one value per lag in samples, from 0 to twice the longer side, 1 at lag 0
-    "Autocorrelation of the horizontal differences of the luma samples in storage order."
-    form = pixel_format(clip.pix_fmt)
+    "Autocorrelation of the horizontal differences of luma samples of the middle frame in storage order."
+    form, pixels = pixel_format(clip.pix_fmt), clip.width * clip.height
     longest = 2 * max(clip.width, clip.height)
-    wanted = min(clip.width * clip.height, max(samples, 4 * longest))
+    wanted = min(pixels, max(1 << 18, 4 * longest))
     start = (clip.frames // 2) * form.frame_bytes(clip.width, clip.height)
-    start += (clip.width * clip.height - wanted) // 2 * form.sample_bytes
-    dtype = np.uint8 if form.depth == 8 else np.dtype("<u2")
-    luma = np.fromfile(clip.path, dtype=dtype, count=wanted, offset=start).astype(np.float64)
-    step = np.diff(luma)
+    start += (pixels - wanted) // 2 * form.dtype.itemsize
+    step = np.diff(np.fromfile(clip.path, dtype=form.dtype, count=wanted, offset=start).astype(np.float64))
     step -= step.mean()
     spectrum = np.fft.rfft(step, 2 * len(step))
     power = np.fft.irfft(spectrum * spectrum.conj())[: min(longest + 1, len(step))]
@@ -161,17 +149,17 @@ def geometry_doubt(
     clip: Clip,  # raw video
 ) -> str | None:  # a sentence, or None when nothing speaks against the geometry
     "What the samples say against the declared width, if they say it clearly."
-    curve = row_autocorrelation(clip)
-    if len(curve) <= clip.width:
+    curve, width = row_autocorrelation(clip), clip.width
+    if len(curve) <= width:
         return None
-    shortest = max(32, clip.width // 4)  # a texture that repeats at shorter distances is no row
+    shortest = max(32, width // 4)  # a texture that repeats at shorter distances is no row
     best = shortest + int(np.argmax(curve[shortest:]))
-    near = curve[max(0, clip.width - 1) : clip.width + 2].max()
-    multiple = best % clip.width == 0  # a texture that repeats every other row says nothing against the width
+    near = curve[max(0, width - 1) : width + 2].max()
+    multiple = best % width == 0  # a texture that repeats every other row says nothing against the width
     if multiple or curve[best] < max(0.3, 1.15 * near + 0.05):
         return None
     return (
-        f"declared {clip.width} pixels wide, but its rows look {best} pixels long "
+        f"declared {width} pixels wide, but its rows look {best} pixels long "
         f"(row correlation {curve[best]:.2f} against {near:.2f}); check the geometry"
     )
 
@@ -185,19 +173,15 @@ _Y4M_CHROMA = re.compile(r"^C(420|422|444)(?:jpeg|mpeg2|paldv)?(?:p(10|12|14|16)
 
 def _parse_y4m_header(path: Path, line: bytes) -> Clip:
     "A clip, without its number of frames, from the first line of a Y4M stream."
-    fields = line.decode("ascii", "replace").split()
-    values = {field[0]: field for field in reversed(fields[1:])}  # first wins: XYSCSS= also begins with X
-    chroma = _Y4M_CHROMA.match(values.get("C", "C420"))
-    if not fields or fields[0] != "YUV4MPEG2" or chroma is None or not {"W", "H", "F"} <= values.keys():
-        raise BadInput(
-            f"{path}: its pictures are not planar YUV ({line.decode('ascii', 'replace').strip()}); convert it"
-        )
-    depth = f"{chroma[2]}le" if chroma[2] else ""
-    rate = Fraction(values["F"][1:].replace(":", "/"))
-    return Clip(
-        path, int(values["W"][1:]), int(values["H"][1:]), f"yuv{chroma[1]}p{depth}", rate, None,
-        full_range="XCOLORRANGE=FULL" in fields,
-    )  # fmt: skip
+    text = line.decode("ascii", "replace").strip()
+    kind, *fields = text.split() or [""]
+    values = {field[0]: field[1:] for field in reversed(fields)}  # first wins: XYSCSS= also begins with X
+    chroma = _Y4M_CHROMA.match(f"C{values.get('C', '420')}")
+    if kind != "YUV4MPEG2" or chroma is None or not {"W", "H", "F"} <= values.keys():
+        raise BadInput(f"{path}: its pictures are not planar YUV ({text}); convert it")
+    pix_fmt = f"yuv{chroma[1]}p" + (f"{chroma[2]}le" if chroma[2] else "")
+    rate, full_range = Fraction(values["F"].replace(":", "/")), "XCOLORRANGE=FULL" in fields
+    return Clip(path, int(values["W"]), int(values["H"]), pix_fmt, rate, None, full_range=full_range)
 
 # %% ../../nbs/measure/14_video.ipynb #fe57264b
 _PLANAR = [f"yuv{chroma}p{depth}" for chroma in (420, 422, 444) for depth in ("", "10le", "12le", "14le", "16le")]
@@ -222,26 +206,21 @@ def _open_container(path: Path, count: bool) -> Clip:
             clip = _parse_y4m_header(path, file.readline())
     if path.suffix.lower() == ".y4m":
         _check_y4m_length(clip)
-    if not count:
-        return clip
-    if log.errors:
+    if count and log.errors:
         raise BadInput(f"{path}: damaged or cut off; {log.decoded[0]} frames were decoded, then: {log.errors[0]}")
-    return replace(clip, frames=log.decoded[0])
+    return replace(clip, frames=log.decoded[0]) if count else clip
 
 # %% ../../nbs/measure/14_video.ipynb #e12bbc15
 def _check_y4m_length(clip: Clip) -> None:
     "Raise `BadInput` if a Y4M file ends inside a frame."
     with open(clip.path, "rb") as file:
-        header = len(file.readline())
-        marker = file.readline()
+        header, marker = len(file.readline()), file.readline()
     if marker != b"FRAME\n":
         return  # frames with parameters vary in length; ffmpeg's own checks have to do
     frame = len(marker) + pixel_format(clip.pix_fmt).frame_bytes(clip.width, clip.height)
-    rest = (clip.path.stat().st_size - header) % frame
-    if rest:
-        raise BadInput(
-            f"{clip.path}: cut off, its last frame has {rest} of {frame} bytes; copy it again or cut it to whole frames"
-        )
+    if rest := (clip.path.stat().st_size - header) % frame:
+        found = f"its last frame has {rest} of {frame} bytes"
+        raise BadInput(f"{clip.path}: cut off, {found}; copy it again or cut it to whole frames")
 
 # %% ../../nbs/measure/14_video.ipynb #80a06804
 # Formats that hold their pictures themselves. Playlists (hls, dash, imf, concat, …) read other files of the machine.
@@ -257,14 +236,10 @@ def file_input(path: Path | str) -> list[str]:
     return [*only, "-i", f"file:{Path(path).absolute()}"]
 
 # %% ../../nbs/measure/14_video.ipynb #a47285a9
-def input_arguments(
-    clip: Clip,
-) -> list[str]:  # for `run_ffmpeg`
+def input_arguments(clip: Clip) -> list[str]:
     "ffmpeg arguments that read a clip, with the geometry of raw video."
-    if not clip.raw:
-        return file_input(clip.path)
     geometry = ["-f", "rawvideo", "-pix_fmt", clip.pix_fmt, "-video_size", clip.size, "-framerate", str(clip.fps)]
-    return [*geometry, *file_input(clip.path)]
+    return [*(geometry if clip.raw else ()), *file_input(clip.path)]
 
 # %% ../../nbs/measure/14_video.ipynb #896c3d90
 def range_filter(clip: Clip) -> str:
@@ -295,13 +270,11 @@ def convert_clip(
     pick = f"{part.filters}," if part else ""
     even = f"settb={1 / clip.fps},setpts=N"  # an even rate is all that Y4M can say
     scale = f"{pick}{even},scale={width}:{height}:{ranges}flags=lanczos+accurate_rnd,setsar=1,format={pix_fmt}"
+    inputs = [*(part.seek if part else ()), *input_arguments(clip), "-map", "0:v:0", "-vf", scale]
     limit = [] if frames is None else ["-frames:v", str(frames)]
     with atomic_path(out) as temporary:
         try:
-            log = run_ffmpeg(
-                [*(part.seek if part else ()), *input_arguments(clip), "-map", "0:v:0", "-vf", scale, *limit,
-                 *KEEP_FRAMES, "-strict", "-1", "-f", "yuv4mpegpipe", str(temporary)]
-            )  # fmt: skip
+            log = run_ffmpeg([*inputs, *limit, *KEEP_FRAMES, "-strict", "-1", "-f", "yuv4mpegpipe", str(temporary)])
         except EngineError as error:
             raise BadInput(f"{clip.path}: cannot be decoded ({error})") from error
         if log.errors or not log.encoded:
@@ -316,14 +289,11 @@ def read_luma(
     frame: int,  # 0-based
 ) -> np.ndarray:  # [height, width], uint8 or uint16
     "The luma plane of one frame, exactly as stored."
-    depth = pixel_format(clip.pix_fmt).depth
     with tempfile.TemporaryDirectory() as folder:
         plane = Path(folder) / "plane.raw"
-        pick = f"{_PLANAR_YUV},select=eq(n\\,{frame}),extractplanes=y"
-        run_ffmpeg(
-            [*input_arguments(clip), "-map", "0:v:0", "-vf", pick, "-frames:v", "1", "-f", "rawvideo", str(plane)]
-        )
-        luma = np.fromfile(plane, dtype=np.uint8 if depth == 8 else np.dtype("<u2"))
+        pick = ["-vf", f"{_PLANAR_YUV},select=eq(n\\,{frame}),extractplanes=y", "-frames:v", "1"]
+        run_ffmpeg([*input_arguments(clip), "-map", "0:v:0", *pick, "-f", "rawvideo", str(plane)])
+        luma = np.fromfile(plane, dtype=pixel_format(clip.pix_fmt).dtype)
     if luma.size != clip.width * clip.height:
         raise BadInput(f"{clip.path}: has no frame {frame}; it has {clip.frames} frames, counted from 0")
     return luma.reshape(clip.height, clip.width)

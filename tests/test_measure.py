@@ -36,8 +36,8 @@ def git_blob_sha1(data):
 def public_pattern(folder, kind, value, pix_fmt="yuv420p"):
     x, y = np.meshgrid(np.arange(1920), np.arange(1080))
     form = pixel_format(pix_fmt)
-    dtype, scale = (np.uint8 if form.depth == 8 else np.dtype("<u2")), 2 ** (form.depth - 8)
-    chroma = np.full(form.frame_bytes(1920, 1080) // form.sample_bytes - 1920 * 1080, 128 * scale, dtype).tobytes()
+    dtype, scale = form.dtype, 2 ** (form.depth - 8)
+    chroma = np.full(form.frame_bytes(1920, 1080) // form.dtype.itemsize - 1920 * 1080, 128 * scale, dtype).tobytes()
     data = b""
     for time in range(3):
         board = np.where(((x - value - time) // 10 + y // 10) % 2 == 0, 16, 235)

@@ -14,7 +14,10 @@ import tempfile
 import time
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
+
+import numpy as np
 
 from .core import BadInput, EngineError
 from .engine import ffmpeg_path, run_ffmpeg
@@ -36,8 +39,10 @@ STATISTICS = {  # name of the method: options of ffmpeg
     "x264": ("-fastfirstpass", "0", "-x264-params", "pass=1:stats=pictures.txt"),
     "ffmpeg": ("-vstats_file", "pictures.txt"),
 }
-_X264_LINE = re.compile(r"aq:(?P<aq>\S+) .* mv:(?P<mv>\d+) .* imb:(?P<intra>\d+) pmb:(?P<inter>\d+) smb:(?P<skip>\d+)")
-_FFMPEG_LINE = re.compile(r" q= *(-?[\d.]+) ")
+_TOLD = {
+    "x264": re.compile(r"aq:(\S+) .* mv:(\d+) .* imb:(\d+) pmb:(\d+) smb:(\d+)"),
+    "ffmpeg": re.compile(r" q= *(-?[\d.]+) "),
+}
 
 
 def read_statistics(
@@ -48,30 +53,22 @@ def read_statistics(
     "What was written down during an encode."
     path = folder / "pictures.txt"
     lines = path.read_text().splitlines() if path.is_file() else []
-    pattern = _X264_LINE if method == "x264" else _FFMPEG_LINE
-    found = [match for match in map(pattern.search, lines) if match]
+    found = [match.groups() for match in map(_TOLD[method].search, lines) if match]
     if len(found) != frames:
         return None
+    quantisers = tuple(float(line[0]) for line in found)
     if method == "ffmpeg":
-        return EncoderStatistics(tuple(float(match[1]) for match in found))
-    blocks = [[int(match[kind]) for kind in ("intra", "inter", "skip")] for match in found]
-    return EncoderStatistics(
-        tuple(float(match["aq"]) for match in found),
-        tuple(int(match["mv"]) for match in found),
-        tuple(intra / (intra + inter + skip) for intra, inter, skip in blocks),
-        tuple(skip / (intra + inter + skip) for intra, inter, skip in blocks),
-    )
+        return EncoderStatistics(quantisers)
+    blocks = np.array([line[2:] for line in found], dtype=float)  # [pictures, 3]: intra, predicted, skipped
+    intra, _, skipped = (blocks / blocks.sum(axis=1, keepdims=True)).T.tolist()
+    return EncoderStatistics(quantisers, tuple(int(line[1]) for line in found), tuple(intra), tuple(skipped))
 
 # %% ../../nbs/measure/18_encode.ipynb #02926358
-_PRESET_NAMES = tuple(
-    "ultrafast superfast veryfast faster fast medium slow slower veryslow slowest placebo".split()
-)  # fastest first, as x264 calls them
+_PRESET_NAMES = tuple("ultrafast superfast veryfast faster fast medium slow slower veryslow slowest placebo".split())
 
 
-def _name_presets(
-    natives: str,  # what an encoder calls them, separated by spaces, in the order of `_PRESET_NAMES`
-) -> dict[str, str]:
-    "Common name of a preset -> the encoder's own."
+def _name_presets(natives: str) -> dict[str, str]:
+    "Common name of a preset, as x264 calls it, fastest first -> the encoder's own, separated by spaces in `natives`."
     return dict(zip(_PRESET_NAMES, natives.split(), strict=True))
 
 # %% ../../nbs/measure/18_encode.ipynb #dc25b50a
@@ -93,13 +90,10 @@ class Encoder:
     fraction: str = ""  # what to add to the last setting for a value that is not whole, {} for it
     automatic: float | None = None  # value of the knob that leaves the choice to the encoder, which is no quality
     hardware: bool = False  # needs a device, and is there only if that is
-    statistics: str | None = None  # how it tells about its pictures, a key of `encoder_statistics.STATISTICS`
+    statistics: str | None = None  # how it tells about its pictures, a key of `STATISTICS`
 
-    def native_preset(
-        self,
-        preset: str | None = None,  # a common name or the encoder's own; default: `self.preset`
-    ) -> str:  # the encoder's own
-        "What the encoder calls a preset; raises `BadInput` for one that it does not have."
+    def native_preset(self, preset: str | None = None) -> str:
+        "What the encoder calls a preset (default: its own); raises `BadInput` for one that it does not have."
         own = dict.fromkeys((*self.presets.values(), *self.more_presets))
         name = self.preset if preset is None else self.presets.get(str(preset), str(preset))
         if name not in own:
@@ -124,8 +118,7 @@ class Encoder:
     ) -> list[str]:
         "ffmpeg's output options; raises `BadInput` for a quality or preset that the encoder does not have."
         self.check_quality(quality)
-        settings = list(self.settings)
-        value = f"{quality:g}"
+        settings, value = list(self.settings), f"{quality:g}"
         if self.fraction and quality != int(quality):
             settings[-1] += self.fraction.format(value)
             value = str(int(quality))
@@ -155,44 +148,36 @@ _VP9 = Encoder(
 )  # fmt: skip
 
 # %% ../../nbs/measure/18_encode.ipynb #b6cd4b50
-def _nvenc(codec: str) -> Encoder:
-    presets = _name_presets("p1 p1 p2 p3 p3 p4 p5 p6 p7 p7 p7")
-    return Encoder(f"{codec}_nvenc", "cq", (0, 51), "-preset", "p4", ("-b:v", "0"), presets,
-                   options=("-rc", "vbr", "-cq", "{}"), automatic=0, hardware=True)  # fmt: skip
+def _hardware(codec: str) -> tuple[Encoder, Encoder, Encoder]:
+    "NVENC, AMF and Quick Sync for one codec."
+    qualities = ("-rc", "cqp", "-qp_i", "{}", "-qp_p", "{}", *(() if codec == "hevc" else ("-qp_b", "{}")))
+    return (
+        Encoder(f"{codec}_nvenc", "cq", (0, 51), "-preset", "p4", ("-b:v", "0"),
+                _name_presets("p1 p1 p2 p3 p3 p4 p5 p6 p7 p7 p7"),
+                options=("-rc", "vbr", "-cq", "{}"), automatic=0, hardware=True),
+        Encoder(f"{codec}_amf", "qp", (0, 51), "-quality", "balanced", (),
+                _name_presets("speed speed speed speed speed balanced quality quality quality quality quality"),
+                options=qualities, hardware=True),
+        Encoder(f"{codec}_qsv", "global_quality", (1, 51), "-preset", "medium", (),
+                _name_presets("veryfast veryfast veryfast faster fast medium slow slower veryslow veryslow veryslow"),
+                pix_fmt="nv12", hardware=True),
+    )  # fmt: skip
 
 
-def _amf(codec: str) -> Encoder:
-    presets = _name_presets("speed speed speed speed speed balanced quality quality quality quality quality")
-    pictures = ("i", "p") if codec == "hevc" else ("i", "p", "b")
-    options = ("-rc", "cqp", *(text for picture in pictures for text in (f"-qp_{picture}", "{}")))
-    return Encoder(f"{codec}_amf", "qp", (0, 51), "-quality", "balanced", (), presets,
-                   options=options, hardware=True)  # fmt: skip
-
-
-def _qsv(codec: str) -> Encoder:
-    presets = _name_presets("veryfast veryfast veryfast faster fast medium slow slower veryslow veryslow veryslow")
-    return Encoder(f"{codec}_qsv", "global_quality", (1, 51), "-preset", "medium", (), presets,
-                   pix_fmt="nv12", hardware=True)  # fmt: skip
-
-# %% ../../nbs/measure/18_encode.ipynb #236decc0
-_HARDWARE = tuple(family(codec) for family in (_nvenc, _amf, _qsv) for codec in ("h264", "hevc", "av1"))
-ENCODERS: dict[str, Encoder] = {encoder.name: encoder for encoder in (*_SOFTWARE, *_HARDWARE, _VP9)}
+_FAMILIES = zip(*map(_hardware, ("h264", "hevc", "av1")), strict=True)
+ENCODERS: dict[str, Encoder] = {encoder.name: encoder for encoder in (*_SOFTWARE, *chain(*_FAMILIES), _VP9)}
 ENCODE_SUFFIX = ".mp4"  # keeps exact frame times (Matroska rounds them to milliseconds) for all codecs
 
 # %% ../../nbs/measure/18_encode.ipynb #2a3497c7
-def _encoder_works(
-    codec: str,  # a key of `ENCODERS`
-) -> bool:
-    "Whether this ffmpeg can encode with an encoder of the table on this machine."
-    program = ffmpeg_path()
-    if codec not in _listed_encoders(program):
-        return False
-    return not ENCODERS[codec].hardware or _encodes_a_frame(program, codec)
-
-
-def available_encoders() -> tuple[str, ...]:  # names out of `ENCODERS`
-    "The encoders of the table that work here."
+def available_encoders() -> tuple[str, ...]:
+    "The encoders of the table that this ffmpeg has and that work on this machine."
     return tuple(codec for codec in ENCODERS if _encoder_works(codec))
+
+
+def _encoder_works(codec: str) -> bool:
+    program = ffmpeg_path()
+    listed = codec in _listed_encoders(program)
+    return listed and (not ENCODERS[codec].hardware or _encodes_a_frame(program, codec))
 
 
 @lru_cache(maxsize=8)
@@ -213,16 +198,13 @@ def _encodes_a_frame(program: str, codec: str) -> bool:
     return True
 
 # %% ../../nbs/measure/18_encode.ipynb #a490827d
-def find_encoder(
-    codec: str,  # name of an encoder, such as libx264
-) -> Encoder:
-    "A row of the table; raises `BadInput` with the choices if it is unknown or does not work here."
+def find_encoder(codec: str) -> Encoder:
+    "A row of the table by its name; raises `BadInput` with the choices if it is unknown or does not work here."
     if codec not in ENCODERS:
         raise BadInput(f"codec {codec!r}: not known here; choose from {', '.join(ENCODERS)}")
     if not _encoder_works(codec):
-        reason = "this ffmpeg was built without it"
-        if codec in _listed_encoders(ffmpeg_path()):
-            reason = "its device or driver is missing"
+        listed = codec in _listed_encoders(ffmpeg_path())
+        reason = "its device or driver is missing" if listed else "this ffmpeg was built without it"
         found = ", ".join(available_encoders())
         raise BadInput(f"codec {codec}: not available on this machine, {reason}; available: {found}")
     return ENCODERS[codec]
@@ -239,13 +221,11 @@ def _probe_version(program: str) -> str:
     return banner.splitlines()[0].split(" Copyright")[0]
 
 # %% ../../nbs/measure/18_encode.ipynb #40cd223c
-def nearest_even(
-    value: float,
-) -> int:  # at least 2
-    "The nearest even number of pixels."
+def nearest_even(value: float) -> int:
+    "The nearest even number of pixels, at least 2."
     return max(2, 2 * round(value / 2))
 
-# %% ../../nbs/measure/18_encode.ipynb #3d2452bd
+
 def fit_height(
     clip: Clip,
     height: int,  # rows wanted
@@ -279,7 +259,7 @@ class Encode:
 
     clip: Clip
     seconds: float  # that the encoder ran, reading and scaling included
-    statistics: EncoderStatistics | None = None  # None: the encoder tells nothing
+    statistics: EncoderStatistics | None  # None: the encoder tells nothing
 
 # %% ../../nbs/measure/18_encode.ipynb #0b4bddac
 def encode_recorded(
@@ -322,13 +302,13 @@ def encode(
     "Encode a clip and check the result: `encode_recorded`, if only the clip is wanted."
     return encode_recorded(reference, out, codec, quality, preset, height).clip
 
+
+def bitrate_kbps(clip: Clip) -> float:
+    "Mean bit rate of a file in kilobits (1,000 bits) per second, its container included."
+    return clip.path.stat().st_size * 8 / 1000 * float(clip.fps) / clip.frames
+
 # %% ../../nbs/measure/18_encode.ipynb #0b6e8709
-def _check_encode(
-    path: Path,  # the encode, perhaps under a temporary name
-    reference: Clip,
-    codec: str,
-    name: str,  # what to call the encode in an error
-) -> Clip:
+def _check_encode(path: Path, reference: Clip, codec: str, name: str) -> Clip:
     "Open an encode; raises `EngineError` if it is empty, damaged or does not have the frames of its reference."
     if not path.is_file() or path.stat().st_size == 0:
         raise EngineError(f"{name}: {codec} exited without an error but wrote nothing; try another preset or encoder")
@@ -341,10 +321,3 @@ def _check_encode(
     if clip.frames != expected:
         raise EngineError(f"{name}: {codec} wrote {clip.frames} frames, but {reference.path.name} has {expected}")
     return clip
-
-# %% ../../nbs/measure/18_encode.ipynb #5c5507f1
-def bitrate_kbps(
-    clip: Clip,
-) -> float:  # kilobits (1,000 bits) per second
-    "Mean bit rate of a file, its container included."
-    return clip.path.stat().st_size * 8 / 1000 * float(clip.fps) / clip.frames

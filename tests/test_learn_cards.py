@@ -14,7 +14,7 @@ from packaged import packaged_files, unpack
 from vmaf_research.learn.metrics import show_number
 from vmaf_research.learn.recipes import RECIPES
 from vmaf_research.measure.core import BadInput, find_root, validated
-from vmaf_research.ship.cards import _markdown_table, render_card
+from vmaf_research.ship.cards import _table, render_card
 from vmaf_research.ship.records import Sidecar
 from vmaf_research.ship.registry import examine_model, load, verify_registry
 
@@ -190,8 +190,8 @@ def test_hostile_names_do_not_break_the_card(source, corpus_name, description):
 
 
 @given(st.lists(st.lists(st.text(), min_size=3, max_size=3), max_size=4))
-def test_markdown_tables_keep_their_columns(rows):
-    lines = _markdown_table(["a", "b", "c"], rows).split("\n")
+def test_tables_keep_their_columns(rows):
+    lines = _table(["a", "b", "c"], rows).split("\n")
     assert len(lines) == 2 + len(rows)
     assert all(len(re.findall(r"(?<!\\)\|", line)) == 4 for line in lines)
 

@@ -6,7 +6,7 @@
 __all__ = ['render_card']
 
 # %% ../../nbs/ship/63_cards.ipynb #6d6126f8
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import yaml
 
@@ -24,25 +24,26 @@ _METRICS = (  # type that hubs know, name, field of the sidecar's `training`
 )
 
 
-def _front_matter(sidecar: Sidecar) -> str:
-    "The YAML block at the top of the card, with its fences; `model-index` is what Hugging Face calls an evaluation."
+def _front_matter(sidecar: Sidecar | PredictorSidecar) -> str:
+    "The YAML block at the top of a card, with its fences; `model-index` is what Hugging Face calls an evaluation."
+    licence = sidecar.license.lower()
+    if sidecar.kind == PREDICTOR:
+        return f"---\nlicense: {licence}\nlibrary_name: onnx\ntags: [video-quality, vmaf, predictor, onnx]\n---"
     training = sidecar.training
     metrics = [{"type": kind, "name": name, "value": getattr(training, field)} for kind, name, field in _METRICS]
     task = {"type": "tabular-regression", "name": f"Full-reference video quality, fidelity to {sidecar.teacher}"}
     dataset = {"type": sidecar.corpus.kind, "name": sidecar.corpus.name}
     block = {
-        "license": sidecar.license.lower(),
+        "license": licence,
         "library_name": "onnx",
         "pipeline_tag": "tabular-regression",
         "tags": ["video-quality", "vmaf", "full-reference", "onnx", training.recipe.name],
-        "model-index": [
-            {"name": sidecar.id, "results": [{"task": task, "dataset": dataset, "metrics": metrics}]},
-        ],
+        "model-index": [{"name": sidecar.id, "results": [{"task": task, "dataset": dataset, "metrics": metrics}]}],
     }
     return "---\n" + yaml.safe_dump(block, sort_keys=False, width=1000) + "---"
 
 # %% ../../nbs/ship/63_cards.ipynb #854adecf
-def _markdown_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     "A Markdown table; numbers are shown by `show_number`."
     lines = [head, ["---"] * len(head), *([_cell(value) for value in row] for row in rows)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
@@ -52,52 +53,54 @@ def _cell(value: object) -> str:
     text = value if isinstance(value, str) else show_number(value)
     return " ".join(text.replace("|", "\\|").split())
 
+
+def _facts(rows: Iterable[tuple[str, object]]) -> str:
+    return _table(["", ""], [row for row in rows if row[1] is not None])
+
+
+def _spelled(values: Mapping[str, object]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in values.items())
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
 # %% ../../nbs/ship/63_cards.ipynb #fe10abba
 def _what_it_does(sidecar: Sidecar) -> str:
-    training, corpus = sidecar.training, sidecar.corpus
-    features = ", ".join(f"`{name}`" for name in sidecar.feature_order)
+    training, corpus, group = sidecar.training, sidecar.corpus, sidecar.ensemble
     text = (
-        f"{sidecar.description}\n\nA network of {training.parameters:,} parameters that takes the features {features} "
-        f"of a frame, as libvmaf computes them from a reference and a distorted video, and returns what "
-        f"{sidecar.teacher} (its *teacher*) would say of that frame."
+        f"{sidecar.description}\n\nA network of {training.parameters:,} parameters that takes the features "
+        f"{_quoted(sidecar.feature_order)} of a frame, as libvmaf computes them from a reference and a distorted "
+        f"video, and returns what {sidecar.teacher} (its *teacher*) would say of that frame."
     )
     if training.recipe.sampled_vectors:
         return (
             f"{text}\n\n**A portable, differentiable copy of the teacher, not new evidence about people.** It was "
             f"trained on {training.recipe.sampled_vectors:,} feature vectors that a random generator made up, each "
-            "labelled by computing the teacher's own formula. The "
-            f"{training.n_rows:,} measured rows of {corpus.name} at most showed it where real frames lie, and served "
-            "to judge it. No new viewer was asked and no new video was judged: "
-            "where the teacher is wrong about what people see, this model is wrong in the same way."
+            f"labelled by computing the teacher's own formula. The {training.n_rows:,} measured rows of {corpus.name} "
+            "at most showed it where real frames lie, and served to judge it. No new viewer was asked and no new video "
+            "was judged: where the teacher is wrong about what people see, this model is wrong in the same way."
         )
-    text += _member_text(sidecar)
-    return (
-        f"{text}\n\nIt was trained on {training.n_rows:,} frames of {training.n_pairs} distorted clips made from "
-        f"{training.n_sources} sources ({corpus.name}). Its target is the teacher's score, not the opinion of viewers."
-    )
-
-# %% ../../nbs/ship/63_cards.ipynb #c91873bb
-def _member_text(sidecar: Sidecar) -> str:
-    "What a codec-aware model takes beside features, and which ensemble it belongs to."
-    text = ""
     if sidecar.codec_block_layout:
         text += (
             f"\n\nIt also takes the *codec block*: {len(sidecar.codec_block_layout)} numbers that say which encoder "
             "made the clip, with which preset and which quality value (`vmaf_research.learn.codecs.codec_block`)."
         )
-    if sidecar.ensemble:
-        group = sidecar.ensemble
+    if group:
         rows = ", ".join(f"{name} {count:,}" for name, count in group.encoders.items())
         text += (
             f"\n\nIt is seed {group.seed} of the {len(group.members)} members of `{group.id}`, whose mean is the "
-            f"score: {', '.join(f'`{name}`' for name in group.members)}. The verdict on the ensemble was PROMOTE: mean "
-            f"PLCC {show_number(group.mean_plcc)}, spread of the seeds {show_number(group.plcc_spread)}. Rows per "
-            f"encoder: {rows}. It counts as a smoke test (`smoke: true` in the registry) until "
-            "`vmaf-research registry promote` has turned that off."
+            f"score: {_quoted(group.members)}. The verdict on the ensemble was PROMOTE: mean PLCC "
+            f"{show_number(group.mean_plcc)}, spread of the seeds {show_number(group.plcc_spread)}. Rows per encoder: "
+            f"{rows}. It counts as a smoke test (`smoke: true` in the registry) until `vmaf-research registry promote` "
+            "has turned that off."
         )
-        if len(group.encoders) == 1:
-            text += " With a single encoder in the table, what it makes of the codec block is untested."
-    return text
+    if group and len(group.encoders) == 1:
+        text += " With a single encoder in the table, what it makes of the codec block is untested."
+    return (
+        f"{text}\n\nIt was trained on {training.n_rows:,} frames of {training.n_pairs} distorted clips made from "
+        f"{training.n_sources} sources ({corpus.name}). Its target is the teacher's score, not the opinion of viewers."
+    )
 
 # %% ../../nbs/ship/63_cards.ipynb #541d2bc6
 _SCALE = (  # share of the scale, what it stands for
@@ -114,21 +117,20 @@ def _score_meaning(sidecar: Sidecar) -> str:
     rows = [(f"{low + share * (high - low):g}", meaning) for share, meaning in _SCALE]
     return (
         f"One number per frame from {low:g} to {high:g}, on the scale of {sidecar.teacher}, greater is better. The "
-        "score of a clip is the mean over its frames.\n\n"
-        + _markdown_table(["score", "as a rule of thumb"], rows)
-        + f"\n\n`{sidecar.onnx_raw}` returns scores clipped to this range. `{sidecar.onnx}` does not clip, and its "
+        f"score of a clip is the mean over its frames.\n\n{_table(['score', 'as a rule of thumb'], rows)}\n\n"
+        f"`{sidecar.onnx_raw}` returns scores clipped to this range. `{sidecar.onnx}` does not clip, and its "
         "input must be standardised first: subtract `feature_mean` and divide by `feature_std` of the sidecar."
     )
 
 # %% ../../nbs/ship/63_cards.ipynb #312791e5
 def _how_to_run(sidecar: Sidecar) -> str:
-    row = ", ".join(f"{value:.6g}" for value in sidecar.feature_mean)
-    whole, definition, feed = row, "", f'{{"{sidecar.input_names[0]}": features}}'
+    whole = row = ", ".join(f"{value:.6g}" for value in sidecar.feature_mean)
+    definition, feed = "", f'"{sidecar.input_names[0]}": features'
     if sidecar.codec_block_layout:
         block = ", ".join(f"{value:.6g}" for value in codec_block(["libx264"], ["medium"], [23])[0])
         whole = f"{row}, {block}"
         definition = f"codec = numpy.array([[{block}]], dtype=numpy.float32)  # libx264, medium, CRF 23\n"
-        feed = f'{{"{sidecar.input_names[0]}": features, "{sidecar.input_names[1]}": codec}}'
+        feed += f', "{sidecar.input_names[1]}": codec'
     return f"""Add a `score` column to a table that has the columns {", ".join(sidecar.columns)}:
 
 ```sh
@@ -152,10 +154,13 @@ import onnxruntime
 
 session = onnxruntime.InferenceSession("{sidecar.onnx_raw}")
 features = numpy.array([[{row}]], dtype=numpy.float32)
-{definition}(score,) = session.run(["{sidecar.output_names[0]}"], {feed})
+{definition}(score,) = session.run(["{sidecar.output_names[0]}"], {{{feed}}})
 ```"""
 
 # %% ../../nbs/ship/63_cards.ipynb #74303770
+_SHOWN_LEVELS = (0.5, 0.8)  # beside the greatest that can be had
+
+
 def _results(sidecar: Sidecar) -> str:
     training, interval = sidecar.training, sidecar.training.intervals["rmse"]
     head = ["source", "rows", "at the ceiling", "PLCC", "SROCC", "Kendall τ-b", "RMSE", "bias", "largest error"]
@@ -163,149 +168,119 @@ def _results(sidecar: Sidecar) -> str:
         (name, s.n, f"{s.saturated_share:.0%}", s.plcc, s.srocc, s.kendall, s.rmse, s.bias, s.max_abs_error)
         for name, s in training.per_source.items()
     ]
-    tables = f"{_markdown_table(head, rows)}\n\n{_floors(sidecar)}{_intervals(sidecar)}"
-    return (
+    text = (
         f"Fidelity to the teacher, each source predicted by a network that was trained in the same way without it "
         f"(leave one source out). Predictions are clipped, ties have average ranks, errors are VMAF points. Mean PLCC "
         f"{show_number(training.loso_mean_plcc)} (standard deviation {show_number(training.loso_std_plcc)}), RMSE over "
         f"all rows {show_number(training.loso_pooled_rmse)} ({interval.level:.0%} bootstrap interval over the sources "
         f"{show_number(interval.low)} to {show_number(interval.high)}), worst source `{training.loso_worst_source}` "
         f"with {show_number(training.loso_worst_source_rmse)}. On its own training rows the shipped network has RMSE "
-        f"{show_number(training.in_sample_rmse)}.\n\n{tables}"
+        f"{show_number(training.in_sample_rmse)}.\n\n{_table(head, rows)}\n\n"
     )
-
-
-def _floors(sidecar: Sidecar) -> str:
-    training = sidecar.training
-    if not training.floors:
-        return "No other regressor was fitted for comparison."
-    own = (training.loso_mean_plcc, training.loso_pooled_rmse)
-    rows = [("this model", *own, training.loso_worst_source, training.loso_worst_source_rmse)]
+    own = (training.loso_mean_plcc, training.loso_pooled_rmse, training.loso_worst_source)
+    rows = [("this model", *own, training.loso_worst_source_rmse)]
     rows += [(k, f.mean_plcc, f.pooled_rmse, f.worst_source, f.worst_source_rmse) for k, f in training.floors.items()]
-    text = "What ordinary regressors with default settings reach on the same folds:\n\n"
-    return text + _markdown_table(["", "mean PLCC", "RMSE", "worst source", "its RMSE"], rows)
-
-# %% ../../nbs/ship/63_cards.ipynb #abd5cf7d
-_SHOWN_LEVELS = (0.5, 0.8)  # beside the greatest that can be had
-
-
-def _intervals(sidecar: Sidecar) -> str:
+    floors = _table(["", "mean PLCC", "RMSE", "worst source", "its RMSE"], rows)
+    text += (
+        f"What ordinary regressors with default settings reach on the same folds:\n\n{floors}"
+        if training.floors
+        else "No other regressor was fitted for comparison."
+    )
     if sidecar.calibration is None:
-        return ""
-    calibrations = (sidecar.calibration.frame, sidecar.calibration.clip)
-    best = attainable_level(sidecar.training.n_sources)
+        return text
+    frame, clip, best = sidecar.calibration.frame, sidecar.calibration.clip, attainable_level(training.n_sources)
     levels = [*(level for level in _SHOWN_LEVELS if level < best), best]
-    rows = [(show_level(level), *(each.half_width(level) for each in calibrations)) for level in levels]
+    rows = [(show_level(level), frame.half_width(level), clip.half_width(level)) for level in levels]
     return (
-        f"\n\nIntervals for a source that the model has not seen, calibrated by source from the errors above: score ± "
-        f"half-width, within {sidecar.output_range[0]:g} and {sidecar.output_range[1]:g}. The level is the chance that "
-        "a frame of a new source is inside, or that all clips of it are inside at once (mean scores of their frames). "
-        f"{sidecar.training.n_sources} sources support no level beyond {show_level(best)}; 0.95 needs "
+        f"{text}\n\nIntervals for a source that the model has not seen, calibrated by source from the errors above: "
+        f"score ± half-width, within {sidecar.output_range[0]:g} and {sidecar.output_range[1]:g}. The level is the "
+        "chance that a frame of a new source is inside, or that all clips of it are inside at once (mean scores of "
+        f"their frames). {training.n_sources} sources support no level beyond {show_level(best)}; 0.95 needs "
         f"{sources_needed(0.95)}. They hold for sources that are like these ones.\n\n"
-        + _markdown_table(["level", "half-width, frame", "half-width, all clips"], rows)
-        + f"\n\n`vmaf-research score {sidecar.id} table.parquet --out scored.parquet --interval {show_level(best)}` "
+        f"{_table(['level', 'half-width, frame', 'half-width, all clips'], rows)}\n\n"
+        f"`vmaf-research score {sidecar.id} table.parquet --out scored.parquet --interval {show_level(best)}` "
         "adds the bounds as columns `low` and `high`."
     )
 
 # %% ../../nbs/ship/63_cards.ipynb #48f7599d
 def _origin(sidecar: Sidecar) -> str:
-    training, corpus = sidecar.training, sidecar.corpus
-    recipe = ", ".join(f"{key} {value}" for key, value in training.recipe.to_json().items() if key != "name")
-    rows = [
+    training, corpus, gate = sidecar.training, sidecar.corpus, sidecar.gate
+    recipe = training.recipe.to_json()
+    facts = _facts([
         ("licence of the model", sidecar.license),
         ("corpus", f"{corpus.name}: {corpus.description}"),
         ("licence of the pictures", corpus.licence),
         ("encoders", ", ".join(corpus.codecs) or None),
-        ("measured with", ", ".join(f"{key} {value}" for key, value in corpus.engine.items()) or None),
+        ("measured with", _spelled(corpus.engine) or None),
         ("table", corpus.table),
         ("SHA-256 of the table", corpus.table_sha256),
         ("SHA-256 of its manifest", corpus.manifest_sha256),
         ("digest of the training rows", training.table_digest),
-        ("recipe", f"{training.recipe.name}, seed {training.seed} ({recipe})"),
-        ("ONNX operator set", sidecar.opset),
-        (f"SHA-256 of {sidecar.onnx}", sidecar.sha256),
-        (f"SHA-256 of {sidecar.onnx_raw}", sidecar.sha256_raw),
+        ("recipe", f"{recipe.pop('name')}, seed {training.seed} ({_spelled(recipe)})"),
+        *_graph_facts(sidecar),
         ("ONNX Runtime against torch", f"{max(sidecar.parity.contract, sidecar.parity.raw):.2g} VMAF at most"),
-    ]
-    known = [row for row in rows if row[1] is not None]
-    return _markdown_table(["", ""], known) + "\n\n" + _gate(sidecar)
-
-
-def _gate(sidecar: Sidecar) -> str:
-    head = ["check", "value", "limit", "gates"]
+    ])
     rows = [
         (each.name, each.value, f"{each.comparison} {show_number(each.threshold)}", "yes" if each.gating else "no")
-        for each in sidecar.gate.checks
+        for each in gate.checks
         if each.threshold is not None
     ]
-    mode = "strict" if sidecar.gate.strict else "contract"
-    text = f"It passed the ship gate ({mode}) before anything was exported"
-    return f"{text}:\n\n{_markdown_table(head, rows)}" if rows else f"{text}."
+    text = f"It passed the ship gate ({'strict' if gate.strict else 'contract'}) before anything was exported"
+    return f"{facts}\n\n{text}" + (f":\n\n{_table(['check', 'value', 'limit', 'gates'], rows)}" if rows else ".")
+
+
+def _graph_facts(sidecar: Sidecar | PredictorSidecar) -> list[tuple[str, object]]:
+    digests = [(f"SHA-256 of {name}", digest) for name, digest in sidecar.graphs.items()]
+    return [("ONNX operator set", sidecar.opset), *digests]
 
 # %% ../../nbs/ship/63_cards.ipynb #5714f0a4
 def _limits(sidecar: Sidecar) -> str:
-    training, corpus = sidecar.training, sidecar.corpus
-    names = zip(sidecar.feature_order, sidecar.feature_min, sidecar.feature_max, strict=True)
-    ranges = ", ".join(f"{name} {round(low, 4):g} to {round(high, 4):g}" for name, low, high in names)
+    training, bounds = sidecar.training, zip(sidecar.feature_min, sidecar.feature_max, strict=True)
+    shown = [f"{round(low, 4):g} to {round(high, 4):g}" for low, high in bounds]
+    ranges = _spelled(dict(zip(sidecar.feature_order, shown, strict=True)))
     saturated = sum(s.saturated_share * s.n for s in training.per_source.values()) / training.n_rows
-    points = [
-        "It imitates its teacher. Agreement with people is the teacher's business and was not measured here.",
-        f"It was judged on {training.n_sources} sources ({corpus.description}). An interval that holds for new sources "
-        f"with certainty needs more of them; with {training.n_sources} the best guarantee is "
-        f"{training.n_sources / (training.n_sources + 1):.0%}.",
-        f"It knows features in this range only: {ranges}. `model.in_range` and the column `in_range` of "
-        "`vmaf-research score` flag rows outside of it; their scores are extrapolated.",
-        f"{saturated:.0%} of the rows it was judged on lie at an end of the scale, where the teacher does not tell "
-        "frames apart. Rank correlations suffer there, errors look smaller than they are elsewhere.",
-        "A mean PLCC near 1 is easy to reach and hides offsets: look at RMSE, bias and the worst source.",
-        "It needs features computed by libvmaf's integer extractors with their default settings, on pictures of the "
-        "same size, and predicts single frames.",
-    ]
-    return "\n".join(f"- {point}" for point in points)
-
-# %% ../../nbs/ship/63_cards.ipynb #e890dc1d
-_SECTIONS = (
-    ("What it does", _what_it_does),
-    ("What the score means", _score_meaning),
-    ("How to run it", _how_to_run),
-    ("How well it agrees with its teacher", _results),
-    ("Where it comes from", _origin),
-    ("What it does not do", _limits),
-)
+    return f"""- It imitates its teacher. Agreement with people is the teacher's business and was not measured here.
+- It was judged on {training.n_sources} sources ({sidecar.corpus.description}). An interval that holds for new sources \
+with certainty needs more of them; with {training.n_sources} the best guarantee is \
+{attainable_level(training.n_sources):.0%}.
+- It knows features in this range only: {ranges}. `model.in_range` and the column `in_range` of `vmaf-research score` \
+flag rows outside of it; their scores are extrapolated.
+- {saturated:.0%} of the rows it was judged on lie at an end of the scale, where the teacher does not tell frames \
+apart. Rank correlations suffer there, errors look smaller than they are elsewhere.
+- A mean PLCC near 1 is easy to reach and hides offsets: look at RMSE, bias and the worst source.
+- It needs features computed by libvmaf's integer extractors with their default settings, on pictures of the same \
+size, and predicts single frames."""
 
 # %% ../../nbs/ship/63_cards.ipynb #cf2f09a5
 def _purpose(sidecar: PredictorSidecar) -> str:
-    probe = ", ".join(f"{key} {value}" for key, value in sidecar.probe.items())
     return (
         f"{sidecar.description}\n\nFor a shot and a quality value of {sidecar.codec} ({sidecar.knob}) it says which "
         f"{sidecar.teacher} score an encode of the shot at this value would have, before it is made. What it knows of "
-        f"the shot comes from one fast encode at fixed settings ({probe}), the same for all codecs, and from the luma "
-        "of the source. The bit rate of the encode in question is never an input.\n\nThe model is a Gaussian process "
-        "of whole curves: the mean curve of the known sources, moved towards those of sources that look alike. Its "
-        "curves never rise as quality falls, whatever the features; a shot that is like no known source gets the mean "
-        "curve."
+        f"the shot comes from one fast encode at fixed settings ({_spelled(sidecar.probe)}), the same for all codecs, "
+        "and from the luma of the source. The bit rate of the encode in question is never an input.\n\nThe model is a "
+        "Gaussian process of whole curves: the mean curve of the known sources, moved towards those of sources that "
+        "look alike. Its curves never rise as quality falls, whatever the features; a shot that is like no known "
+        "source gets the mean curve."
     )
 
 
 def _data(sidecar: PredictorSidecar) -> str:
     training, corpus = sidecar.training, sidecar.corpus
-    rows = [
+    return _facts([
         ("kind", f"`{corpus.kind}`"),
         ("corpus", f"{corpus.name}: {corpus.description}"),
         ("licence of the pictures", corpus.licence),
         ("sources, curves, rows", f"{training.n_sources}, {training.n_curves}, {training.n_rows}"),
         ("preset", corpus.preset),
         ("rows of the pictures", ", ".join(map(str, corpus.heights)) or None),
-        ("measured with", ", ".join(f"{key} {value}" for key, value in corpus.engine.items()) or None),
+        ("measured with", _spelled(corpus.engine) or None),
         ("file of the rows", corpus.table),
         ("SHA-256 of that file", corpus.table_sha256),
         ("digest of the training rows", training.table_digest),
         ("licence of the model", sidecar.license),
-        ("ONNX operator set", sidecar.opset),
-        (f"SHA-256 of {sidecar.onnx}", sidecar.sha256),
+        *_graph_facts(sidecar),
         ("ONNX Runtime against the model", f"{sidecar.parity:.2g} VMAF at most"),
-    ]
-    return _markdown_table(["", ""], [row for row in rows if row[1] is not None])
+    ])
 
 # %% ../../nbs/ship/63_cards.ipynb #01aad638
 def _predictor_results(sidecar: PredictorSidecar) -> str:
@@ -317,29 +292,25 @@ def _predictor_results(sidecar: PredictorSidecar) -> str:
         )
     head = ["source", "encodes", "PLCC", "SROCC", "RMSE", "bias", "largest error"]
     rows = [(name, s.n, s.plcc, s.srocc, s.rmse, s.bias, s.max_abs_error) for name, s in training.per_source.items()]
+    widths, count = sidecar.calibration.half_widths, sidecar.calibration.n_sources
+    chosen = sorted({(count + 1) // 2, round(0.8 * (count + 1)), count} & {*range(1, count + 1)})
+    levels = [(show_level(k / (count + 1)), widths[k - 1]) for k in chosen]
     return (
         "Each source predicted by a model trained without it (leave one source out), at the quality values that were "
         f"encoded; VMAF points. Mean PLCC {show_number(training.loso_mean_plcc)}, RMSE over all encodes "
         f"{show_number(training.loso_pooled_rmse)}, worst source `{training.loso_worst_source}` with "
         f"{show_number(training.loso_worst_source_rmse)}. On its own sources the model has RMSE "
-        f"{show_number(training.in_sample_rmse)}.\n\n{_markdown_table(head, rows)}{_predictor_intervals(sidecar)}"
-    )
-
-
-def _predictor_intervals(sidecar: PredictorSidecar) -> str:
-    widths = sidecar.calibration.half_widths
-    count = len(widths)
-    chosen = sorted({(count + 1) // 2, round(0.8 * (count + 1)), count} - {0})
-    rows = [(show_level(k / (count + 1)), widths[k - 1]) for k in chosen if k <= count]
-    return (
-        "\n\nIntervals for one encode of a source that the model has not seen, calibrated by source from these errors: "
+        f"{show_number(training.in_sample_rmse)}.\n\n{_table(head, rows)}\n\n"
+        "Intervals for one encode of a source that the model has not seen, calibrated by source from these errors: "
         f"prediction ± half-width. {count} sources support no level beyond {show_level(attainable_level(count))}, and "
         "they hold for sources that are like these. `Predictor.interval` is about the whole curve of a source at once, "
-        f"and its width is another at each quality value.\n\n{_markdown_table(['level', 'half-width'], rows)}"
+        f"and its width is another at each quality value.\n\n{_table(['level', 'half-width'], levels)}"
     )
 
 # %% ../../nbs/ship/63_cards.ipynb #cd375666
 def _use(sidecar: PredictorSidecar) -> str:
+    names = (f"`{name}`" for name in sidecar.feature_order)
+    inputs = _table(["input", "least", "greatest"], zip(names, sidecar.feature_min, sidecar.feature_max, strict=True))
     return f"""```sh
 vmaf-research predictor predict --source clip.mp4 --codec {sidecar.codec} --target-vmaf 93
 vmaf-research predictor tune --source clip.mp4 --codec {sidecar.codec} --target-vmaf 93
@@ -356,34 +327,32 @@ Predictor("{sidecar.codec}").curve(shot_features("clip.mp4"))
 The graph takes `{sidecar.input_names[0]}` [batch, {len(sidecar.feature_order)}], float32, and returns
 `{sidecar.output_names[0]}` [batch]. Its columns, and the values that they had in training:
 
-{_inputs(sidecar)}"""
-
-
-def _inputs(sidecar: PredictorSidecar) -> str:
-    bounds = zip(sidecar.feature_order, sidecar.feature_min, sidecar.feature_max, strict=True)
-    return _markdown_table(["input", "least", "greatest"], [(f"`{name}`", low, high) for name, low, high in bounds])
+{inputs}"""
 
 
 def _predictor_limits(sidecar: PredictorSidecar) -> str:
-    described = ", ".join(
-        f"{name.replace('_', ' ')} {low:.2f} to {high:.2f}" for name, (low, high) in sidecar.descriptors.items()
-    )
-    points = [
-        f"Of the inputs it uses what it makes of them, as logarithms: {described}. Shots outside of these ranges, and "
-        "pictures of another height than in training, are reported with the prediction.",
-        "The same in all training rows, and therefore without influence: "
-        f"{', '.join(f'`{name}`' for name in sidecar.dropped) or 'nothing'}.",
-        f"It was trained with the preset {sidecar.corpus.preset}; other presets have other curves."
-        if sidecar.corpus.preset
-        else "It knows no preset.",
-        f"It imitates {sidecar.teacher}, not viewers.",
-        "`corpus.kind` of the sidecar says whether it was trained on encodes. `smoke` in the registry does not: a stub "
-        "is registered with `smoke: true`, which training on real rows does not change, since nothing but `registry "
-        "promote` does; a real predictor that never was a stub is registered with `smoke: false`.",
-    ]
-    return "\n".join(f"- {point}" for point in points)
+    ranges = sidecar.descriptors.items()
+    described = ", ".join(f"{name.replace('_', ' ')} {low:.2f} to {high:.2f}" for name, (low, high) in ranges)
+    preset = sidecar.corpus.preset
+    known = f"was trained with the preset {preset}; other presets have other curves" if preset else "knows no preset"
+    return f"""- Of the inputs it uses what it makes of them, as logarithms: {described}. Shots outside of these \
+ranges, and pictures of another height than in training, are reported with the prediction.
+- The same in all training rows, and therefore without influence: {_quoted(sidecar.dropped) or "nothing"}.
+- It {known}.
+- It imitates {sidecar.teacher}, not viewers.
+- `corpus.kind` of the sidecar says whether it was trained on encodes. `smoke` in the registry does not: a stub is \
+registered with `smoke: true`, which training on real rows does not change, since nothing but `registry promote` \
+does; a real predictor that never was a stub is registered with `smoke: false`."""
 
 # %% ../../nbs/ship/63_cards.ipynb #54e46f3a
+_SECTIONS = (
+    ("What it does", _what_it_does),
+    ("What the score means", _score_meaning),
+    ("How to run it", _how_to_run),
+    ("How well it agrees with its teacher", _results),
+    ("Where it comes from", _origin),
+    ("What it does not do", _limits),
+)
 _PREDICTOR_SECTIONS = (
     ("What it does", _purpose),
     ("What it was trained on", _data),
@@ -396,9 +365,7 @@ _PREDICTOR_SECTIONS = (
 def render_card(sidecar: Sidecar | PredictorSidecar) -> str:
     "The model card, a function of the sidecar alone: the same sidecar gives the same text."
     predicts = sidecar.kind == PREDICTOR
-    plain = f"---\nlicense: {sidecar.license.lower()}\nlibrary_name: onnx\n"
-    plain += "tags: [video-quality, vmaf, predictor, onnx]\n---"
-    parts = [plain if predicts else _front_matter(sidecar), f"# {sidecar.id}"]
+    parts = [_front_matter(sidecar), f"# {sidecar.id}"]
     parts += [f"> **{sidecar.warning}**"] if predicts and sidecar.warning else []
     parts += [sidecar.notes] if sidecar.notes else []
     sections = _PREDICTOR_SECTIONS if predicts else _SECTIONS

@@ -11,8 +11,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from enum import Enum
 from html import escape
@@ -32,17 +32,20 @@ class Invocation:
     "The words of a command, taken apart."
 
     name: tuple[str, ...]  # such as ("extract", "clips")
-    parameters: tuple[Any, ...]  # as typer declares them
-    values: dict[str, Any]  # by parameter
-    given: frozenset[str]  # parameters that the words mention
+    parameters: tuple[Any, ...]  # as typer declares them, without those that a replay does without
+    given: dict[str, Any]  # what the words mention, by parameter
     paths: dict[str, Reads | Changes | Writes]  # the parameters that name files or folders
-    left_out: frozenset[str]  # parameters that a replay does without
+
+
+def _several(value: Any) -> list | tuple:
+    return value if isinstance(value, list | tuple) else [value]
 
 
 def take_apart(
     words: tuple[str, ...],  # after `vmaf-research`
     commands: Any,  # the tree of commands
-) -> Invocation:
+    folder: Path | str = "",  # that paths were typed in
+) -> Invocation:  # paths are in lists
     "What the words of a manifest mean; raises `BadInput` if this version has no such command or option."
     command, rest, name = commands, list(words), []
     while hasattr(command, "commands"):
@@ -54,212 +57,141 @@ def take_apart(
     except Exception as error:  # typer's own classes, which differ from version to version
         text = error.format_message() if hasattr(error, "format_message") else type(error).__name__
         raise BadInput(f"vmaf-research {' '.join(words)}: this version does not take these words ({text})") from error
-    sources = {each.name: context.get_parameter_source(each.name) for each in command.params}
-    given = frozenset(each for each, source in sources.items() if source is not None and source.name == "COMMANDLINE")
     marked = markers(command)
     unknown = sorted(each for each, marker in marked.items() if marker is None)
     if unknown:
         raise BadInput(f"{' '.join(name)}: cannot be replayed, {', '.join(unknown)} may be read or written")
-    left_out = frozenset(each for each, marker in marked.items() if isinstance(marker, NotReplayed))
-    paths = {each: marker for each, marker in marked.items() if each not in left_out}
-    return Invocation(tuple(name), tuple(command.params), dict(context.params), given, paths, left_out)
+    parameters = [each for each in command.params if not isinstance(marked.get(each.name), NotReplayed)]
+    sources = {each.name: context.get_parameter_source(each.name) for each in parameters}
+    given = {each: context.params[each] for each, source in sources.items() if source and source.name == "COMMANDLINE"}
+    paths = {each: marker for each, marker in marked.items() if each in sources}
+    for each in paths.keys() & given:
+        given[each] = [Path(os.path.normpath(Path(folder, path))) for path in _several(given[each])]
+    return Invocation(tuple(name), tuple(parameters), given, paths)
 
 # %% ../../nbs/serve/91_replay.ipynb #661b73e5
 def make_words(invocation: Invocation, places: Mapping[str, Any]) -> list[str]:
     "The words of a command whose parameters in `places` have other values."
-    options, arguments = [], []
-    for parameter in invocation.parameters:
-        name = parameter.name
-        value = places.get(name, invocation.values.get(name) if name in invocation.given else None)
-        if value is None or name in invocation.left_out:
-            continue
-        if parameter.param_type_name == "argument":
-            arguments += map(_word, value if isinstance(value, list | tuple) else [value])
-        elif isinstance(value, bool):
+    options, arguments, values = [], [], invocation.given | places
+    for parameter in (each for each in invocation.parameters if each.name in values):
+        value = values[parameter.name]
+        if isinstance(value, bool):
             options += [parameter.opts[0]] if value else parameter.secondary_opts[:1]
+            continue
+        spelled = [str(each.value if isinstance(each, Enum) else each) for each in _several(value)]
+        if parameter.param_type_name == "argument":
+            arguments += spelled
         else:
-            for each in value if isinstance(value, list | tuple) else [value]:
-                options += [parameter.opts[0], _word(each)]
+            options += [word for each in spelled for word in (parameter.opts[0], each)]
     return [*invocation.name, *options, *(["--", *arguments] if arguments else [])]
 
-
-def _word(value: Any) -> str:
-    return str(value.value if isinstance(value, Enum) else value)
-
 # %% ../../nbs/serve/91_replay.ipynb #e12e3ac0
-@dataclass(frozen=True)
-class _Scene:
-    "A manifest with the places of then and now."
+def _then(manifest: Manifest) -> dict[str, Path]:
+    "Where the roots were."
+    return {name: Path(folder) for name, folder in manifest.document["volatile"]["roots"].items()}
 
-    manifest: Manifest
-    invocation: Invocation
-    moved: Mapping[str, Path]  # roots that are elsewhere now
 
-    @property
-    def then(self) -> dict[str, Path]:
-        "Where the roots were."
-        return {name: Path(folder) for name, folder in self.manifest.document["volatile"]["roots"].items()}
+def _place(described: Mapping[str, Any], roots: Mapping[str, Path]) -> Path:
+    return roots[described["root"]] / described["path"]
 
-    def typed(self, value: Any) -> Path:
-        "The absolute path that was meant."
-        base = self.manifest.document["volatile"].get("working_folder", "/")
-        return Path(os.path.normpath(Path(base, value)))
 
-    def old(self, name: str) -> Path:
-        "Where a parameter pointed that is written or changed; by default outputs are where the manifest is."
-        value = self.invocation.values.get(name) if name in self.invocation.given else None
-        return self.then["output"] if value is None else self.typed(value)
-
-    def now(self, value: Any) -> Path:
-        "Where something is that was read."
-        path, now = self.typed(value), self.manifest.roots(self.moved)
-        roots = [(name, root) for name, root in self.then.items() if path.is_relative_to(root)]
-        if not roots:
-            return path
-        name, root = max(roots, key=lambda item: (item[0] in self.moved, len(item[1].parts), item[0] != "output"))
-        return now[name] / path.relative_to(root)
-
-    def is_made(self, described: Mapping[str, Any]) -> bool:
-        "Whether an input is made by the command itself on its way, such as the encodes of an extraction."
-        place = self.then[described["root"]] / described["path"]
-        written = [name for name, marker in self.invocation.paths.items() if isinstance(marker, Writes)]
-        named = [self.old(name) for name in written if name in self.invocation.given or name == "out"]
-        beside = [out.with_name(f"{out.stem}.corpus") for out in named]  # where `extract` builds a corpus by default
-        return any(place.is_relative_to(folder) for folder in [*named, *beside])
+def _now(path: Path, manifest: Manifest, moved: Mapping[str, Path]) -> Path:
+    "Where something is that was read."
+    roots = [(name, root) for name, root in _then(manifest).items() if path.is_relative_to(root)]
+    if not roots:
+        return path
+    name, root = max(roots, key=lambda item: (item[0] in moved, len(item[1].parts), item[0] != "output"))
+    return manifest.roots(moved)[name] / path.relative_to(root)
 
 # %% ../../nbs/serve/91_replay.ipynb #26dc9b0d
-def _check_inputs(
-    scene: _Scene,
-    above: tuple[Path, ...] = (),  # manifests of what is made from the outputs of this one
-) -> list[str]:  # a sentence for each that is missing or changed
-    "Compare what the command reads, and what was read to make what it makes on its way."
-    above = (*above, scene.manifest.path.resolve())
-    now, problems = scene.manifest.roots(scene.moved), []
-    for name, described in scene.manifest.inputs.items():
-        if not scene.is_made(described):
+def _check_inputs(manifest: Manifest, moved: Mapping[str, Path], made: list[Path], above: tuple = ()) -> list[str]:
+    "A sentence for each input that is missing or changed; `above` are manifests of what is made from this output."
+    above = (*above, manifest.path.resolve())
+    then, now, problems = _then(manifest), manifest.roots(moved), []
+    for name, described in manifest.inputs.items():
+        if not any(_place(described, then).is_relative_to(folder) for folder in made):
             problems.append(difference(name, described, now))
             continue
-        inner = manifest_path(now[described["root"]] / described["path"])
+        inner = manifest_path(_place(described, now))
+        if inner.resolve() in above:
+            raise BadInput(f"{inner}: cannot be replayed, its input {name} is its own output")
         if inner.is_file():
-            made = open_manifest(inner)
-            if made.path.resolve() in above:
-                raise BadInput(f"{made.path}: cannot be replayed, its input {name} is its own output")
-            problems += _check_inputs(_Scene(made, scene.invocation, {}), above)
+            problems += _check_inputs(open_manifest(inner), {}, made, above)
     return [problem for problem in problems if problem]
 
 # %% ../../nbs/serve/91_replay.ipynb #3a5ce44a
-def _new_places(scene: _Scene, folder: Path) -> dict[str, Any]:
-    "Every path of the command: what is written into `folder`, what is read where it is now."
-    places: dict[str, Any] = {}
-    for name, marker in scene.invocation.paths.items():
-        value = scene.invocation.values.get(name)
-        if not isinstance(marker, Reads):
-            if name in scene.invocation.given or name in ("out", "run"):
-                places[name] = folder / name / scene.old(name).name
-        elif name in scene.invocation.given:
-            several = isinstance(value, list | tuple)
-            places[name] = [scene.now(each) for each in value] if several else scene.now(value)
-    return places
-
-
-def _copy_changed(scene: _Scene, places: Mapping[str, Any]) -> None:
-    "Put the inputs of a folder that is changed into its stand-in."
-    now = scene.manifest.roots(scene.moved)
-    changed = [name for name, marker in scene.invocation.paths.items() if isinstance(marker, Changes)]
-    for name in (name for name in changed if name in places):
-        for described in scene.manifest.inputs.values():
-            place = scene.then[described["root"]] / described["path"]
-            if not place.is_relative_to(scene.old(name)) or ".." in Path(described["path"]).parts:
-                continue
-            target = places[name] / place.relative_to(scene.old(name))
+def _copy_inputs(manifest: Manifest, moved: Mapping[str, Path], old: Path, new: Path) -> None:
+    "Put the inputs that were in a folder into its stand-in."
+    then, now = _then(manifest), manifest.roots(moved)
+    for described in manifest.inputs.values():
+        place = _place(described, then)
+        if place.is_relative_to(old) and ".." not in Path(described["path"]).parts:
+            target = new / place.relative_to(old)
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(now[described["root"]] / described["path"], target)
+            shutil.copy2(_place(described, now), target)
 
-# %% ../../nbs/serve/91_replay.ipynb #cd88f4bd
+
+def _repeated_manifest(first: Path, old: Mapping[str, Path], new: Mapping[str, Path]) -> Path:
+    "Where the repeated run writes what the manifest of the first one is."
+    beside = [name for name in old if manifest_path(old[name]) == first]
+    name = next(name for name in (*beside, "out", "run", *old) if name in old)
+    inside = first.is_relative_to(old[name])
+    return new[name] / first.relative_to(old[name]) if inside else new[name].with_name(first.name)
+
+
 def _run_again(words: list[str], folder: Path, use_cache: bool) -> tuple[int, str]:  # exit code, what was printed
     "Run a command of this package in a process of its own."
-    environment = dict(os.environ)
-    if not use_cache:
-        environment["VMAF_RESEARCH_CACHE"] = str(folder / "cache")
+    cache = {} if use_cache else {"VMAF_RESEARCH_CACHE": str(folder / "cache")}
+    entry = "import sys; from vmaf_research.serve.cli import main; sys.exit(main())"
     with open(folder / "replay.log", "w+", encoding="utf-8") as log:
-        entry = "import sys; from vmaf_research.serve.cli import main; sys.exit(main())"
-        command = [sys.executable, "-c", entry, *words]
-        code = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment).returncode
+        options = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log, "env": {**os.environ, **cache}}
+        code = subprocess.run([sys.executable, "-c", entry, *words], **options).returncode
         log.seek(0)
         return code, log.read()
-
-
-@contextmanager
-def _working_folder(keep: Path | None) -> Iterator[Path]:
-    "An empty folder: a temporary one, or `keep`, which stays."
-    if keep is None:
-        with tempfile.TemporaryDirectory(prefix="vmaf-research-replay-") as folder:
-            yield Path(folder).resolve()
-        return
-    if keep.exists() and (not keep.is_dir() or any(keep.iterdir())):
-        raise BadInput(f"{keep}: is not an empty folder; --keep takes one, or a name for a new one")
-    keep.mkdir(parents=True, exist_ok=True)
-    yield keep.resolve()
 
 # %% ../../nbs/serve/91_replay.ipynb #b197e6e5
 _CODE = ("package", "run_provenance")  # of the deterministic block; inputs and outputs are compared one by one
 
 
-def _output_difference(
-    name: str,
-    before: tuple[Mapping[str, Any], Path],  # description, and where it is if it is still there
-    after: tuple[Mapping[str, Any], Path],
-) -> str | None:
+def _output_difference(recorded: Manifest, repeated: Manifest, name: str) -> str | None:
     "How an output came out differently, as exactly as the recorded files still allow."
-    (old, old_path), (new, new_path) = before, after
+    if name not in recorded.outputs or name not in repeated.outputs:
+        return f"output {name}: was written only {'now' if name in repeated.outputs else 'in the recorded run'}"
+    (old, old_path), (new, new_path) = (
+        (run.outputs[name], _place(run.outputs[name], run.roots())) for run in (recorded, repeated)
+    )
     label = f"output {name} ({old['path']})"
     facts = ("sha256_apart_from",) if "sha256_apart_from" in old else ("kind", "size", "sha256")
     if all(old.get(fact) == new.get(fact) for fact in facts):
         return None
     if old["kind"] != new["kind"]:
         return f"{label}: was a {old['kind']} and is {new['kind']} now"
-    if difference(name, {**old, "path": old_path.name}, {old["root"]: old_path.parent}):
+    if difference(name, old, recorded.roots()):
         digests = f"sha256 {old['sha256'][:12]}… recorded, {new['sha256'][:12]}… now"
         return f"{label}: {digests}; the recorded one is gone or changed, so nobody can say what differs"
     if old["kind"] == "directory":
-        found = folder_differences(old_path, new_path)
-        return f"{label}: {'; '.join(found)}" if found else None
-    return None if same_result(old_path, new_path) else f"{label}: {file_difference(old_path, new_path)}"
-
-# %% ../../nbs/serve/91_replay.ipynb #30600635
-def _compare(recorded: Manifest, repeated: Manifest) -> tuple[list[str], list[str]]:  # differences, context
-    "What a repetition did not reproduce, and what is different about its circumstances."
-    differences = []
-    for name in dict.fromkeys([*recorded.outputs, *repeated.outputs]):
-        if name not in recorded.outputs or name not in repeated.outputs:
-            which = "only now" if name in repeated.outputs else "only in the recorded run"
-            differences.append(f"output {name}: was written {which}")
-            continue
-        each = [(run.outputs[name], _place(run, name)) for run in (recorded, repeated)]
-        differences.append(_output_difference(name, *each))
-    digests = [{name: each.get("sha256") for name, each in run.inputs.items()} for run in (recorded, repeated)]
-    differences += [f"input {name}" for name in fact_differences(*digests)]
-    differences += [f"fact {name}" for name in fact_differences(recorded.facts, repeated.facts, _CODE)]
-    differences += list(verify(repeated.path).differences)
-    before, after = (_circumstances(run) for run in (recorded, repeated))
-    return [each for each in differences if each], fact_differences(before, after)
-
-
-def _place(run: Manifest, name: str) -> Path:
-    "Where an output of a run is."
-    described = run.outputs[name]
-    return run.roots()[described["root"]] / described["path"]
+        found = "; ".join(folder_differences(old_path, new_path))
+    else:
+        found = "" if same_result(old_path, new_path) else file_difference(old_path, new_path)
+    return f"{label}: {found}" if found else None
 
 
 def _circumstances(manifest: Manifest) -> dict[str, Any]:
     "What may explain a difference."
     past, entry = manifest.document["volatile"], manifest.facts["run_provenance"]["entrypoint"]
-    return {
-        "package": manifest.facts["package"],
-        "code": {entry["path"]: entry["sha256"]},
-        "python": past["python"],
-        "platform": past["platform"],
-    }
+    code = {"package": manifest.facts["package"], "code": {entry["path"]: entry["sha256"]}}
+    return code | {"python": past["python"], "platform": past["platform"]}
+
+
+def _compare(recorded: Manifest, repeated: Manifest) -> tuple[list[str], list[str]]:  # differences, circumstances
+    "What a repetition did not reproduce, and what is different about its circumstances."
+    runs = (recorded, repeated)
+    digests = [{name: each.get("sha256") for name, each in run.inputs.items()} for run in runs]
+    differences = [_output_difference(*runs, name) for name in recorded.outputs | repeated.outputs]
+    differences += [f"input {name}" for name in fact_differences(*digests)]
+    differences += [f"fact {name}" for name in fact_differences(recorded.facts, repeated.facts, _CODE)]
+    differences += verify(repeated.path).differences
+    return [each for each in differences if each], fact_differences(*map(_circumstances, runs))
 
 # %% ../../nbs/serve/91_replay.ipynb #be7dc776
 @dataclass(frozen=True)
@@ -296,40 +228,41 @@ def replay(
     keep: Path | str | None = None,  # an empty folder to run in, which stays
     use_cache: bool = False,  # use stored measurements instead of measuring again
 ) -> Replay:
-    """Run the recorded command again and _compare what comes out.
+    """Run the recorded command again and compare what comes out.
 
     Raises `BadInput` if it cannot be run again: the library was called and no command, an input is missing or has
     changed, or the command fails now.
     """
-    recorded = open_manifest(manifest)
+    recorded, moved = open_manifest(manifest), dict(roots or {})
     if not recorded.words:
         raise BadInput(f"{recorded.path}: was written by a call of the library, there is no command to run again")
-    scene = _Scene(recorded, take_apart(recorded.words, commands), dict(roots or {}))
-    problems = _check_inputs(scene)
-    if problems:
-        found = "; ".join(problems)
-        raise BadInput(f"{recorded.path}: cannot be replayed, {found}; restore it, or say where it is with --root")
-    with _working_folder(None if keep is None else Path(keep)) as folder:
-        places = _new_places(scene, folder)
-        repeated = _repeated_manifest(scene, places)
-        _copy_changed(scene, places)
-        code, printed = _run_again(make_words(scene.invocation, places), folder, use_cache)
+    output = _then(recorded).get("output", Path())
+    command = take_apart(recorded.words, commands, recorded.document["volatile"].get("working_folder", "/"))
+    written = [each for each, marker in command.paths.items() if not isinstance(marker, Reads)]
+    old = {each: command.given.get(each, [output])[0] for each in written if each in (*command.given, "out", "run")}
+    made = [path for each, path in old.items() if isinstance(command.paths[each], Writes)]
+    made += [path.with_name(f"{path.stem}.corpus") for path in made]  # where `extract` builds a corpus by default
+    if problems := "; ".join(_check_inputs(recorded, moved, made)):
+        raise BadInput(f"{recorded.path}: cannot be replayed, {problems}; restore it, or say where it is with --root")
+    if not old or "output" not in _then(recorded):
+        raise BadInput(f"vmaf-research {' '.join(command.name)}: does not say where it writes, see its --out")
+    if keep is not None:
+        if Path(keep).exists() and (not Path(keep).is_dir() or any(Path(keep).iterdir())):
+            raise BadInput(f"{keep}: is not an empty folder; --keep takes one, or a name for a new one")
+        Path(keep).mkdir(parents=True, exist_ok=True)
+    temporary = tempfile.TemporaryDirectory(prefix="vmaf-research-replay-") if keep is None else nullcontext(keep)
+    with temporary as name:
+        folder = Path(name).resolve()
+        new = {each: folder / each / path.name for each, path in old.items()}
+        for each in (each for each in old if isinstance(command.paths[each], Changes)):
+            _copy_inputs(recorded, moved, old[each], new[each])
+        read = {each: command.given[each] for each in command.paths if each in command.given and each not in new}
+        read = {each: [_now(path, recorded, moved) for path in paths] for each, paths in read.items()}
+        code, printed = _run_again(make_words(command, read | new), folder, use_cache)
+        repeated = _repeated_manifest(output / recorded.path.name, old, new)
         if not repeated.is_file():
             reason = printed.strip().splitlines()[-1:] or ["it printed nothing"]
             raise BadInput(f"{recorded.path}: the command ended with {code} and wrote no {repeated.name}: {reason[0]}")
         differences, context = _compare(recorded, open_manifest(repeated))
     kept = None if keep is None else folder
     return Replay(recorded.path, tuple(recorded.outputs), tuple(differences), tuple(context), use_cache, kept)
-
-# %% ../../nbs/serve/91_replay.ipynb #94d6646f
-def _repeated_manifest(scene: _Scene, places: Mapping[str, Any]) -> Path:
-    "Where the repeated run writes what the manifest of the first one is."
-    paths = scene.invocation.paths.items()
-    written = [name for name, marker in paths if not isinstance(marker, Reads) and name in places]
-    if not written or "output" not in scene.then:
-        raise BadInput(f"vmaf-research {' '.join(scene.invocation.name)}: does not say where it writes, see its --out")
-    first = scene.then["output"] / scene.manifest.path.name
-    beside = [name for name in written if manifest_path(scene.old(name)) == first]
-    name = next((name for name in (*beside, "out", "run") if name in written), written[0])
-    old = scene.old(name)
-    return places[name] / first.relative_to(old) if first.is_relative_to(old) else places[name].with_name(first.name)

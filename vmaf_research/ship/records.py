@@ -8,7 +8,8 @@ __all__ = ['ModelId', 'Sha256', 'PREDICTOR', 'STUB_WARNING', 'model_file_names',
            'PredictorSidecar']
 
 # %% ../../nbs/ship/62_records.ipynb #50d050cc
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Iterator
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -25,11 +26,8 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 PREDICTOR = "predictor"  # kind of a quality curve, whose model takes shots instead of frames
 _GraphName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*\.onnx$", max_length=256)]
 _BundleName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*(\.onnx)?\.sigstore\.json$", max_length=256)]
-_Kind = Literal["fr", "nr", "filter", "predictor"]  # full reference, no reference, picture filter, quality curve
-_Opset = Annotated[int, Field(ge=7, le=21)]
 _Notes = Annotated[str, Field(max_length=512)]
 _Description = Annotated[str, Field(max_length=256)]
-_License = Annotated[str, Field(max_length=128)]  # SPDX identifier
 _Count = Annotated[int, Field(ge=1)]
 _Error = Annotated[float, Field(ge=0)]  # VMAF points
 
@@ -39,33 +37,47 @@ def model_file_names(model_id: str) -> tuple[str, str, str, str]:
     return f"{model_id}.onnx", f"{model_id}_raw.onnx", f"{model_id}.json", f"{model_id}.md"
 
 # %% ../../nbs/ship/62_records.ipynb #b2269752
-class _Named(Record):
+class _Consistent(Record):
+    "A record that is refused with the first sentence of `_faults` whose condition holds."
+
+    @model_validator(mode="after")
+    def _without_fault(self) -> Self:
+        for found, sentence in self._faults():
+            if found:
+                raise ValueError(sentence)
+        return self
+
+
+class _Named(_Consistent):
     "A model with its graphs, which bear its name: nobody can claim those of another one."
 
     id: ModelId
-    kind: _Kind
+    kind: Literal["fr", "nr", "filter", "predictor"]  # full or no reference, picture filter, quality curve
     onnx: _GraphName  # contract graph: standardised features in, unclipped score out; of a predictor the only one
     sha256: Sha256  # of its bytes
     onnx_raw: _GraphName | None = None  # self-contained graph: raw features in, clipped score out
     sha256_raw: Sha256 | None = None
-    opset: _Opset
+    opset: Annotated[int, Field(ge=7, le=21)]
     notes: _Notes = ""
     description: _Description = ""
-    license: _License
+    license: Annotated[str, Field(max_length=128)]  # SPDX identifier
 
-    @model_validator(mode="after")
-    def _own_graphs(self) -> Self:
+    def _faults(self) -> Iterator[tuple[bool, str]]:
         contract, raw = model_file_names(self.id)[:2]
-        expected = (contract, None) if self.kind == PREDICTOR else (contract, raw)
-        if (self.onnx, self.onnx_raw) != expected or (self.onnx_raw is None) != (self.sha256_raw is None):
-            raise ValueError(f"graphs are {self.onnx} and {self.onnx_raw}, expected {expected[0]} and {expected[1]}")
-        return self
+        expected, found = (contract, None if self.kind == PREDICTOR else raw), (self.onnx, self.onnx_raw)
+        sentence = f"graphs are {found[0]} and {found[1]}, expected {expected[0]} and {expected[1]}"
+        yield found != expected or (self.onnx_raw is None) != (self.sha256_raw is None), sentence
 
     @property
     def graphs(self) -> dict[str, str]:
         "SHA-256 of the graphs by file name, the one that takes raw features last."
         both = {self.onnx: self.sha256, self.onnx_raw: self.sha256_raw}
         return {name: digest for name, digest in both.items() if name is not None}
+
+    @property
+    def runnable(self) -> str:
+        "File name of the graph that takes raw features."
+        return [*self.graphs][-1]
 
 
 class RegistryRow(_Named):
@@ -80,11 +92,6 @@ class RegistryRow(_Named):
     quant_accuracy_budget_plcc: Annotated[float, Field(ge=0)] = 0.01
 
     @property
-    def runnable(self) -> str:
-        "File name of the graph that takes raw features."
-        return self.onnx if self.onnx_raw is None else self.onnx_raw
-
-    @property
     def sidecar(self) -> str:
         "File name of the sidecar."
         return model_file_names(self.id)[2]
@@ -97,8 +104,8 @@ class RegistryRow(_Named):
     @property
     def file_names(self) -> tuple[str, ...]:
         "All files that belong to the model."
-        names = (*self.graphs, self.sidecar, self.card, self.sigstore_bundle)
-        return tuple(name for name in names if name is not None)
+        signature = [] if self.sigstore_bundle is None else [self.sigstore_bundle]
+        return (*self.graphs, self.sidecar, self.card, *signature)
 
 # %% ../../nbs/ship/62_records.ipynb #a363ca0c
 class CorpusRecord(Record):
@@ -124,7 +131,16 @@ class FloorRecord(Record):
     worst_source_rmse: float | None
 
 
-class TrainingRecord(Record):
+class _Evaluated(_Consistent):
+    "How a model was trained, with an evaluation per source."
+
+    def _faults(self) -> Iterator[tuple[bool, str]]:
+        rows = [each.n for each in self.per_source.values()]
+        other = (len(rows), sum(rows)) != (self.n_sources, self.n_rows)
+        yield other, "n_sources and n_rows are not those of per_source"
+
+
+class TrainingRecord(_Evaluated):
     "How a model was trained, and how well models trained in the same way predict sources that they did not see."
 
     dataset: str
@@ -152,20 +168,15 @@ class TrainingRecord(Record):
     per_source: dict[str, Agreement]
     floors: dict[str, FloorRecord]  # empty if none was fitted
 
-    @model_validator(mode="after")
-    def _own_sums(self) -> Self:
-        sources = self.per_source
-        if len(sources) != self.n_sources or sum(each.n for each in sources.values()) != self.n_rows:
-            raise ValueError("n_sources and n_rows are not those of per_source")
-        values = [each.plcc for each in sources.values()]
-        if None in values or abs(sum(values) / len(values) - self.loso_mean_plcc) > 1e-9:
-            raise ValueError("loso_mean_plcc is not the mean of per_source")
-        worst = sources.get(self.loso_worst_source)
-        if worst is None or worst.rmse != self.loso_worst_source_rmse:
-            raise ValueError("loso_worst_source and its RMSE are not in per_source")
-        if "rmse" not in self.intervals:
-            raise ValueError("intervals have no rmse")
-        return self
+    def _faults(self) -> Iterator[tuple[bool, str]]:
+        yield from super()._faults()
+        values = [each.plcc for each in self.per_source.values()]
+        other = None in values or abs(sum(values) / len(values) - self.loso_mean_plcc) > 1e-9
+        yield other, "loso_mean_plcc is not the mean of per_source"
+        worst = self.per_source.get(self.loso_worst_source)
+        other = worst is None or worst.rmse != self.loso_worst_source_rmse
+        yield other, "loso_worst_source and its RMSE are not in per_source"
+        yield "rmse" not in self.intervals, "intervals have no rmse"
 
 
 class ParityRecord(Record):
@@ -192,13 +203,40 @@ class EnsembleRecord(Record):
     calibration: Calibrations | None = None  # of the mean of all members
 
 # %% ../../nbs/ship/62_records.ipynb #7003f62e
-class Sidecar(_Named):
+class _AnySidecar(_Named):
+    "What sidecars of all kinds can say."
+
+    notes: _Notes
+    description: _Description
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        "What the model takes, in order: features, then the codec block if it has one."
+        return (*self.feature_order, *self.codec_block_layout)
+
+    @property
+    def graph_facts(self) -> dict[str, str]:
+        "What the metadata of its graphs say."
+        predicts = self.kind == PREDICTOR
+        facts = {"id": self.id, "inputs" if predicts else "features": ",".join(self.feature_order)}
+        facts |= {"teacher": self.teacher, "output_range": ",".join(f"{end:g}" for end in self.output_range)}
+        facts |= {"codec": self.codec, "corpus_kind": self.corpus.kind} if predicts else {}
+        facts |= {"codec_block": ",".join(self.codec_block_layout)} if self.codec_block_layout else {}
+        return facts | {"table_digest": self.training.table_digest}
+
+    def _repr_html_(self) -> str:
+        names = ("description", "warning", "notes", "codec", "feature_order", "onnx", "onnx_raw")
+        rows = [(name, getattr(self, name, None)) for name in names]
+        rows += [("corpus", f"{self.corpus.name} ({self.corpus.kind})"), ("SHA-256", self.graphs[self.runnable])]
+        rows += [(name, getattr(self.training, name)) for name in ("loso_mean_plcc", "loso_pooled_rmse")]
+        return f"<b>{self.id}</b>{html_table(row for row in rows if row[1])}"
+
+
+class Sidecar(_AnySidecar):
     "Everything that was measured about a model; `<id>.json` beside its graphs."
 
     onnx_raw: _GraphName
     sha256_raw: Sha256
-    notes: _Notes
-    description: _Description
     shipped: Literal[True]  # nothing else gets a sidecar
     input_names: Annotated[list[str], Field(min_length=1, max_length=2)]
     output_names: Annotated[list[str], Field(min_length=1, max_length=1)]
@@ -219,75 +257,38 @@ class Sidecar(_Named):
     codec_max: list[float] = []
     ensemble: EnsembleRecord | None = None  # `None`: the model is no member of one
 
-    @model_validator(mode="after")
-    def _equal_widths(self) -> Self:
-        names, width = self.feature_order, len(self.feature_order)
-        columns = (self.feature_mean, self.feature_std, self.feature_min, self.feature_max)
-        if not names or len(set(names)) < width or any(len(column) != width for column in columns):
-            raise ValueError("feature_order, _mean, _std, _min and _max must have one entry per feature, none twice")
-        if min(self.feature_std) <= 0:
-            raise ValueError("feature_std must be greater than 0")
-        if any(low > high for low, high in zip(self.feature_min, self.feature_max, strict=True)):
-            raise ValueError("feature_min is greater than feature_max")
-        return self
-
-    @model_validator(mode="after")
-    def _known_codecs(self) -> Self:
-        layout, width = tuple(self.codec_block_layout), len(self.codec_block_layout)
-        if layout not in ((), CODEC_BLOCK):
-            raise ValueError("codec_block_layout is neither empty nor that of learn.codecs")
-        if len(self.codec_min) != width or len(self.codec_max) != width:
-            raise ValueError("codec_min and codec_max must have one entry per column of codec_block_layout")
-        if any(not 0 <= low <= high <= 1 for low, high in zip(self.codec_min, self.codec_max, strict=True)):
-            raise ValueError("codec_min and codec_max must lie in 0..1, the least before the greatest")
-        if len(self.input_names) != (2 if layout else 1):
-            raise ValueError("input_names must have a second entry just if there is a codec_block_layout")
-        return self
-
-    @model_validator(mode="after")
-    def _own_evaluation(self) -> Self:
-        if not self.gate.passed:
-            raise ValueError("gate.passed must be true")
+    def _faults(self) -> Iterator[tuple[bool, str]]:
+        yield from super()._faults()
+        names, width, ranges = self.feature_order, len(self.feature_order), (self.feature_min, self.feature_max)
+        other = any(len(column) != width for column in (self.feature_mean, self.feature_std, *ranges))
+        sentence = "feature_order, _mean, _std, _min and _max must have one entry per feature, none twice"
+        yield not names or len(set(names)) < width or other, sentence
+        yield min(self.feature_std) <= 0, "feature_std must be greater than 0"
+        yield any(low > high for low, high in zip(*ranges, strict=True)), "feature_min is greater than feature_max"
+        layout, ranges = tuple(self.codec_block_layout), (self.codec_min, self.codec_max)
+        yield layout not in ((), CODEC_BLOCK), "codec_block_layout is neither empty nor that of learn.codecs"
+        other = any(len(column) != len(layout) for column in ranges)
+        yield other, "codec_min and codec_max must have one entry per column of codec_block_layout"
+        outside = any(not 0 <= low <= high <= 1 for low, high in zip(*ranges, strict=True))
+        yield outside, "codec_min and codec_max must lie in 0..1, the least before the greatest"
+        other = len(self.input_names) != (2 if layout else 1)
+        yield other, "input_names must have a second entry just if there is a codec_block_layout"
+        yield not self.gate.passed, "gate.passed must be true"
         if self.calibration is None:
-            return self
+            return
         training, calibration = self.training, self.calibration
         frame, clip = calibration.frame, calibration.clip
         errors = {source: each.max_abs_error for source, each in training.per_source.items()}
-        if frame.mean_spread or clip.mean_spread or clip.novelty or calibration.unusual:
-            raise ValueError("calibration is that of an ensemble, the model is one network")
-        if calibration.table_digest != training.table_digest or (frame.unit, clip.unit) != ("frame", "clip"):
-            raise ValueError("calibration is of other rows, or its units are exchanged")
-        if (frame.n_units, clip.n_units) != (training.n_rows, training.n_pairs) or frame.greatest != errors:
-            raise ValueError("calibration does not have the rows and greatest errors of per_source")
-        if clip.greatest.keys() != errors.keys() or list(clip.half_widths) != sorted(clip.greatest.values()):
-            raise ValueError("calibration of clips is not that of their greatest residuals")
-        return self
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        "What the model takes, in order: features, then the codec block if it has one."
-        return (*self.feature_order, *self.codec_block_layout)
-
-    @property
-    def graph_facts(self) -> dict[str, str]:
-        "What the metadata of its graphs say."
-        codecs = {"codec_block": ",".join(self.codec_block_layout)} if self.codec_block_layout else {}
-        return {
-            "id": self.id,
-            "features": ",".join(self.feature_order),
-            **codecs,
-            "teacher": self.teacher,
-            "output_range": ",".join(f"{end:g}" for end in self.output_range),
-            "table_digest": self.training.table_digest,
-        }
-
-    def _repr_html_(self) -> str:
-        shown = {name: getattr(self, name) for name in ("description", "notes", "feature_order", "sha256_raw")}
-        shown |= {name: getattr(self.training, name) for name in ("dataset", "loso_mean_plcc", "loso_pooled_rmse")}
-        return f"<b>{self.id}</b>{html_table(shown.items())}"
+        scaled = frame.mean_spread or clip.mean_spread or clip.novelty or calibration.unusual
+        yield scaled, "calibration is that of an ensemble, the model is one network"
+        other = calibration.table_digest != training.table_digest or (frame.unit, clip.unit) != ("frame", "clip")
+        yield other, "calibration is of other rows, or its units are exchanged"
+        other = (frame.n_units, clip.n_units) != (training.n_rows, training.n_pairs) or frame.greatest != errors
+        yield other, "calibration does not have the rows and greatest errors of per_source"
+        other = clip.greatest.keys() != errors.keys() or list(clip.half_widths) != sorted(clip.greatest.values())
+        yield other, "calibration of clips is not that of their greatest residuals"
 
 # %% ../../nbs/ship/62_records.ipynb #6d7ed89a
-_SYNTHETIC = "synthetic"  # how `corpus.kind` begins if no encode was made
 STUB_WARNING = (
     "DO NOT USE IN PRODUCTION: this is a synthetic stub. It was trained on rows that a formula made up, no encode of "
     "this codec was ever measured. Its predictions only keep programs running; "
@@ -311,10 +312,10 @@ class PredictorCorpus(CorpusRecord):
 
     @property
     def synthetic(self) -> bool:
-        return self.kind.startswith(_SYNTHETIC)
+        return self.kind.startswith("synthetic")
 
 
-class _PredictorTraining(Record):
+class _PredictorTraining(_Evaluated):
     "How well predictors trained in the same way predict sources that they did not see."
 
     n_sources: _Count
@@ -330,6 +331,11 @@ class _PredictorTraining(Record):
     in_sample_rmse: _Error
     per_source: dict[str, Agreement]
 
+    def _faults(self) -> Iterator[tuple[bool, str]]:
+        yield from super()._faults()
+        other = self.loso_worst_source_rmse != max(each.rmse for each in self.per_source.values())
+        yield other, "loso_worst_source_rmse is not the greatest of per_source"
+
 
 class _Residuals(Record):
     "Measured minus predicted curves of the sources, each predicted by a model that did not know it."
@@ -337,13 +343,11 @@ class _Residuals(Record):
     qualities: list[int]
     sources: dict[str, list[float]]  # VMAF, one number per quality value
 
-# %% ../../nbs/ship/62_records.ipynb #fd64bf6b
-class PredictorSidecar(_Named):
+
+class PredictorSidecar(_AnySidecar):
     "Everything that was measured about a predictor; `predictor_<codec>.json` beside its graph."
 
     kind: Literal["predictor"]
-    notes: _Notes
-    description: _Description
     warning: str | None = None
     codec: str
     knob: str  # what the quality value is to the encoder
@@ -362,57 +366,21 @@ class PredictorSidecar(_Named):
     parity: _Error  # greatest difference of the graph in ONNX Runtime and the model, VMAF
     calibration: Calibration | None = None  # `None`: there are no intervals
     residuals: _Residuals | None = None
+    codec_block_layout: ClassVar[tuple[str, ...]] = ()  # there is no second input: a predictor knows one codec
+    codec_min: ClassVar[tuple[float, ...]] = ()
+    codec_max: ClassVar[tuple[float, ...]] = ()
 
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        width, training, synthetic = len(self.feature_order), self.training, self.corpus.synthetic
-        if (len(self.feature_min), len(self.feature_max)) != (width, width):
-            raise ValueError("feature_min and feature_max must have one entry per input")
-        if self.id != predictor_id(self.codec):
-            raise ValueError(f"{self.id} with {self.onnx} is not the predictor of {self.codec}")
-        if synthetic != (self.warning is not None):
-            raise ValueError("a warning must be there just if the corpus is synthetic")
-        if synthetic != (self.calibration is None) or synthetic != (self.residuals is None):
-            raise ValueError("calibration and residuals must be there just if the corpus is real")
-        if self.residuals:
-            widths = {len(curve) for curve in self.residuals.sources.values()}
-            if widths != {len(self.residuals.qualities)}:
-                raise ValueError("residuals must have one number per quality value")
-        rows = [each.n for each in training.per_source.values()]
-        if (len(rows), sum(rows)) != (training.n_sources, training.n_rows):
-            raise ValueError("n_sources and n_rows are not those of per_source")
-        if training.loso_worst_source_rmse != max(each.rmse for each in training.per_source.values()):
-            raise ValueError("loso_worst_source_rmse is not the greatest of per_source")
-        if not self.corpus.kind.endswith(f"={training.n_rows}"):
-            raise ValueError(f"corpus.kind is {self.corpus.kind}, the rows are {training.n_rows}")
-        return self
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        "What the graph takes, in order."
-        return tuple(self.feature_order)
-
-    @property
-    def codec_block_layout(self) -> list[str]:
-        "There is no second input: a predictor knows one codec."
-        return []
-
-    codec_min = codec_max = codec_block_layout
-
-    @property
-    def graph_facts(self) -> dict[str, str]:
-        "What the metadata of its graph say."
-        return {
-            "id": self.id,
-            "inputs": ",".join(self.feature_order),
-            "codec": self.codec,
-            "teacher": self.teacher,
-            "output_range": ",".join(f"{end:g}" for end in self.output_range),
-            "corpus_kind": self.corpus.kind,
-            "table_digest": self.training.table_digest,
-        }
-
-    def _repr_html_(self) -> str:
-        shown = {name: getattr(self, name) for name in ("description", "warning", "codec", "feature_order", "sha256")}
-        shown |= {"corpus": self.corpus.kind, "RMSE on sources left out": self.training.loso_pooled_rmse}
-        return f"<b>{self.id}</b>{html_table((name, value) for name, value in shown.items() if value is not None)}"
+    def _faults(self) -> Iterator[tuple[bool, str]]:
+        yield from super()._faults()
+        width, rows, synthetic = len(self.feature_order), self.training.n_rows, self.corpus.synthetic
+        other = (len(self.feature_min), len(self.feature_max)) != (width, width)
+        yield other, "feature_min and feature_max must have one entry per input"
+        yield self.id != predictor_id(self.codec), f"{self.id} with {self.onnx} is not the predictor of {self.codec}"
+        yield synthetic != (self.warning is not None), "a warning must be there just if the corpus is synthetic"
+        other = synthetic != (self.calibration is None) or synthetic != (self.residuals is None)
+        yield other, "calibration and residuals must be there just if the corpus is real"
+        widths = {len(curve) for curve in self.residuals.sources.values()} if self.residuals else set()
+        other = self.residuals is not None and widths != {len(self.residuals.qualities)}
+        yield other, "residuals must have one number per quality value"
+        other = not self.corpus.kind.endswith(f"={rows}")
+        yield other, f"corpus.kind is {self.corpus.kind}, the rows are {rows}"

@@ -15,7 +15,7 @@ from dataclasses import replace
 from difflib import get_close_matches
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -86,7 +86,7 @@ def _block_means(clip: Clip, frame: int) -> list[np.ndarray]:
     "Means of Y, Cb and Cr over at most 20 rows of blocks of at least 16 luma samples, less their own mean."
     form = pixel_format(clip.pix_fmt)
     size = form.frame_bytes(clip.width, clip.height)
-    samples = np.fromfile(clip.path, dtype=form.dtype, count=size // form.dtype.itemsize, offset=frame * size)
+    samples = np.fromfile(clip.path, form.dtype, size // form.dtype.itemsize, offset=frame * size)
     side = max(16, clip.height // 20)
     rows, columns = max(1, clip.height // side), max(1, clip.width // side)
     chroma_height = -(-clip.height // 2) if form.chroma == "420" else clip.height
@@ -107,7 +107,7 @@ def unlikeness(
     "Energy of the difference of two clips relative to the reference, in its worst plane, in the best of three frames."
     floor = (2 ** pixel_format(reference.pix_fmt).depth / 64) ** 2  # differences in flat pictures say nothing
     ratios = []
-    for frame in sorted({reference.frames // 4, reference.frames // 2, 3 * reference.frames // 4}):
+    for frame in {quarter * reference.frames // 4 for quarter in (1, 2, 3)}:
         planes = zip(_block_means(reference, frame), _block_means(distorted, frame), strict=True)
         ratios.append(max(np.mean((other - plane) ** 2) / (np.mean(plane**2) + floor) for plane, other in planes))
     return float(min(ratios))
@@ -119,6 +119,18 @@ class _Opened(NamedTuple):
     clip: Clip | None  # None if it cannot be used
     reasons: list[str]  # why not
     rows: RowLength | None = None
+
+    @property
+    def doubtful(self) -> bool:
+        return self.rows is not None and self.rows.contradicts
+
+    def doubt(self) -> list[str]:
+        "A warning about rows that contradict the width where the other clip of the pair gives no certainty."
+        if not self.doubtful:
+            return []
+        place = f"{self.clip.path.parent.name}/{self.clip.path.name}"
+        declared = f"read as {self.clip.width} pixels wide"
+        return [f"{place}: {declared}, but its rows look {self.rows.length} pixels long; check it"]
 
 
 def _open_raw(path: Path, width: int, height: int, pix_fmt: str, fps: Fraction) -> _Opened:
@@ -156,13 +168,13 @@ class DistortedName(NamedTuple):
 def parse_reference_name(name: str) -> ReferenceName | None:  # None if it is not in the form <source>_<fps>fps.yuv
     "Source and frame rate out of a file name such as `CrowdRun_25fps.yuv`."
     match = re.fullmatch(r"([A-Za-z0-9]+)_([1-9][0-9]*)fps\.yuv", name)
-    return ReferenceName(match[1], Fraction(int(match[2]))) if match else None
+    return match and ReferenceName(match[1], Fraction(match[2]))
 
 
 def parse_distorted_name(name: str) -> DistortedName | None:  # None: not <source>_<quality>_<height>_<bitrate>.yuv
     "Source, ladder index, height and bit rate out of a file name such as `CrowdRun_80_288_375.yuv`."
     match = re.fullmatch(r"([A-Za-z0-9]+)_([0-9]+)_([0-9]+)_([0-9]+)\.yuv", name)
-    return DistortedName(match[1], *map(int, match.groups()[1:])) if match else None
+    return match and DistortedName(match[1], *map(int, match.groups()[1:]))
 
 # %% ../../nbs/corpora/36_netflix.ipynb #44f17be3
 _NAMES = {
@@ -176,24 +188,21 @@ def _scan_folder(root: Path, folder: str) -> tuple[dict[Path, ReferenceName | Di
     parse, form = _NAMES[folder]
     if not (root / folder).is_dir():
         return {}, [Problem(f"{folder}/", f"no such folder; expected files named {folder}/{form}")]
-    named = {}
+    named: dict[Any, Path] = {}
     problems = []
     for path in sorted((root / folder).iterdir()):
-        found = parse(path.name)
-        identity = f"{folder}/{path.name}"
+        found, reason = parse(path.name), None
         if not path.is_file():
-            problems.append(Problem(identity, "is a folder or a broken link; expected a file"))
+            reason = "is a folder or a broken link; expected a file"
         elif path.suffix != ".yuv":
-            problems.append(Problem(identity, "is not a .yuv file; move it elsewhere"))
+            reason = "is not a .yuv file; move it elsewhere"
         elif found is None:
             reason = f"its name says nothing; expected {form}, the source in letters and digits only"
-            problems.append(Problem(identity, reason))
-        elif found in named.values():
-            twin = next(other.name for other, name in named.items() if name == found)
-            problems.append(Problem(identity, f"says the same as {folder}/{twin}; remove one of them"))
-        else:
-            named[path] = found
-    return named, problems
+        elif named.setdefault(found, path) != path:
+            reason = f"says the same as {folder}/{named[found].name}; remove one of them"
+        if reason:
+            problems.append(Problem(f"{folder}/{path.name}", reason))
+    return {path: name for name, path in named.items()}, problems
 
 # %% ../../nbs/corpora/36_netflix.ipynb #796d088d
 def _compare_clips(reference: _Opened, distorted: _Opened) -> list[str]:
@@ -203,10 +212,9 @@ def _compare_clips(reference: _Opened, distorted: _Opened) -> list[str]:
     reasons = []
     name, frames, expected = reference.clip.path.name, distorted.clip.frames, reference.clip.frames
     if frames != expected:
-        reasons.append(
-            f"has {frames} frames, but its reference {name} has {expected}; it is cut off or of another geometry"
-        )
-    if distorted.rows and distorted.rows.contradicts and reference.rows and not reference.rows.contradicts:
+        count = f"has {frames} frames, but its reference {name} has {expected}"
+        reasons.append(f"{count}; it is cut off or of another geometry")
+    if distorted.doubtful and reference.rows and not reference.doubtful:
         length, width = distorted.rows.length, reference.clip.width
         reasons.append(f"its rows look {length} pixels long, those of its reference {width}; it has another geometry")
     # encodes of any content at the worst CRF and a tenth of the height stay below 1.1
@@ -219,13 +227,11 @@ def _repeated_files(pairs: list[Pair]) -> list[str]:
     "Warnings about distorted clips with the bytes of another clip of their source."
     seen: dict[tuple[str, str], Path] = {}
     notes = []
-    for pair in pairs:
-        for clip in pair.clips:
-            key = (pair.source, sha256_bytes(_sample_file(clip.path, 1 << 16).tobytes()))
-            first = seen.setdefault(key, clip.path)
-            if first != clip.path and filecmp.cmp(first, clip.path, shallow=False):
-                other = f"{first.parent.name}/{first.name}"
-                notes.append(f"dis/{clip.path.name}: has the same bytes as {other}; remove one if that was not meant")
+    for source, path in [(pair.source, clip.path) for pair in pairs for clip in pair.clips]:
+        first = seen.setdefault((source, sha256_bytes(_sample_file(path, 1 << 16).tobytes())), path)
+        if first != path and filecmp.cmp(first, path, shallow=False):
+            other = f"{first.parent.name}/{first.name}"
+            notes.append(f"dis/{path.name}: has the same bytes as {other}; remove one if that was not meant")
     return notes
 
 # %% ../../nbs/corpora/36_netflix.ipynb #d5c3a513
@@ -248,24 +254,21 @@ def public_set_warnings(
     "Differences between a tree and the public set, if it has the sources of that set, or some of them and no others."
     if not found or not (found.keys() <= PUBLIC_SET.keys() or PUBLIC_SET.keys() <= found.keys()):
         return []
-    differences = []
+    total, expected = (sum(pairs for pairs, _ in each.values()) for each in (found, PUBLIC_SET))
+    differences = [] if total == expected else [f"found {total} distorted files, the public set has {expected}"]
     for source, (pairs, frames) in PUBLIC_SET.items():
-        have_pairs, have_frames = found.get(source, (0, 0))
         if source not in found:
             differences.append(f"source {source} is missing ({pairs} distorted files)")
-        elif have_frames != frames:
+            continue
+        have_pairs, have_frames = found[source]
+        if have_frames != frames:
             differences.append(f"{source} has {have_frames} frames a clip, the public set has {frames}")
-        if source in found and have_pairs != pairs:
-            count = abs(have_pairs - pairs)
-            more = f"{count} more" if have_pairs > pairs else f"{count} fewer"
-            pairs_of = f"{have_frames}-frame pair{'s' if count > 1 else ''} in {source}"
-            differences.append(f"{more} {pairs_of} than the public set has")
-    for source in sorted(found.keys() - PUBLIC_SET.keys()):
-        differences.append(f"source {source} is not in the public set")
-    total, expected = sum(pairs for pairs, _ in found.values()), sum(pairs for pairs, _ in PUBLIC_SET.values())
-    if total != expected:
-        differences.insert(0, f"found {total} distorted files, the public set has {expected}")
-    return differences
+        if have_pairs != pairs:
+            count, what = abs(have_pairs - pairs), "more" if have_pairs > pairs else "fewer"
+            noun = "pair" if count == 1 else "pairs"
+            differences.append(f"{count} {what} {have_frames}-frame {noun} in {source} than the public set has")
+    strangers = sorted(found.keys() - PUBLIC_SET.keys())
+    return differences + [f"source {source} is not in the public set" for source in strangers]
 
 # %% ../../nbs/corpora/36_netflix.ipynb #c7fdcee0
 def netflix_corpus(
@@ -283,9 +286,7 @@ def netflix_corpus(
     root = Path(root)
     if not root.is_dir():
         raise BadInput(f"{root}: no such folder; expected one that holds ref/ and dis/")
-    references, problems = _scan_folder(root, "ref")
-    distorted, more = _scan_folder(root, "dis")
-    problems += more
+    (references, problems), (distorted, more) = _scan_folder(root, "ref"), _scan_folder(root, "dis")
     if sources is not None:
         there = {name.source for name in references.values()}
         missing = sorted(set(sources) - there)
@@ -295,28 +296,23 @@ def netflix_corpus(
         references = {path: name for path, name in references.items() if name.source in sources}
         distorted = {path: name for path, name in distorted.items() if name.source in sources}
     geometry = (width, height, pix_fmt)
-    opened, more = _open_references(references, distorted, geometry)
-    problems += more
-    pairs, more, doubts = _make_pairs(references, opened, distorted, geometry)
-    problems += more
-    clips = Counter(name.source for name in distorted.values())
-    counts = {source: (clips[source], reference.clip.frames) for source, reference in opened.items()}
-    notes = [] if sources else public_set_warnings(counts)
-    return Corpus("netflix", root, tuple(pairs), tuple(problems), tuple([*notes, *doubts, *_repeated_files(pairs)]))
+    counts = Counter(name.source for name in distorted.values())
+    opened, unusable = _open_references(references, counts, geometry)
+    pairs, failed, doubts = _make_pairs(references, opened, distorted, geometry)
+    problems = (*problems, *more, *unusable, *failed)
+    found = {source: (counts[source], reference.clip.frames) for source, reference in opened.items()}
+    notes = [] if sources else public_set_warnings(found)
+    return Corpus("netflix", root, tuple(pairs), problems, (*notes, *doubts, *_repeated_files(pairs)))
 
-# %% ../../nbs/corpora/36_netflix.ipynb #c371f745
+
 def _open_references(
-    references: dict[Path, ReferenceName],
-    distorted: dict[Path, DistortedName],
-    geometry: tuple[int, int, str],  # width, height, pixel format
-) -> tuple[dict[str, _Opened], list[Problem]]:  # by source
-    "Open the references and find those that are damaged, there twice, or without anything to compare."
-    opened: dict[str, _Opened] = {}
-    problems = []
+    references: dict[Path, ReferenceName], counts: Counter, geometry: tuple[int, int, str]
+) -> tuple[dict[str, _Opened], list[Problem]]:
+    "Open the references, by source, and find those that are damaged, there twice, or without anything to compare."
+    opened, problems = {}, []
     for source in sorted({name.source for name in references.values()}):
         paths = [path for path, name in references.items() if name.source == source]
-        count = sum(name.source == source for name in distorted.values())
-        unused = f" (its {count} distorted files are not used)" if count else ""
+        unused = f" (its {counts[source]} distorted files are not used)" if counts[source] else ""
         found = _open_raw(paths[0], *geometry, references[paths[0]].fps)
         if len(paths) > 1:
             names = ", ".join(path.name for path in paths)
@@ -324,7 +320,7 @@ def _open_references(
             problems.append(Problem(f"ref/{paths[1].name}", reason))
         elif found.clip is None:
             problems.append(Problem(f"ref/{paths[0].name}", "; ".join(found.reasons) + unused))
-        elif not count:
+        elif not counts[source]:
             reason = f"there is no distorted file of source {source} in dis/; remove it or add some"
             problems.append(Problem(f"ref/{paths[0].name}", reason))
         else:
@@ -333,38 +329,26 @@ def _open_references(
 
 
 def _make_pairs(
-    references: dict[Path, ReferenceName],
-    opened: dict[str, _Opened],  # usable reference of each source
-    distorted: dict[Path, DistortedName],
-    geometry: tuple[int, int, str],  # width, height, pixel format
-) -> tuple[list[Pair], list[Problem], list[str]]:  # pairs, problems, warnings
-    "Open the distorted files and pair each with its reference."
-    pairs = []
-    problems = []
-    doubts = [_width_doubt("ref", found) for found in opened.values() if found.rows and found.rows.contradicts]
+    references: dict[Path, ReferenceName], opened: dict[str, _Opened], distorted: dict[Path, DistortedName],
+    geometry: tuple[int, int, str],
+) -> tuple[list[Pair], list[Problem], list[str]]:  # fmt: skip
+    "Open the distorted files and pair each with its reference; pairs, problems, and warnings."
+    pairs, problems = [], []
+    doubts = [text for found in opened.values() for text in found.doubt()]
     known = {name.source for name in references.values()}
     for path, name in distorted.items():
-        identity = f"dis/{path.name}"
         if name.source not in known:
             close = get_close_matches(name.source, known, n=1, cutoff=0.7)
             hint = f" (did you mean {close[0]}?)" if close else ""
             reason = f"its reference ref/{name.source}_<fps>fps.yuv is missing{hint}"
-            problems.append(Problem(identity, reason))
+            problems.append(Problem(f"dis/{path.name}", reason))
         elif name.source in opened:
             reference = opened[name.source]
             found = _open_raw(path, *geometry, reference.clip.fps)
-            reasons = _compare_clips(reference, found)
-            if reasons:
-                problems.append(Problem(identity, "; ".join(reasons)))
+            if reasons := _compare_clips(reference, found):
+                problems.append(Problem(f"dis/{path.name}", "; ".join(reasons)))
                 continue
-            if found.rows and found.rows.contradicts:
-                doubts.append(_width_doubt("dis", found))
-            pair = Pair(name.source, reference.clip, found.clip, encode_height=name.encode_height)
-            pairs.append(replace(pair, bitrate_kbps=float(name.bitrate_kbps)))
+            doubts += found.doubt()
+            how = {"encode_height": name.encode_height, "bitrate_kbps": float(name.bitrate_kbps)}
+            pairs.append(Pair(name.source, reference.clip, found.clip, **how))
     return pairs, problems, doubts
-
-
-def _width_doubt(folder: str, found: _Opened) -> str:
-    "A warning about rows that contradict the width where the other clip of the pair gives no certainty."
-    declared = f"read as {found.clip.width} pixels wide"
-    return f"{folder}/{found.clip.path.name}: {declared}, but its rows look {found.rows.length} pixels long; check it"

@@ -7,6 +7,7 @@ __all__ = ['Job', 'run_job', 'load_measured', 'store_measured', 'Extraction', 'e
 
 # %% ../../nbs/corpora/32_extract.ipynb #0b4e202d
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -51,9 +52,8 @@ class Job:
 
     def key(self) -> str:  # 64 hexadecimal digits
         "Digest of everything that the numbers depend on."
-        clips = []
-        for digest, clip in zip(self.digests, self.pair.clips, strict=True):
-            clips.append([digest, clip.size, clip.pix_fmt, clip.full_range, clip.raw])
+        both = zip(self.digests, self.pair.clips, strict=True)
+        clips = [[digest, clip.size, clip.pix_fmt, clip.full_range, clip.raw] for digest, clip in both]
         engine = find_engine().identity()
         return content_digest([_CACHE_VERSION, clips, engine, sorted(self.features), list(self.teachers)])
 
@@ -75,10 +75,10 @@ def run_job(
     if load_measured(job) is not None:
         return False
     pair = job.pair
-    resize = pair.encode_height is not None and not pair.distorted.raw
+    how = {"features": job.features, "teachers": job.teachers}
     try:
-        result = measure(pair.reference, pair.distorted, features=job.features, teachers=job.teachers, resize=resize)
-        store_measured(job, result)
+        resize = pair.encode_height is not None and not pair.distorted.raw
+        store_measured(job, measure(*pair.clips, **how, resize=resize))
     except ResearchError as error:
         return Problem("/".join(pair.key), str(error))
     return True
@@ -92,14 +92,10 @@ def load_measured(job: Job) -> dict[str, Any] | None:
 def store_measured(job: Job, result: Measurement) -> None:
     "Store the measurement of a job's pair; raises `EngineError` if its scores do not follow from its features."
     _check_sample(job.pair, result.columns)
-    document = {
-        "key": job.key(),
-        "columns": {name: values.tolist() for name, values in result.columns.items()},
-        "engine": result.engine,
-        "skipped": result.skipped,
-        "capped": result.capped,
-    }
-    write_json(job.path(), seal(document), durable=False)  # the seal tells whether the disk has all of it
+    columns = {name: values.tolist() for name, values in result.columns.items()}
+    facts = {"engine": result.engine, "skipped": result.skipped, "capped": result.capped}
+    document = seal({"key": job.key(), "columns": columns} | facts)
+    write_json(job.path(), document, durable=False)  # the seal tells whether the disk has all of it
 
 
 def _check_sample(pair: Pair, columns: dict[str, np.ndarray]) -> None:
@@ -160,11 +156,10 @@ def extract(
         both = (digests[pair.reference.path], digests[pair.distorted.path])
         jobs.append(Job(pair, names, models, both, Path(cache or cache_root())))
     results = run_jobs(run_job, [(job,) for job in jobs], executor, "measuring", progress)
-    return finish_extraction(
-        corpus, out, jobs, results, started=started, allow_failures=allow_failures, executor=executor, progress=progress
-    )
+    ending = {"started": started, "allow_failures": allow_failures, "executor": executor, "progress": progress}
+    return finish_extraction(corpus, out, jobs, results, **ending)
 
-# %% ../../nbs/corpora/32_extract.ipynb #e0b0ed4c
+
 def _digests(paths: Iterable[Path], executor: Executor | None, progress: bool) -> dict[Path, str]:
     "The sha256 of every file, which is read once; raises `BadInput` for one that cannot be read."
     paths = sorted(paths)
@@ -183,7 +178,7 @@ def prepare_output(
     "Resolve what is to be measured, and remove what a killed run left beside the tables."
     names = resolve_features(features)
     models = tuple(teacher.name for teacher in resolve_teachers(teachers))
-    if not models or models[0] != DEFAULT_TEACHER:
+    if models[:1] != (DEFAULT_TEACHER,):
         raise BadInput(f"teachers {', '.join(models) or 'none'}: the first must be {DEFAULT_TEACHER}, the column vmaf")
     for path in (out, pairs_path(out), manifest_path(out)):
         remove_partial(path)
@@ -211,19 +206,16 @@ def finish_extraction(
         raise BadInput(f"{out}: not written, because of {problem_report(failures)}, or pass --allow-failures")
     sizes = {corpus.relative_path(clip): size for job in jobs for clip, size in job.files().items()}
     facts = _write_tables(done, corpus, out)
-    volatile = {
-        "seconds": round(time.monotonic() - started, 2),
-        "cache": str(done[0].cache),
-        "measured_now": measured,
-    }
+    seconds = round(time.monotonic() - started, 2)
+    volatile = {"seconds": seconds, "cache": str(done[0].cache), "measured_now": measured}
     originals = _digests(corpus.originals, executor, progress)
     manifest = _write_manifest(corpus, out, done, originals, snapshot_digest(sizes), facts, failures, volatile)
     return Extraction(out, pairs_path(out), manifest, sum(facts["rows_of"].values()), len(done), measured, failures)
 
-# %% ../../nbs/corpora/32_extract.ipynb #535d786c
+
 def _write_tables(jobs: list[Job], corpus: Corpus, out: Path) -> dict[str, Any]:
     "Write both tables from the stored measurements; returns what the manifest says about these."
-    facts: dict[str, Any] = {"engine": None, "skipped": {}, "capped": {}, "rows_of": {}}
+    facts: dict[str, Any] = {"engine": None, "skipped": {}, "capped": Counter(), "rows_of": {}}
     schema, pairs = table_schema(jobs[0].teachers), []
 
     def tables() -> Iterator[pa.Table]:
@@ -235,16 +227,10 @@ def _write_tables(jobs: list[Job], corpus: Corpus, out: Path) -> dict[str, Any]:
             facts["rows_of"]["/".join(job.pair.key)] = frames
             facts["engine"] = stored["engine"]
             facts["skipped"] |= stored["skipped"]
-            for name, count in stored["capped"].items():
-                facts["capped"][name] = facts["capped"].get(name, 0) + count
+            facts["capped"].update(stored["capped"])
             pairs.append(_pair_row(job, corpus, frames))
-            known = {
-                "source": [job.pair.source] * frames,
-                "dis_basename": [job.pair.dis_basename] * frames,
-                "frame_index": range(frames),
-                "codec": [job.pair.codec] * frames,
-                **stored["columns"],
-            }
+            names = {name: [getattr(job.pair, name)] * frames for name in ("source", "dis_basename", "codec")}
+            known = names | {"frame_index": range(frames)} | stored["columns"]
             columns = [pa.array(known.get(each.name, [None] * frames), each.type) for each in schema]
             yield pa.Table.from_arrays(columns, schema=schema)
 
@@ -252,81 +238,54 @@ def _write_tables(jobs: list[Job], corpus: Corpus, out: Path) -> dict[str, Any]:
     write_tables(pairs_path(out), iter([pa.Table.from_pylist(pairs, schema=PAIR_SCHEMA)]), PAIR_SCHEMA)
     return facts
 
-# %% ../../nbs/corpora/32_extract.ipynb #112a80fb
+
 def _pair_row(job: Job, corpus: Corpus, frames: int) -> dict[str, Any]:
     "The row of a pair in the pairs table."
     pair, reference, distorted = job.pair, job.pair.reference, job.pair.distorted
+    row = {name: getattr(pair, name, getattr(reference, name, None)) for name in PAIR_SCHEMA.names}
+    for what, clip, digest in zip(("reference", "distorted"), pair.clips, job.digests, strict=True):
+        row |= {f"{what}_path": corpus.relative_path(clip), f"{what}_sha256": digest}
     size = distorted.path.stat().st_size
-    return {
-        "source": pair.source,
-        "dis_basename": pair.dis_basename,
-        "reference_path": corpus.relative_path(reference),
-        "reference_size": job.reference_size or reference.path.stat().st_size,
-        "reference_sha256": job.digests[0],
-        "distorted_path": corpus.relative_path(distorted),
-        "distorted_size": size,
-        "distorted_sha256": job.digests[1],
-        "width": reference.width,
-        "height": reference.height,
-        "pix_fmt": reference.pix_fmt,
-        "fps": float(reference.fps),
-        "frames": frames,
-        "codec": pair.codec,
-        "preset": pair.preset,
-        "crf": pair.crf,
-        "encode_height": pair.encode_height,
-        "bitrate_kbps": pair.bitrate_kbps,
-        "size_bytes": None if distorted.raw else size,  # a decoded clip has no coded size
-    }
+    row |= {"reference_size": job.reference_size or reference.path.stat().st_size, "distorted_size": size}
+    row["size_bytes"] = None if distorted.raw else size  # a decoded clip has no coded size
+    return row | {"fps": float(reference.fps), "frames": frames}
 
 # %% ../../nbs/corpora/32_extract.ipynb #6382421a
 def _write_manifest(
-    corpus: Corpus,
-    out: Path,
-    jobs: list[Job],  # whose rows are in the table
-    originals: dict[Path, str],  # sha256 of what the corpus was made from
-    snapshot: str,
-    facts: dict[str, Any],  # of `_write_tables`
-    failures: tuple[Problem, ...],
-    volatile: dict[str, Any],
-) -> Path:
+    corpus: Corpus, out: Path, jobs: list[Job], originals: dict[Path, str], snapshot: str, facts: dict[str, Any],
+    failures: tuple[Problem, ...], volatile: dict[str, Any],
+) -> Path:  # fmt: skip
     "The manifest of an extraction."
     names, models = jobs[0].features, jobs[0].teachers
     roots = {"corpus": corpus.root, "output": out.parent}
-    inputs: dict[str, dict[str, Any]] = {}
-
-    def describe(root: str, path: str, size: int, digest: str) -> dict[str, Any]:
-        return {"root": root, "path": path, "kind": "file", "size": size, "sha256": digest}
-
+    files = []  # label, root, path, size, digest
     if originals:
-        roots["originals"] = common_folder(list(originals))
-    for path, digest in originals.items():
-        relative = path.absolute().relative_to(roots["originals"]).as_posix()
-        inputs[f"originals/{relative}"] = describe("originals", relative, path.stat().st_size, digest)
+        roots["originals"] = folder = common_folder(list(originals))
+        for path, digest in originals.items():
+            name = path.absolute().relative_to(folder).as_posix()
+            files.append((f"originals/{name}", "originals", name, path.stat().st_size, digest))
     for job in jobs:
-        sizes = job.files()
-        for clip, digest in zip(job.pair.clips, job.digests, strict=True):
-            if clip in sizes:
-                relative = corpus.relative_path(clip)
-                inputs[relative] = describe("corpus", relative, sizes[clip], digest)
+        sizes, digests = job.files(), dict(zip(job.pair.clips, job.digests, strict=True))
+        for name, clip in ((corpus.relative_path(clip), clip) for clip in sizes):
+            files.append((name, "corpus", name, sizes[clip], digests[clip]))
+    inputs = {
+        label: {"root": root, "path": path, "kind": "file", "size": size, "sha256": digest}
+        for label, root, path, size, digest in files
+    }
     outputs = {"table": describe_path(out, roots), "pairs": describe_path(pairs_path(out), roots)}
     args = {"corpus": corpus.name, "features": names, "teachers": models}
-    not_computed = {name: "not in the selection" for name in FULL_FEATURES if name not in names}
+    left_out = [name for name in FULL_FEATURES if name not in names]
+    counts = {"sources": len(corpus.sources), "pairs": len(jobs), "rows": sum(facts["rows_of"].values())}
     content = {
         "engine": facts["engine"],
         "corpus": {"name": corpus.name, "snapshot": snapshot, "sources": list(corpus.sources)},
         "features": list(names),
         "teachers": list(models),
-        "not_computed": not_computed | facts["skipped"],
-        "capped": facts["capped"],
-        "counts": {
-            "sources": len(corpus.sources),
-            "pairs": len(jobs),
-            "rows": sum(facts["rows_of"].values()),
-            "failures": len(failures),
-        },
+        "not_computed": dict.fromkeys(left_out, "not in the selection") | facts["skipped"],
+        "capped": dict(facts["capped"]),
+        "counts": counts | {"failures": len(failures)},
         "rows_of": facts["rows_of"],
-        "failures": [{"id": failure.id, "reason": failure.reason} for failure in failures],
+        "failures": [vars(failure) for failure in failures],
         "warnings": list(corpus.warnings),
         "cache_policy": "measurements are keyed by the content of both files, geometry, engine, features and teachers",
     }

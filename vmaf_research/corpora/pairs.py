@@ -94,10 +94,9 @@ class Corpus:
             report = problem_report(self.problems) if self.problems else "nothing was found there"
             raise BadInput(f"{self.name} corpus: not a single usable pair in {self.root}; {report}")
         counts = Counter(pair.key for pair in self.pairs)
-        twice = sorted("/".join(key) for key, count in counts.items() if count > 1)
+        twice = ", ".join(sorted("/".join(key) for key, count in counts.items() if count > 1))
         if twice:
-            names = ", ".join(twice)
-            raise BadInput(f"{self.name} corpus: {names} is there twice; pairs differ in source or file name")
+            raise BadInput(f"{self.name} corpus: {twice} is there twice; pairs differ in source or file name")
         for clip in self._clips():
             self.relative_path(clip)
 
@@ -141,10 +140,8 @@ class Corpus:
         return axes
 
     def __repr__(self) -> str:
-        return (
-            f"Corpus({self.name}: {len(self.pairs)} pairs of {len(self.sources)} sources, "
-            f"{len(self.problems)} problems, {len(self.warnings)} warnings)"
-        )
+        counts = f"{len(self.pairs)} pairs of {len(self.sources)} sources"
+        return f"Corpus({self.name}: {counts}, {len(self.problems)} problems, {len(self.warnings)} warnings)"
 
     def _repr_html_(self) -> str:
         rows = []
@@ -188,26 +185,11 @@ def write_tables(path: Path, tables: Iterator[pa.Table], schema: pa.Schema) -> i
     return rows
 
 # %% ../../nbs/corpora/31_pairs.ipynb #efd1a4cc
-PAIR_SCHEMA = pa.schema(
-    {
-        "source": pa.string(),
-        "dis_basename": pa.string(),
-        "reference_path": pa.string(),
-        "reference_size": pa.int64(),
-        "reference_sha256": pa.string(),
-        "distorted_path": pa.string(),
-        "distorted_size": pa.int64(),
-        "distorted_sha256": pa.string(),
-        "width": pa.int32(),
-        "height": pa.int32(),
-        "pix_fmt": pa.string(),
-        "fps": pa.float64(),
-        "frames": pa.int32(),
-        "codec": pa.string(),
-        "preset": pa.string(),
-        "crf": pa.float64(),
-        "encode_height": pa.int32(),
-        "bitrate_kbps": pa.float64(),
-        "size_bytes": pa.int64(),
-    }
-)
+PAIR_SCHEMA = pa.schema([
+    ("source", pa.string()), ("dis_basename", pa.string()),
+    ("reference_path", pa.string()), ("reference_size", pa.int64()), ("reference_sha256", pa.string()),
+    ("distorted_path", pa.string()), ("distorted_size", pa.int64()), ("distorted_sha256", pa.string()),
+    ("width", pa.int32()), ("height", pa.int32()), ("pix_fmt", pa.string()), ("fps", pa.float64()),
+    ("frames", pa.int32()), ("codec", pa.string()), ("preset", pa.string()), ("crf", pa.float64()),
+    ("encode_height", pa.int32()), ("bitrate_kbps", pa.float64()), ("size_bytes", pa.int64()),
+])  # fmt: skip

@@ -6,9 +6,8 @@
 __all__ = ['TEACHER', 'raw_graph', 'Graphs', 'export_graphs', 'pooling_graph', 'check_portable', 'package_model']
 
 # %% ../../nbs/ship/65_package.ipynb #6d15b7f0
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from math import sqrt
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -21,7 +20,7 @@ from torch import nn
 from ..learn.clip_models import FittedPooling
 from ..learn.codecs import CODEC_BLOCK
 from ..learn.intervals import calibrate_predictions
-from ..learn.loso import Evaluation, LosoReport
+from ..learn.loso import LosoReport
 from ..learn.metrics import VMAF_RANGE
 from ..learn.recipes import find_recipe, sample_prior
 from ..learn.training import PRIOR_SEED, FittedRegressor
@@ -29,75 +28,57 @@ from ..measure.core import BadInput, ShipRefused, settings, validated
 from ..measure.provenance import sha256_bytes
 from .gate import GateResult
 from vmaf_research.ship.onnx import (
-    CODEC_INPUT,
-    INPUT,
-    OUTPUT,
-    GraphBuilder,
-    graph_bytes,
-    graph_interface,
-    open_session,
-    run_session,
+    CODEC_INPUT, INPUT, OUTPUT, GraphBuilder, graph_bytes, graph_interface, open_session, run_session,
 )
 from .records import EnsembleRecord, ParityRecord, Sidecar, model_file_names
 from .registry import Model, write_model
 
-# %% ../../nbs/ship/65_package.ipynb #e2034ba7
-def _codec_slots(
-    names: Sequence[str],  # what a network takes, in order
-) -> int:  # 14 or 0
-    "How many of the names, at the end, are the codec block."
-    return len(CODEC_BLOCK) if tuple(names[-len(CODEC_BLOCK) :]) == CODEC_BLOCK else 0
-
-
-def _feature_scaler(fitted: FittedRegressor) -> tuple[np.ndarray, np.ndarray]:
-    "Mean and deviation of the columns of `INPUT`; raises `BadInput` if the codec block is scaled too."
-    slots = _codec_slots(fitted.feature_names)
-    count = len(fitted.feature_names) - slots
-    mean, std = np.asarray(fitted.feature_mean, dtype=np.float64), np.asarray(fitted.feature_std, dtype=np.float64)
-    if (mean[count:] != 0).any() or (std[count:] != 1).any():
-        raise BadInput("the scaler changes the codec block; train codec-aware networks with `ship.ensemble`")
-    return mean[:count], std[:count]
-
 # %% ../../nbs/ship/65_package.ipynb #6468f131
-def _add_linear(graph: GraphBuilder, name: str, layer: nn.Linear) -> None:
-    weight = graph.constant(f"{name}.weight", layer.weight.detach().numpy())
-    bias = graph.constant(f"{name}.bias", layer.bias.detach().numpy())
-    graph.add("Gemm", f"{name}.linear", weight, bias, transB=1)
+def _widths(fitted: FittedRegressor) -> tuple[int, int]:
+    "How many features a network takes, and how many columns of the codec block after them: 14 or 0."
+    count, slots = len(fitted.feature_names), len(CODEC_BLOCK)
+    return (count - slots, slots) if tuple(fitted.feature_names[-slots:]) == CODEC_BLOCK else (count, 0)
 
 
 def _add_gelu(graph: GraphBuilder, name: str) -> None:
     "Append the exact GELU of the present value."
-    number = partial(np.array, dtype=np.float32)
     argument = graph.value
-    graph.add("Div", f"{name}.scaled", graph.constant(f"{name}.sqrt2", number(sqrt(2))))
+    graph.add("Div", f"{name}.scaled", graph.constant(f"{name}.sqrt2", np.float32(sqrt(2))))
     graph.add("Erf", f"{name}.erf")
-    graph.add("Add", f"{name}.shifted", graph.constant(f"{name}.one", number(1)))
+    graph.add("Add", f"{name}.shifted", graph.constant(f"{name}.one", np.float32(1)))
     graph.add("Mul", f"{name}.product", argument)
-    graph.add("Mul", f"{name}.gelu", graph.constant(f"{name}.half", number(0.5)))
+    graph.add("Mul", f"{name}.gelu", graph.constant(f"{name}.half", np.float32(0.5)))
 
 
-def _add_network(graph: GraphBuilder, fitted: FittedRegressor) -> None:
+def _add_network(graph: GraphBuilder, fitted: FittedRegressor, output: str) -> None:
     "The codec block, if it takes one, and all layers; raises `BadInput` on one that has no translation."
-    if _codec_slots(fitted.feature_names):
+    if _widths(fitted)[1]:
         graph.add("Concat", "joined", CODEC_INPUT, axis=1)
     for number, layer in enumerate(fitted.module.net):
+        name = f"net.{number}"
         if isinstance(layer, nn.Linear):
-            _add_linear(graph, f"net.{number}", layer)
+            weight = graph.constant(f"{name}.weight", layer.weight.detach().numpy())
+            bias = graph.constant(f"{name}.bias", layer.bias.detach().numpy())
+            graph.add("Gemm", f"{name}.linear", weight, bias, transB=1)
         elif isinstance(layer, nn.GELU) and layer.approximate == "none":
-            _add_gelu(graph, f"net.{number}")
+            _add_gelu(graph, name)
         elif not isinstance(layer, nn.Dropout):
             raise BadInput(f"layer {number} is {layer}; the export knows Linear, GELU (with erf) and Dropout")
+    graph.add("Squeeze", output, graph.constant("last_axis", np.array([1])))
 
 # %% ../../nbs/ship/65_package.ipynb #493c83fa
-def _contract_graph(
-    fitted: FittedRegressor,
-    metadata: Mapping[str, str],  # becomes `metadata_props`
-) -> bytes:  # of the ONNX file
+def _add_scaler(graph: GraphBuilder, mean: np.ndarray, std: np.ndarray) -> None:
+    graph.add("Cast", "features64", to=TensorProto.DOUBLE)
+    graph.add("Sub", "centred", graph.constant("feature_mean", np.float64(mean)))
+    graph.add("Div", "scaled", graph.constant("feature_std", np.float64(std)))
+    graph.add("Cast", "standardised", to=TensorProto.FLOAT)
+
+
+def _contract_graph(fitted: FittedRegressor, metadata: Mapping[str, str]) -> bytes:
     "The network alone: standardised features in, unclipped score out."
     graph = GraphBuilder()
-    _add_network(graph, fitted)
-    graph.add("Squeeze", OUTPUT, graph.constant("last_axis", np.array([1], dtype=np.int64)))
-    return _file(graph, fitted, metadata)
+    _add_network(graph, fitted, OUTPUT)
+    return graph_bytes(graph, *graph_interface(*_widths(fitted)), metadata)
 
 
 def raw_graph(
@@ -105,20 +86,15 @@ def raw_graph(
     metadata: Mapping[str, str],  # becomes `metadata_props`
 ) -> bytes:  # of the ONNX file
     "Scaler, network and clip: features as libvmaf reports them in, score within the teacher's range out."
-    graph, (mean, std) = GraphBuilder(), _feature_scaler(fitted)
-    graph.add("Cast", "features64", to=TensorProto.DOUBLE)
-    graph.add("Sub", "centred", graph.constant("feature_mean", mean))
-    graph.add("Div", "scaled", graph.constant("feature_std", std))
-    graph.add("Cast", "standardised", to=TensorProto.FLOAT)
-    _add_network(graph, fitted)
-    graph.add("Squeeze", "unclipped", graph.constant("last_axis", np.array([1], dtype=np.int64)))
-    ends = [graph.constant(name, np.float32(end)) for name, end in zip(("least", "greatest"), VMAF_RANGE, strict=True)]
-    graph.add("Clip", OUTPUT, *ends)
-    return _file(graph, fitted, metadata)
-
-def _file(graph: GraphBuilder, fitted: FittedRegressor, metadata: Mapping[str, str]) -> bytes:
-    slots = _codec_slots(fitted.feature_names)
-    return graph_bytes(graph, *graph_interface(len(fitted.feature_names) - slots, slots), metadata)
+    count, mean, std = _widths(fitted)[0], np.asarray(fitted.feature_mean), np.asarray(fitted.feature_std)
+    if (mean[count:] != 0).any() or (std[count:] != 1).any():
+        raise BadInput("the scaler changes the codec block; train codec-aware networks with `ship.ensemble`")
+    graph = GraphBuilder()
+    _add_scaler(graph, mean[:count], std[:count])
+    _add_network(graph, fitted, "unclipped")
+    ends = zip(("least", "greatest"), VMAF_RANGE, strict=True)
+    graph.add("Clip", OUTPUT, *[graph.constant(name, np.float32(end)) for name, end in ends])
+    return graph_bytes(graph, *graph_interface(*_widths(fitted)), metadata)
 
 # %% ../../nbs/ship/65_package.ipynb #7687a36d
 _PARITY = 1e-4  # VMAF
@@ -134,52 +110,42 @@ class Graphs:
     parity: ParityRecord
 
 
-def _parity(
-    fitted: FittedRegressor,
-    contract: bytes,
-    raw: bytes,
-    features: np.ndarray,  # [n, f], real rows, as libvmaf reports them
-) -> tuple[float, float]:  # greatest absolute difference to the network of the contract and of the raw graph, VMAF
+def _parity(fitted: FittedRegressor, contract: bytes, raw: bytes, features: np.ndarray) -> ParityRecord:
     "Compare both graphs in ONNX Runtime with torch, on real rows and on random ones with twice their spread."
     noise = 2 * np.random.default_rng(0).standard_normal((4096, len(fitted.feature_names)))
     rows = np.vstack([features, fitted.feature_mean + fitted.feature_std * noise, fitted.feature_mean])
     standardised = ((rows - fitted.feature_mean) / fitted.feature_std).astype(np.float32)
     with torch.no_grad():
         unclipped = fitted.module(torch.from_numpy(standardised)).numpy()
-    slots = _codec_slots(fitted.feature_names)
-    width = (len(fitted.feature_names) - slots, slots)
-    beyond = np.maximum(1, np.abs(unclipped) / VMAF_RANGE[1])
-    return (
-        float(np.max(np.abs(run_session(open_session(contract, *width), standardised) - unclipped) / beyond)),
-        float(np.max(np.abs(run_session(open_session(raw, *width), rows) - fitted.predict(rows)))),
+    found, scores = (
+        run_session(open_session(graph, *_widths(fitted)), values)
+        for graph, values in ((contract, standardised), (raw, rows))
     )
+    beyond = np.maximum(1, np.abs(unclipped) / VMAF_RANGE[1])
+    differences = np.max(np.abs(found - unclipped) / beyond), np.max(np.abs(scores - fitted.predict(rows)))
+    return ParityRecord.model_construct(contract=float(differences[0]), raw=float(differences[1]), allowed=_PARITY)
+
 
 def export_graphs(
     fitted: FittedRegressor,
     model_id: str,
     features: np.ndarray,  # [n, f], real rows to check on, such as those of the training table
     table_digest: str,  # of the table that the model was trained on
-    teacher: str = TEACHER,
 ) -> Graphs:
     "Both graphs with their metadata, or `ShipRefused` if one of them is not the network that it was made from."
-    slots = _codec_slots(fitted.feature_names)
-    facts = {
-        "id": model_id,
-        "features": ",".join(fitted.feature_names[: len(fitted.feature_names) - slots]),
-        **({"codec_block": ",".join(CODEC_BLOCK)} if slots else {}),
-        "teacher": teacher,
-        "output_range": ",".join(f"{end:g}" for end in VMAF_RANGE),
-        "table_digest": table_digest,
-    }
-    contract = _contract_graph(fitted, {**facts, "graph": "standardised features in, unclipped score out"})
-    raw = raw_graph(fitted, {**facts, "graph": "raw libvmaf features in, score clipped to output_range out"})
-    differences = _parity(fitted, contract, raw, features)
-    if not max(differences) <= _PARITY:
+    count, slots = _widths(fitted)
+    facts = {"id": model_id, "features": ",".join(fitted.feature_names[:count]), "teacher": TEACHER}
+    facts |= {"output_range": ",".join(f"{end:g}" for end in VMAF_RANGE), "table_digest": table_digest}
+    facts |= {"codec_block": ",".join(CODEC_BLOCK)} if slots else {}
+    contract = _contract_graph(fitted, facts | {"graph": "standardised features in, unclipped score out"})
+    raw = raw_graph(fitted, facts | {"graph": "raw libvmaf features in, score clipped to output_range out"})
+    parity = _parity(fitted, contract, raw, features)
+    if not max(parity.contract, parity.raw) <= _PARITY:
         raise ShipRefused(
-            f"{model_id}: the exported graphs differ from the network by {differences[0]:.2g} and {differences[1]:.2g} "
+            f"{model_id}: the exported graphs differ from the network by {parity.contract:.2g} and {parity.raw:.2g} "
             f"VMAF, at most {_PARITY:g} is allowed; are weights or scaler extreme or not finite?"
         )
-    return Graphs(contract, raw, ParityRecord(contract=differences[0], raw=differences[1], allowed=_PARITY))
+    return Graphs(contract, raw, parity)
 
 # %% ../../nbs/ship/65_package.ipynb #e96bb433
 def pooling_graph(
@@ -188,10 +154,7 @@ def pooling_graph(
 ) -> bytes:  # of an ONNX file
     "Features of all frames of clips in, clipped scores out."
     graph, recipe = GraphBuilder(), fitted.recipe
-    graph.add("Cast", "features64", to=TensorProto.DOUBLE)
-    graph.add("Sub", "centred", graph.constant("feature_mean", fitted.feature_mean))
-    graph.add("Div", "scaled", graph.constant("feature_std", fitted.feature_std))
-    graph.add("Cast", "standardised", to=TensorProto.FLOAT)
+    _add_scaler(graph, fitted.feature_mean, fitted.feature_std)
     for number, layer in enumerate(fitted.module.trunk):
         if isinstance(layer, nn.Linear):
             _add_product(graph, f"trunk.{number}", layer)
@@ -219,33 +182,29 @@ def _add_product(graph: GraphBuilder, name: str, layer: nn.Linear) -> str:
     return graph.add("Add", f"{name}.linear", graph.constant(f"{name}.bias", layer.bias.detach().numpy()))
 
 # %% ../../nbs/ship/65_package.ipynb #e5a2da35
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, Mapping):
-        value = [*value.keys(), *value.values()]
-    if isinstance(value, list | tuple):
-        for each in value:
-            yield from _texts(each)
-    elif isinstance(value, str):
-        yield value
-
-
-def check_portable(corpus: Mapping[str, Any]) -> None:
-    "Raise `BadInput` if a value is an absolute path."
-    for text in _texts(corpus):
-        if PurePosixPath(text).is_absolute() or PureWindowsPath(text).is_absolute():
-            raise BadInput(f"corpus record: {text!r} is a path on this machine; give a name or a relative path")
+def check_portable(corpus: Any) -> None:
+    "Raise `BadInput` if a text anywhere in it is an absolute path."
+    if isinstance(corpus, Mapping):
+        corpus = [*corpus.keys(), *corpus.values()]
+    if isinstance(corpus, list | tuple):
+        for each in corpus:
+            check_portable(each)
+    elif isinstance(corpus, str) and (PurePosixPath(corpus).is_absolute() or PureWindowsPath(corpus).is_absolute()):
+        raise BadInput(f"corpus record: {corpus!r} is a path on this machine; give a name or a relative path")
 
 # %% ../../nbs/ship/65_package.ipynb #3fdbc1a9
-def _floor(evaluation: Evaluation) -> dict[str, Any]:
-    names = ("mean_plcc", "mean_srocc", "mean_rmse", "pooled_rmse", "worst_source", "worst_source_rmse")
-    per_source = {source: each.rmse for source, each in evaluation.per_source.items()}
-    return {name: evaluation.summary[name] for name in names} | {"rmse_per_source": per_source}
+_FLOOR = ("mean_plcc", "mean_srocc", "mean_rmse", "pooled_rmse", "worst_source", "worst_source_rmse")
 
 
 def _training(report: LosoReport, dataset: str) -> dict[str, Any]:
     "The `training` block of a sidecar; every number is taken from the report."
     table, in_sample = report.table, report.in_sample
-    block = {
+    floors = {
+        floor: {name: found.summary[name] for name in _FLOOR}
+        | {"rmse_per_source": {source: each.rmse for source, each in found.per_source.items()}}
+        for floor, found in report.floors.items()
+    }
+    return {
         "dataset": dataset,
         "n_sources": len(table.sources),
         "n_pairs": len(np.unique(table.pair)),
@@ -260,9 +219,8 @@ def _training(report: LosoReport, dataset: str) -> dict[str, Any]:
         "per_source": report.per_source,
         "clips": report.shipped.clips,
         "intervals": report.shipped.intervals,
-        "floors": {name: _floor(floor) for name, floor in report.floors.items()},
-    }
-    return block | {f"loso_{name}": value for name, value in report.summary.items() if name != "n_folds"}
+        "floors": floors,
+    } | {f"loso_{name}": value for name, value in report.summary.items() if name != "n_folds"}
 
 
 def _inputs(report: LosoReport) -> dict[str, Any]:
@@ -270,19 +228,16 @@ def _inputs(report: LosoReport) -> dict[str, Any]:
     fitted, sampled = report.final, find_recipe(report.recipe).sampled_vectors
     vectors = sample_prior(sampled, np.random.default_rng(PRIOR_SEED)) if sampled else report.table.features
     low, high = vectors.min(axis=0).tolist(), vectors.max(axis=0).tolist()
-    slots = _codec_slots(fitted.feature_names)
-    count = len(fitted.feature_names) - slots
-    block = {
+    count, slots = _widths(fitted)
+    block = {"codec_block_layout": CODEC_BLOCK, "codec_min": low[count:], "codec_max": high[count:]} if slots else {}
+    return {
         "input_names": [INPUT, CODEC_INPUT] if slots else [INPUT],
         "feature_order": fitted.feature_names[:count],
         "feature_mean": fitted.feature_mean[:count].tolist(),
         "feature_std": fitted.feature_std[:count].tolist(),
         "feature_min": low[:count],
         "feature_max": high[:count],
-    }
-    if slots:
-        block |= {"codec_block_layout": CODEC_BLOCK, "codec_min": low[count:], "codec_max": high[count:]}
-    return block
+    } | block
 
 # %% ../../nbs/ship/65_package.ipynb #a0ba0920
 def package_model(
@@ -330,6 +285,6 @@ def package_model(
         "gate": gate,
         "calibration": calibrate_predictions(report.table, report.shipped.predictions),
     }
-    document |= _inputs(report) | ({} if ensemble is None else {"ensemble": ensemble})
-    sidecar = validated(Sidecar, document, f"sidecar of {model_id}")
+    document |= {} if ensemble is None else {"ensemble": ensemble}
+    sidecar = validated(Sidecar, document | _inputs(report), f"sidecar of {model_id}")
     return write_model(folder, sidecar, {contract: graphs.contract, raw: graphs.raw}, smoke=smoke)

@@ -128,7 +128,7 @@ def made_up_run(table, change=lambda seed, values: values, folder="run", **facts
         noise = np.random.default_rng(seed).normal(0, 1.0, len(rows))
         columns[f"seed{seed}"] = change(seed, rows.target + noise)
         evaluation = evaluate(f"seed {seed}", rows, columns[f"seed{seed}"])
-        documents[artefact_name(seed)] = seed_document(seed, table, identity, evaluation, 1.0)
+        documents[artefact_name(seed)] = seed_document(seed, identity, evaluation, 1.0)
     keys = dict(zip(KEY, (rows.source, rows.clip, rows.frame), strict=True))
     predictions = pd.DataFrame({**keys, "target": rows.target, **columns})
     digests = {name: "cd" * 32 for name in (*documents, PREDICTIONS)}

@@ -22,13 +22,11 @@ import torch
 
 import vmaf_research
 from ..learn.codecs import CODEC_BLOCK, ENCODER_VOCAB_VERSION
-from ..learn.loso import Evaluation, evaluate, out_of_fold
+from ..learn.loso import Evaluation, evaluate, out_of_fold, prediction_table
 from ..learn.metrics import show_number
 from ..learn.recipes import Recipe, find_recipe
 from ..learn.stacks import Checkpoint
-from vmaf_research.learn.table import (
-    KEY, EnsembleTable, TrainingTable, find_corpus_digest, load_ensemble_table, table_inputs,
-)
+from ..learn.table import KEY, EnsembleTable, find_corpus_digest, load_ensemble_table, table_inputs
 from ..measure.core import BadInput
 from ..measure.manifest import describe_path, fact_differences, run_provenance, write_manifest
 from vmaf_research.measure.provenance import (
@@ -59,17 +57,6 @@ def values_digest(values: np.ndarray) -> str:
     return sha256_bytes(np.ascontiguousarray(values, dtype="<f8").tobytes())
 
 # %% ../../nbs/ship/67_ensemble.ipynb #58bc59ae
-def _fold_records(
-    rows: TrainingTable,
-    evaluation: Evaluation,
-) -> list[dict[str, Any]]:  # in the order of the sources
-    "Per fold: the source left out, how many rows trained and tested, and every metric."
-    return [
-        {"held_out": source, "n_train": len(rows) - each.n, "n_val": each.n, **each.to_json()}
-        for source, each in evaluation.per_source.items()
-    ]
-
-
 def run_identity(
     table: EnsembleTable,
     corpus_digest: str | None,
@@ -77,7 +64,7 @@ def run_identity(
     dry_run: bool,
 ) -> dict[str, Any]:
     "What all seeds of a run must have in common."
-    return {
+    identity = {
         "corpus": table.corpus,
         "corpus_digest": corpus_digest,
         "table": table.path.name,
@@ -91,39 +78,34 @@ def run_identity(
         "encoder_vocab_version": ENCODER_VOCAB_VERSION,
         "num_codecs": len(CODEC_BLOCK),
         "package_version": vmaf_research.__version__,
-        **({"note": "dry-run"} if dry_run else {}),
     }
+    return identity | {"note": "dry-run"} if dry_run else identity
 
-# %% ../../nbs/ship/67_ensemble.ipynb #e25a09d3
+
 def seed_document(
     seed: int,
-    table: EnsembleTable,
     identity: Mapping[str, Any],  # see `run_identity`
     evaluation: Evaluation,  # of its out-of-fold predictions
     seconds: float,  # of the training that this seed was part of
 ) -> dict[str, Any]:
     "What `loso_seed{N}.json` says; `null` for what is undefined. Only the block `volatile` varies between runs."
-    values, recipe = evaluation.summary, identity["recipe"]
-    correlations = [each.plcc for each in evaluation.per_source.values()]
-    defined = None not in correlations
-    return {
-        "schema": ARTEFACT_SCHEMA,
-        "schema_version": 1,
-        "seed": seed,
-        **identity,
-        "n_folds": values["n_folds"],
-        "folds": _fold_records(table.rows, evaluation),
-        "mean_plcc": values["mean_plcc"],
-        "std_plcc": values["std_plcc"],
-        "min_plcc": min(correlations) if defined else None,
-        "max_plcc": max(correlations) if defined else None,
-        **{name: values[name] for name in ("mean_srocc", "mean_rmse", "pooled_rmse", "bias", "max_abs_error")},
-        "worst_source": values["worst_source"],
-        **{"epochs": recipe["epochs"], "batch_size": recipe["batch_size"]},
-        **{"lr": recipe["learning_rate"], "weight_decay": recipe["weight_decay"]},
-        "predictions_sha256": values_digest(evaluation.predictions),
-        "volatile": {"wall_time_s": round(seconds, 3), "written_utc": _now(), "threads": torch.get_num_threads()},
-    }
+    values, recipe, total = evaluation.summary, identity["recipe"], identity["n_rows"]
+    folds = [
+        {"held_out": source, "n_train": total - each.n, "n_val": each.n} | each.to_json()
+        for source, each in evaluation.per_source.items()
+    ]
+    plccs = [fold["plcc"] for fold in folds]
+    defined = None not in plccs
+    document = {"schema": ARTEFACT_SCHEMA, "schema_version": 1, "seed": seed, **identity}
+    document |= {"n_folds": values["n_folds"], "folds": folds}
+    document |= {name: values[name] for name in ("mean_plcc", "std_plcc")}
+    document |= {"min_plcc": min(plccs) if defined else None, "max_plcc": max(plccs) if defined else None}
+    others = ("mean_srocc", "mean_rmse", "pooled_rmse", "bias", "max_abs_error", "worst_source")
+    document |= {name: values[name] for name in others}
+    document |= {name: recipe[name] for name in ("epochs", "batch_size")}
+    document |= {"lr": recipe["learning_rate"], "weight_decay": recipe["weight_decay"]}
+    volatile = {"wall_time_s": round(seconds, 3), "written_utc": _now(), "threads": torch.get_num_threads()}
+    return document | {"predictions_sha256": values_digest(evaluation.predictions), "volatile": volatile}
 
 
 def _now() -> str:
@@ -143,46 +125,29 @@ def read_predictions(
         raise BadInput(f"{path}: cannot be read as a table ({error}); run the ensemble again") from error
 
 
-def _other_settings(
-    document: Mapping[str, Any],  # of a finished seed
-    identity: Mapping[str, Any],  # see `run_identity`
-) -> list[str]:  # a sentence for each
-    "What a seed was made with, and is not asked for now."
-    before, now = ({"dry_run": "note" in facts, **facts} for facts in (document, identity))
-    return fact_differences({name: before[name] for name in now if name in before}, now, ["note"])
-
-
-def _check_folder(folder: Path, identity: Mapping[str, Any]) -> None:
-    "Raise `BadInput` for a folder with a finished seed that has other settings; one that is damaged is trained again."
+def _finished_seeds(folder: Path, identity: Mapping[str, Any]) -> dict[int, np.ndarray]:
+    "Predictions of the seeds that an earlier run finished; `BadInput` for a folder of a run with other settings."
     check_writable(folder, folder=True)
-    for name in map(artefact_name, SEEDS):
+    digests = {}
+    for seed in SEEDS:
+        path = folder / artefact_name(seed)
         try:
-            document = open_sealed(folder / name)
-        except BadInput:
+            document = open_sealed(path)
+        except BadInput:  # not there, or damaged
             continue
-        found = _other_settings(document, identity)
+        before, now = ({"dry_run": "note" in facts, **facts} for facts in (document, identity))
+        found = fact_differences({name: before[name] for name in now if name in before}, now, ["note"])
         if found and "note" not in document:  # seeds of a dry run are nobody's result
             settings = "; ".join([*found[:3], *([f"{len(found) - 3} more"] if len(found) > 3 else [])])
-            advice = "give another --out, or remove the folder"
-            raise BadInput(f"{folder / name}: was made with other settings ({settings}); {advice}")
-
-
-def _finished_seed(
-    folder: Path,
-    seed: int,
-    identity: Mapping[str, Any],
-    stored: pd.DataFrame | None,  # see `read_predictions`
-) -> np.ndarray | None:  # its predictions; None: train it
-    "The predictions of a seed that an earlier run with the same identity finished."
-    try:
-        document = open_sealed(folder / artefact_name(seed))
-    except BadInput:
-        return None
-    column, same = f"seed{seed}", not _other_settings(document, identity) and document.get("seed") == seed
-    if not same or stored is None or column not in stored:
-        return None
-    values = stored[column].to_numpy(dtype=float)
-    return values if values_digest(values) == document["predictions_sha256"] else None
+            raise BadInput(
+                f"{path}: was made with other settings ({settings}); give another --out, or remove the folder"
+            )
+        if not found and document.get("seed") == seed:
+            digests[seed] = document["predictions_sha256"]
+    stored = read_predictions(folder)
+    columns = {seed: f"seed{seed}" for seed in digests if stored is not None and f"seed{seed}" in stored}
+    values = {seed: stored[column].to_numpy(dtype=float) for seed, column in columns.items()}
+    return {seed: each for seed, each in values.items() if values_digest(each) == digests[seed]}
 
 # %% ../../nbs/ship/67_ensemble.ipynb #01ff965e
 @dataclass(frozen=True)
@@ -195,10 +160,6 @@ class EnsembleRun:
     members: dict[int, Evaluation]  # by seed
     trained: tuple[int, ...]  # seeds trained now; the others were finished before
     seconds: float
-
-    @property
-    def mean_plcc(self) -> dict[int, float | None]:  # by seed, mean over the sources
-        return {seed: member.summary["mean_plcc"] for seed, member in self.members.items()}
 
     def overview(self) -> pd.DataFrame:  # one row per seed
         "Agreement with the teacher on sources that were left out."
@@ -218,9 +179,8 @@ class EnsembleRun:
         return axes
 
     def __str__(self) -> str:
-        values = [value for value in self.mean_plcc.values() if value is not None]
-        spread = max(values) - min(values) if len(values) == len(self.members) else None
-        mean = float(np.mean(values)) if spread is not None else None
+        values = [member.summary["mean_plcc"] for member in self.members.values()]
+        mean, spread = (None, None) if None in values else (float(np.mean(values)), max(values) - min(values))
         folds, trained = len(self.table.rows.sources), len(self.trained)
         return (
             f"{len(self.members)} seeds x {folds} folds ({self.recipe}; {trained} seeds trained now) in "
@@ -246,21 +206,17 @@ def _write_log(folder: Path, document: Mapping[str, Any], started: str) -> None:
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _write_predictions(folder: Path, rows: TrainingTable, predictions: Mapping[int, np.ndarray]) -> None:
-    columns = dict(zip(KEY, (rows.source, rows.clip, rows.frame), strict=True)) | {"target": rows.target}
-    columns |= {f"seed{seed}": predictions[seed] for seed in sorted(predictions)}
-    remove_partial(folder / PREDICTIONS)
-    with atomic_path(folder / PREDICTIONS) as temporary:
-        pd.DataFrame(columns).to_parquet(temporary, index=False)
+def _write_run_manifest(out: Path, table: EnsembleTable, recipe: Recipe, seconds: float) -> None:
+    "The manifest of the predictions: the table that went in, and every file that came out."
+    paths = {"predictions": out / PREDICTIONS} | {f"seed{seed}": out / artefact_name(seed) for seed in SEEDS}
+    outputs = {name: describe_path(path, {"output": out}) for name, path in paths.items()}
+    arguments = {"recipe": recipe.name, "epochs": recipe.epochs, "seeds": SEEDS}
+    provenance = run_provenance(__file__, arguments, table_inputs(table), outputs)
+    content = {"corpus": {"name": table.corpus, "sources": list(table.rows.sources)}, "encoders": table.encoders}
+    roots = {"output": out, "table": table.path.parent}
+    write_manifest(out / PREDICTIONS, "ensemble-run", provenance, content, roots, {"seconds": round(seconds, 2)})
 
 # %% ../../nbs/ship/67_ensemble.ipynb #cc7647a2
-def _check_folds(table: EnsembleTable, folds: int | None) -> None:
-    "Raise `BadInput` unless the table has the number of sources that was asked for."
-    sources = table.rows.sources
-    if folds is not None and len(sources) != folds:
-        raise BadInput(f"{table.path}: has {len(sources)} sources ({', '.join(sources)}), {folds} folds were asked for")
-
-
 def run_ensemble(
     table: Path | str,  # see `load_ensemble_table`
     out: Path | str,  # folder of the run
@@ -281,36 +237,28 @@ def run_ensemble(
     """
     started, clock = _now(), time.monotonic()
     out, checked, recipe = Path(out), load_ensemble_table(table), find_recipe(recipe)
-    _check_folds(checked, folds)
-    if dry_run:
-        recipe = recipe.changed(epochs=1)
+    rows, sources = checked.rows, checked.rows.sources
+    if folds not in (None, len(sources)):
+        listed = f"{len(sources)} sources ({', '.join(sources)})"
+        raise BadInput(f"{checked.path}: has {listed}, {folds} folds were asked for")
+    recipe = recipe.changed(epochs=1) if dry_run else recipe
     identity = run_identity(checked, find_corpus_digest(checked.path, corpus_root), recipe, dry_run)
-    _check_folder(out, identity)
-    stored = read_predictions(out)
-    found = {seed: _finished_seed(out, seed, identity, stored) for seed in SEEDS}
-    wanted = tuple(seed for seed, values in found.items() if values is None)
+    found = _finished_seeds(out, identity)
+    wanted = tuple(seed for seed in SEEDS if seed not in found)
     checkpoint = Checkpoint(out / _CHECKPOINT, json_bytes({**identity, "seeds": wanted}).decode())
     if wanted:
-        found |= out_of_fold(checked.rows, wanted, recipe, device, progress, checkpoint)[0]
-        _write_predictions(out, checked.rows, found)
+        found |= out_of_fold(rows, wanted, recipe, device, progress, checkpoint)[0]
+        remove_partial(out / PREDICTIONS)
+        with atomic_path(out / PREDICTIONS) as temporary:
+            columns = {f"seed{seed}": found[seed] for seed in SEEDS}
+            prediction_table(rows, columns).to_parquet(temporary, index=False)
     seconds = time.monotonic() - clock
-    members = {seed: evaluate(f"seed {seed}", checked.rows, found[seed]) for seed in SEEDS}
+    members = {seed: evaluate(f"seed {seed}", rows, found[seed]) for seed in SEEDS}
     for seed in wanted:
-        document = seed_document(seed, checked, identity, members[seed], seconds)
+        document = seed_document(seed, identity, members[seed], seconds)
         write_json(out / artefact_name(seed), seal(document))
         _write_log(out, document, started)
     if wanted:
         _write_run_manifest(out, checked, recipe, seconds)
     checkpoint.remove()
     return EnsembleRun(out, checked, recipe.name, members, wanted, time.monotonic() - clock)
-
-# %% ../../nbs/ship/67_ensemble.ipynb #76b663d7
-def _write_run_manifest(out: Path, table: EnsembleTable, recipe: Recipe, seconds: float) -> None:
-    "The manifest of the predictions: the table that went in, and every file that came out."
-    roots = {"output": out, "table": table.path.parent}
-    outputs = {"predictions": describe_path(out / PREDICTIONS, {"output": out})}
-    outputs |= {f"seed{seed}": describe_path(out / artefact_name(seed), {"output": out}) for seed in SEEDS}
-    arguments = {"recipe": recipe.name, "epochs": recipe.epochs, "seeds": SEEDS}
-    provenance = run_provenance(__file__, arguments, table_inputs(table), outputs)
-    content = {"corpus": {"name": table.corpus, "sources": list(table.rows.sources)}, "encoders": table.encoders}
-    write_manifest(out / PREDICTIONS, "ensemble-run", provenance, content, roots, {"seconds": round(seconds, 2)})

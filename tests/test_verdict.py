@@ -132,7 +132,7 @@ def made_up_run(table, change=lambda seed, values: values, folder="run", **facts
     keys = dict(zip(KEY, (rows.source, rows.clip, rows.frame), strict=True))
     predictions = pd.DataFrame({**keys, "target": rows.target, **columns})
     digests = {name: "cd" * 32 for name in (*documents, PREDICTIONS)}
-    return RunFiles(folder_of(table, folder), documents, digests, predictions)
+    return RunFiles(folder_of(table, folder), documents, digests, predictions, table)
 
 
 def folder_of(table, name):
@@ -140,7 +140,7 @@ def folder_of(table, name):
 
 
 def test_a_run_in_order_is_promoted(table):
-    verdict = judge(made_up_run(table), table)
+    verdict = judge(made_up_run(table))
     assert verdict.promoted, verdict.reasons
     assert verdict.document["artefacts"][PREDICTIONS] == "cd" * 32
     assert verdict.document["table"]["sha256"] == table.sha256
@@ -173,7 +173,7 @@ def test_a_run_in_order_is_promoted(table):
 def test_what_the_published_gate_let_through_is_held(change, sentence, table):
     run = made_up_run(table)
     change(run)
-    verdict = judge(run, table)
+    verdict = judge(run)
     assert not verdict.promoted
     assert sentence in " ".join(verdict.reasons)
     assert verdict.document["recommendation"].startswith("Keep smoke: true")
@@ -191,18 +191,18 @@ def test_what_the_published_gate_let_through_is_held(change, sentence, table):
     ],
 )
 def test_bad_predictions_are_held(change, name, table):
-    verdict = judge(made_up_run(table, change), table)
+    verdict = judge(made_up_run(table, change))
     failed = [each["name"] for each in verdict.document["checks"] if not each["passed"]]
     assert not verdict.promoted and any(name in each for each in failed), failed
 
 
 def test_five_copies_are_held(table):
     copy = table.rows.target + np.random.default_rng(0).normal(0, 1, len(table.rows))
-    verdict = judge(made_up_run(table, lambda seed, values: copy), table)
+    verdict = judge(made_up_run(table, lambda seed, values: copy))
     (reason,) = verdict.reasons
     assert reason.startswith("least difference of two members is 0")
     assert verdict.document["gate"]["passed"] is True  # the contract alone would have let them through
-    nearly = judge(made_up_run(table, lambda seed, values: copy + 0.1 * _LEAST_DIFFERENCE * (values - copy)), table)
+    nearly = judge(made_up_run(table, lambda seed, values: copy + 0.1 * _LEAST_DIFFERENCE * (values - copy)))
     assert not nearly.promoted
 
 
@@ -221,8 +221,8 @@ def test_the_order_of_files_and_rows_does_not_matter(table, base, order, random)
         random.sample([*run.predictions], len(run.predictions.columns))
     ]
     documents = {artefact_name(seed): run.artefacts[artefact_name(seed)] for seed in order}
-    other = RunFiles(run.folder, dict(sorted(documents.items())), run.digests, shuffled)
-    assert judge(other, table).lasting == judge(run, table).lasting
+    other = RunFiles(run.folder, dict(sorted(documents.items())), run.digests, shuffled, run.table)
+    assert judge(other).lasting == judge(run).lasting
 
 
 @settings(max_examples=30, deadline=None)
@@ -230,7 +230,7 @@ def test_the_order_of_files_and_rows_does_not_matter(table, base, order, random)
 def test_no_edited_number_is_promoted(table, base, seed, fold, shift):
     run = copy.deepcopy(base)
     run.artefacts[artefact_name(seed)]["folds"][fold]["plcc"] += shift
-    assert not judge(run, table).promoted
+    assert not judge(run).promoted
 
 
 # Files

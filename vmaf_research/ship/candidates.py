@@ -24,34 +24,27 @@ from vmaf_research.ship.score import (
 )
 
 # %% ../../nbs/ship/71_candidates.ipynb #4d36e1d4
-_CLIP = ("source", "dis_basename")
-_COSTS = ("crf", "bitrate_kbps")
+_CLIP, _COSTS = ["source", "dis_basename"], ["crf", "bitrate_kbps"]
 
 
-def _read_frames(
-    path: Path,  # .parquet or .csv, a row per frame
-    features: Sequence[str],  # columns that the model needs
-    needed_by: str = "the model",  # its id, for errors
-) -> tuple[pd.DataFrame, tuple[str, ...]]:  # CLIP, `codec`, COSTS and the features, all numbers finite; notes
-    "Frames of candidate encodes with what they cost; raises `BadInput` that names what is missing."
-    table = pa.concat_tables(read_blocks(path))
+def _read_frames(path: Path, scorer: Scorer) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    "Frames of encodes with what they cost, all finite, and notes; raises `BadInput` that names what is missing."
+    table, features = pa.concat_tables(read_blocks(path)), scorer.feature_names
     rows = _checked(table.to_pandas(), _CLIP, path)
-    inputs = Inputs(features, path, table.column_names, needed_by)
-    rows = rows.assign(**dict(zip(features, inputs.of(table, 0).T, strict=True)))
-    rows = rows.rename(columns=inputs.renamed)
+    inputs = Inputs(features, path, table.column_names, scorer.id)
+    rows = rows.assign(**dict(zip(features, inputs.of(table, 0).T, strict=True))).rename(columns=inputs.renamed)
     if not set(_COSTS) <= set(rows.columns) and pairs_path(path).is_file():
         listed = pa.concat_tables(read_blocks(pairs_path(path))).to_pandas()
-        pairs = _checked(listed, [*_CLIP, *_COSTS], pairs_path(path))
+        pairs = _checked(listed, [*_CLIP, *_COSTS], pairs_path(path)).drop_duplicates(_CLIP)
         new = [column for column in ("codec", *_COSTS) if column in pairs.columns and column not in rows.columns]
-        rows = rows.merge(pairs[[*_CLIP, *new]].drop_duplicates(list(_CLIP)), on=list(_CLIP), how="left")
+        rows = rows.merge(pairs[[*_CLIP, *new]], on=_CLIP, how="left")
     _checked(rows, _COSTS, path)
     for column in _COSTS:
-        numbers = pd.to_numeric(rows[column], errors="coerce").to_numpy(dtype=float, na_value=np.nan)
-        bad = ~np.isfinite(numbers)
+        rows[column] = pd.to_numeric(rows[column], errors="coerce").astype(float)
+        bad = ~np.isfinite(rows[column])
         if bad.any():
-            clip = " ".join(map(str, rows.loc[bad, list(_CLIP)].iloc[0]))
+            clip = " ".join(map(str, rows.loc[bad, _CLIP].iloc[0]))
             raise BadInput(f"{path}: {column} of {clip} is not a finite number ({bad.sum()} such rows)")
-        rows[column] = numbers
     return rows if "codec" in rows.columns else rows.assign(codec=""), inputs.notes
 
 
@@ -65,35 +58,27 @@ def _checked(rows: pd.DataFrame, columns: Sequence[str], path: Path) -> pd.DataF
     return rows
 
 # %% ../../nbs/ship/71_candidates.ipynb #b619d8ca
-def _score_candidates(
-    frames: pd.DataFrame,  # see `_read_frames`
-    scorer: Scorer,
-    confidence: float,  # level of the interval for clips
-) -> pd.DataFrame:  # one row per clip, sorted by source and codec, then from the cheapest
-    "Score of every clip with its bounds; raises `BadInput` if the frames of a clip disagree about its cost."
+def _score_candidates(frames: pd.DataFrame, scorer: Scorer, confidence: float) -> pd.DataFrame:
+    "Every clip with its score and bounds; raises `BadInput` if the frames of a clip disagree about its cost."
     features = frames[list(scorer.feature_names)].to_numpy(dtype=float)
     frames = frames.assign(in_range=scorer.in_range(features), codec=frames["codec"].fillna("").astype(str))
-    clips = frames.groupby(list(_CLIP), sort=False)
-    mixed = clips[["codec", *_COSTS]].nunique(dropna=False).gt(1).any(axis=1)
+    clips, said = frames.groupby(_CLIP, sort=False), ["codec", *_COSTS]
+    mixed = clips[said].nunique(dropna=False).gt(1).any(axis=1)
     if mixed.any():
         clip = " ".join(map(str, mixed.idxmax()))
         raise BadInput(f"candidate encodes: the rows of {clip} have different costs or codecs")
-    result = clips.agg(
-        codec=("codec", "first"),
-        crf=("crf", "first"),
-        bitrate_kbps=("bitrate_kbps", "first"),
-        frames=("crf", "size"),
-        in_range=("in_range", "all"),
-    ).reset_index()
+    first = {name: (name, "first") for name in said}
+    result = clips.agg(**first, frames=("crf", "size"), in_range=("in_range", "all")).reset_index()
     scores = scorer.score_clips(features, clips.ngroup().to_numpy(), confidence)
-    result = result.assign(**scores.columns(), half_width=scores.half_width)
-    order = ["source", "codec", "crf", "bitrate_kbps", "dis_basename"]
-    return result.sort_values(order, ascending=[True, True, False, True, True], ignore_index=True)
+    return _cheapest_first(result.assign(**scores.columns(), half_width=scores.half_width))
+
+
+def _cheapest_first(clips: pd.DataFrame) -> pd.DataFrame:
+    "Sorted by source and codec, then from the highest CRF and the lowest bitrate."
+    order = {"source": True, "codec": True, "crf": False, "bitrate_kbps": True, "dis_basename": True}
+    return clips.sort_values([*order], ascending=[*order.values()], ignore_index=True)
 
 # %% ../../nbs/ship/71_candidates.ipynb #7a53e092
-_UNREACHABLE = "unreachable"
-
-
 @dataclass(frozen=True)
 class Candidate:
     "The answer for one source and codec."
@@ -110,7 +95,7 @@ class Candidate:
         name = f"{self.source} {self.codec}".strip()
         note = "" if self.in_range else " (frames beyond the model's training range: the bound may not hold)"
         if self.clip is None:
-            return f"{name}: {_UNREACHABLE}, the greatest lower bound is {self.low:.2f}{note}"
+            return f"{name}: unreachable, the greatest lower bound is {self.low:.2f}{note}"
         cost = f"CRF {self.crf:g}, {self.bitrate_kbps:g} kbit/s"
         return f"{name}: {self.clip} ({cost}), lower bound {self.low:.2f}{note}"
 
@@ -121,19 +106,12 @@ def choose(
 ) -> tuple[Candidate, ...]:  # one per source and codec, in their order
     "The cheapest clip of every source and codec whose lower bound reaches the target."
     choices = []
-    for (source, codec), group in clips.groupby(["source", "codec"], sort=True):
-        reaching = group[group["low"] >= target].sort_values(
-            ["crf", "bitrate_kbps", "dis_basename"], ascending=[False, True, True]
-        )
-        if reaching.empty:
-            best = group.loc[group["low"].idxmax()]
-            choices.append(Candidate(source, codec, None, None, None, float(best["low"]), bool(best["in_range"])))
-            continue
-        first = reaching.iloc[0]
-        costs = float(first["crf"]), float(first["bitrate_kbps"])
-        choices.append(
-            Candidate(source, codec, first["dis_basename"], *costs, float(first["low"]), bool(first["in_range"]))
-        )
+    for (source, codec), group in _cheapest_first(clips).groupby(["source", "codec"], sort=True):
+        reaching = group[group["low"] >= target]
+        best = group.loc[group["low"].idxmax()] if reaching.empty else reaching.iloc[0]
+        costs = (best["dis_basename"], float(best["crf"]), float(best["bitrate_kbps"]))
+        answer = (None, None, None) if reaching.empty else costs
+        choices.append(Candidate(source, codec, *answer, float(best["low"]), bool(best["in_range"])))
     return tuple(choices)
 
 # %% ../../nbs/ship/71_candidates.ipynb #d816b9d6
@@ -178,7 +156,7 @@ def choose_encodes(
     if not VMAF_RANGE[0] <= target <= VMAF_RANGE[1]:
         raise BadInput(f"target {target:g}: expected a VMAF score from {VMAF_RANGE[0]:g} to {VMAF_RANGE[1]:g}")
     check_paths(scorer, table, out)
-    frames, notes = _read_frames(table, scorer.feature_names, scorer.id)
+    frames, notes = _read_frames(table, scorer)
     clips = _score_candidates(frames, scorer, confidence)
     half_width, notes = float(clips.pop("half_width").mean()), (*notes, *((PLACEHOLDER,) if scorer.smoke else ()))
     choices = choose(clips, target)

@@ -8,7 +8,7 @@ __all__ = ['export_members', 'RegistryChange', 'plan_promotion', 'plan_rollback'
 # %% ../../nbs/ship/69_promotion.ipynb #9a9f9975
 import difflib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -18,9 +18,9 @@ import numpy as np
 
 from ..learn.codecs import ENCODER_VOCAB_VERSION
 from ..learn.intervals import calibrate_predictions
-from ..learn.loso import Evaluation, LosoReport, evaluate, floor_predictions
-from ..learn.table import INPUTS, EnsembleTable, load_ensemble_table
-from ..learn.training import FittedRegressor, train_regressors
+from ..learn.loso import LosoReport, evaluate, floor_predictions
+from ..learn.table import INPUTS
+from ..learn.training import train_regressors
 from ..measure.core import BadInput, ShipRefused, VerificationFailed, validated
 from ..measure.manifest import describe_files, describe_path, run_provenance, write_manifest
 from ..measure.provenance import SEAL, json_bytes, open_sealed, seal, sha256_file, write_json
@@ -30,70 +30,25 @@ from .package import package_model
 from .records import EnsembleRecord, RegistryRow, Sidecar
 from .refresh import corpus_facts
 from .registry import REGISTRY, Registry, install, read_registry, registry_folder, verify_registry
-from vmaf_research.ship.verdict import (
-    HOLD, PROMOTE, RunFiles, Verdict, contract_gate, find_table, judge, read_run, read_verdict, run_inputs,
-)
+from .verdict import HOLD, PROMOTE, RunFiles, Verdict, judge, read_run, read_verdict
 
 # %% ../../nbs/ship/69_promotion.ipynb #c20c0b9d
-def _check_promoted(
-    run: RunFiles,
-    table: EnsembleTable,
-) -> Verdict:
-    "The PROMOTE verdict of a run; raises `ShipRefused` if there is none that belongs to this run and this table."
-    path = run.folder / f"{PROMOTE}.json"
+def _check_promoted(run: RunFiles) -> Verdict:
+    "The PROMOTE verdict of a run; raises `ShipRefused` if there is none that belongs to this run and its table."
+    path, held = (run.folder / f"{name}.json" for name in (PROMOTE, HOLD))
     if not path.is_file():
-        held = run.folder / f"{HOLD}.json"
         why = "; ".join(read_verdict(held).reasons) if held.is_file() else "the run was not validated"
         raise ShipRefused(f"{run.folder}: no {path.name} ({why}); `vmaf-research ensemble validate` gives a verdict")
     try:
         verdict = read_verdict(path)
     except BadInput as error:
         raise ShipRefused(f"no member was exported: {error}") from error
-    again = judge(run, table)
-    if again.lasting != verdict.lasting:
-        changed = [name for name, value in again.lasting.items() if verdict.lasting.get(name) != value]
-        why = "; ".join(again.reasons) or f"{', '.join(changed)} differs"
-        raise ShipRefused(f"{path}: does not belong to this run and {table.path.name} ({why}); validate again")
+    again, lasting = judge(run), verdict.lasting
+    if again.lasting != lasting:
+        changed = ", ".join(name for name, value in again.lasting.items() if lasting.get(name) != value)
+        why = "; ".join(again.reasons) or f"{changed} differs"
+        raise ShipRefused(f"{path}: does not belong to this run and {run.table.path.name} ({why}); validate again")
     return verdict
-
-# %% ../../nbs/ship/69_promotion.ipynb #43a7f253
-def _member_reports(
-    run: RunFiles,
-    table: EnsembleTable,
-    recipe: str,
-    finals: Mapping[int, FittedRegressor],  # by seed, trained on all rows
-) -> dict[int, LosoReport]:  # by seed
-    "Per seed a report of its out-of-fold predictions, with the floors on the same folds."
-    rows = table.rows
-    floors = {name: evaluate(name, rows, values) for name, values in floor_predictions(rows).items()}
-
-    def member(seed: int) -> Evaluation:
-        return evaluate(f"{recipe}, seed {seed}", rows, run.predictions[f"seed{seed}"].to_numpy(dtype=float))
-
-    return {seed: LosoReport(rows, recipe, (seed,), {seed: member(seed)}, floors, finals[seed]) for seed in finals}
-
-
-def _ensemble_record(
-    verdict: Verdict,
-    run: RunFiles,
-    table: EnsembleTable,
-    seed: int,
-) -> EnsembleRecord:
-    "The `ensemble` block of a member's sidecar."
-    document = verdict.document
-    return EnsembleRecord(
-        id=ENSEMBLE_ID,
-        seed=seed,
-        members=[member_id(each) for each in SEEDS],
-        encoder_vocab_version=ENCODER_VOCAB_VERSION,
-        verdict_sha256=verdict.digest,
-        artefact_sha256=run.digests[artefact_name(seed)],
-        mean_plcc=document["gate"]["mean_plcc"],
-        plcc_spread=document["gate"]["plcc_spread"],
-        encoders=table.encoders,
-        corpus_digest=document["corpus"]["sha256"],
-        calibration=calibrate_predictions(table.rows, run.members()),
-    )
 
 # %% ../../nbs/ship/69_promotion.ipynb #7001f509
 _DESCRIPTION = "Member (seed {seed}) of a codec-aware ensemble that reproduces VMAF v0.6.1 per frame"
@@ -111,55 +66,54 @@ def export_members(
 
     Raises `ShipRefused`, with nothing written, without a PROMOTE verdict that belongs to this run and this table.
     """
-    run = read_run(folder)
-    checked = load_ensemble_table(find_table(run.folder) if table is None else table)
-    verdict = _check_promoted(run, checked)
-    recipe, rows = verdict.document["recipe"]["name"], checked.rows
+    run = read_run(folder, table)
+    verdict = _check_promoted(run)
+    recipe, gate, rows = verdict.document["recipe"]["name"], verdict.document["gate"], run.table.rows
     everything = [np.arange(len(rows))] * len(SEEDS)
     fitted = train_regressors(rows.features, rows.target, everything, SEEDS, recipe, INPUTS, device, progress)
-    reports = _member_reports(run, checked, recipe, dict(zip(SEEDS, fitted, strict=True)))
-    corpus = corpus_facts(checked.path) | {"codecs": list(checked.encoders)}
-    part = run.folder / "model.part"
+    floors = {name: evaluate(name, rows, values) for name, values in floor_predictions(rows).items()}
+    shared = {
+        "id": ENSEMBLE_ID,
+        "members": [member_id(seed) for seed in SEEDS],
+        "encoder_vocab_version": ENCODER_VOCAB_VERSION,
+        "verdict_sha256": verdict.digest,
+        "mean_plcc": gate["mean_plcc"],
+        "plcc_spread": gate["plcc_spread"],
+        "encoders": run.table.encoders,
+        "corpus_digest": verdict.document["corpus"]["sha256"],
+        "calibration": calibrate_predictions(rows, run.members()),
+    }
+    corpus = corpus_facts(run.table.path, run.table.sha256, list(run.table.encoders))
+    notes = " ".join([_NOTES, *(f"{note}." for note in run.table.notes)])
+    model, part = run.folder / "model", run.folder / "model.part"
     shutil.rmtree(part, ignore_errors=True)
-    notes = " ".join([_NOTES, *(f"{note}." for note in checked.notes)])
-    for seed, report in reports.items():
-        texts = {"description": _DESCRIPTION.format(seed=seed), "notes": notes}
-        group = _ensemble_record(verdict, run, checked, seed)
-        package_model(member_id(seed), report, ship_gate(report), part, corpus, smoke=True, ensemble=group, **texts)
-    shutil.rmtree(run.folder / "model", ignore_errors=True)
-    part.rename(run.folder / "model")
-    _write_members_manifest(run, checked, verdict)
+    for seed, final in zip(SEEDS, fitted, strict=True):
+        member = evaluate(f"{recipe}, seed {seed}", rows, run.predictions[f"seed{seed}"].to_numpy(dtype=float))
+        report = LosoReport(rows, recipe, (seed,), {seed: member}, floors, final)
+        group = EnsembleRecord(**shared, seed=seed, artefact_sha256=run.digests[artefact_name(seed)])
+        words = _DESCRIPTION.format(seed=seed), notes
+        package_model(member_id(seed), report, ship_gate(report), part, corpus, *words, smoke=True, ensemble=group)
+    shutil.rmtree(model, ignore_errors=True)
+    part.rename(model)
+    place = {"output": run.folder}
+    inputs = run.inputs() | {"verdict": describe_path(run.folder / f"{PROMOTE}.json", place)}
+    args, outputs = {"recipe": recipe, "seeds": SEEDS}, describe_files("model", model, place)
+    provenance, roots = run_provenance(__file__, args, inputs, outputs), place | {"table": run.table.path.parent}
+    write_manifest(model, "ensemble-members", provenance, {"verdict_digest": verdict.digest}, roots)
     for seed in SEEDS if install_into is not None else ():
-        install(member_id(seed), run.folder / "model", install_into)
+        install(member_id(seed), model, install_into)
     return tuple(member_id(seed) for seed in SEEDS)
-
-
-def _write_members_manifest(run: RunFiles, table: EnsembleTable, verdict: Verdict) -> None:
-    "The manifest of the folder `model`: the run, its table and the verdict went in."
-    place, folder = {"output": run.folder}, run.folder / "model"
-    inputs = run_inputs(run, table) | {"verdict": describe_path(run.folder / f"{PROMOTE}.json", place)}
-    outputs = describe_files("model", folder, place)
-    args = {"recipe": verdict.document["recipe"]["name"], "seeds": SEEDS}
-    provenance = run_provenance(__file__, args, inputs, outputs)
-    roots = place | {"table": table.path.parent}
-    write_manifest(folder, "ensemble-members", provenance, {"verdict_digest": verdict.digest}, roots)
 
 # %% ../../nbs/ship/69_promotion.ipynb #9d727875
 @dataclass(frozen=True)
 class RegistryChange:
-    "Rows that are to be replaced, and the registry as it would be."
+    "Rows that are to be replaced, and the registry as it would be; as text a unified diff of the rows."
 
     path: Path  # of registry.json
     expected: str  # SHA-256 that the file has now
     before: tuple[RegistryRow, ...]
     after: tuple[RegistryRow, ...]  # of the same models
     document: dict[str, Any]  # the new content, not sealed
-
-    @property
-    def diff(self) -> str:
-        "The rows before and after, as a unified diff."
-        texts = [_lines(rows) for rows in (self.before, self.after)]
-        return "\n".join(difflib.unified_diff(*texts, "registry.json", "registry.json (new)", lineterm="", n=1))
 
     def write(self) -> None:
         "Write the registry in one step; raises `VerificationFailed` if somebody else changed it in between."
@@ -168,66 +122,40 @@ class RegistryChange:
         write_json(self.path, seal(self.document))
 
     def __str__(self) -> str:
-        return self.diff
+        texts = [
+            [line for row in rows for line in json_bytes(row.to_json()).decode().splitlines()]
+            for rows in (self.before, self.after)
+        ]
+        return "\n".join(difflib.unified_diff(*texts, "registry.json", "registry.json (new)", lineterm="", n=1))
 
     def _repr_html_(self) -> str:
-        return f"<pre>{escape(self.diff)}</pre>"
+        return f"<pre>{escape(str(self))}</pre>"
 
 
-def _lines(rows: tuple[RegistryRow, ...]) -> list[str]:
-    return [line for row in rows for line in json_bytes(row.to_json()).decode().splitlines()]
-
-# %% ../../nbs/ship/69_promotion.ipynb #6bf1baa7
-def _change(folder: Path, after: tuple[RegistryRow, ...], promotions: list[dict[str, Any]]) -> RegistryChange:
+def _change(folder: Path, registry: Registry, after: Sequence[RegistryRow], promotions: list[dict]) -> RegistryChange:
     "Replace rows by others of the same ids, and the list of promotions."
-    registry = read_registry(folder)
     new = {row.id: row for row in after}
     document = {key: value for key, value in registry.to_json().items() if key not in (SEAL, "promotions")}
     document |= {"models": [new.get(row.id, row).to_json() for row in registry.models]}
     document |= {"promotions": promotions} if promotions else {}
     before = tuple(row for row in registry.models if row.id in new)
-    path = folder / REGISTRY
-    return RegistryChange(path, sha256_file(path), before, after, document)
-
-
-def _with_smoke(row: RegistryRow, smoke: bool) -> RegistryRow:
-    return validated(RegistryRow, {**row.to_json(), "smoke": smoke}, REGISTRY)
+    return RegistryChange(folder / REGISTRY, sha256_file(folder / REGISTRY), before, tuple(after), document)
 
 # %% ../../nbs/ship/69_promotion.ipynb #0ad51587
-def _verdict_problems(verdict: Verdict) -> list[str]:
-    "Why a verdict is no ground for a promotion, from what it says itself."
-    document = verdict.document
-    if document["verdict"] == HOLD:
-        return [f"it is HOLD: {'; '.join(verdict.reasons)}"]
-    problems = [f"its check {each['name']} failed" for each in document["checks"] if not each["passed"]]
-    if document["seeds"] != list(SEEDS) or sorted(document["gate"]["per_seed_plccs"]) != sorted(map(str, SEEDS)):
-        problems.append(f"it is about the seeds {document['seeds']}, expected {list(SEEDS)}")
-    gate = contract_gate({int(seed): value for seed, value in document["gate"]["per_seed_plccs"].items()})
-    if not gate["passed"] or gate != document["gate"]:
-        problems.append("its gate does not follow from the PLCC of its seeds")
-    if not document["corpus"]["present"]:
-        problems.append("it names no corpus")
-    return problems
-
-
-def _member_problems(
-    verdict: Verdict,
-    seed: int,
-    sidecar: Sidecar,  # of the registered member
-) -> list[str]:
+def _member_problems(verdict: Verdict, seed: int, sidecar: Sidecar) -> list[str]:
     "How a registered member differs from what the verdict was about."
-    document, group = verdict.document, sidecar.ensemble
+    document, training, group = verdict.document, sidecar.training, sidecar.ensemble
     if group is None:
         return [f"{sidecar.id}: is not a member of an ensemble"]
     pairs = {
         "ensemble": (group.id, document["ensemble_id"]),
         "seed": (group.seed, seed),
-        "table": (sidecar.training.table_digest, document["table"]["digest"]),
+        "table": (training.table_digest, document["table"]["digest"]),
         "table file": (sidecar.corpus.table_sha256, document["table"]["sha256"]),
         "corpus": (group.corpus_digest, document["corpus"]["sha256"]),
         "results of the seed": (group.artefact_sha256, document["artefacts"].get(artefact_name(seed))),
-        "recipe": (sidecar.training.recipe.to_json(), document["recipe"]),
-        "mean PLCC": (sidecar.training.loso_mean_plcc, document["gate"]["per_seed_plccs"].get(str(seed))),
+        "recipe": (training.recipe.to_json(), document["recipe"]),
+        "mean PLCC": (training.loso_mean_plcc, document["gate"]["per_seed_plccs"].get(str(seed))),
         "verdict": (group.verdict_sha256, verdict.digest),
     }
     return [
@@ -236,7 +164,7 @@ def _member_problems(
         if found != said
     ]
 
-# %% ../../nbs/ship/69_promotion.ipynb #4e33b17e
+
 def plan_promotion(
     verdict_file: Path | str,  # PROMOTE.json
     folder: Path | str | None = None,  # of the registry; default: `model/` of the repository
@@ -250,28 +178,20 @@ def plan_promotion(
     problems = verify_registry(folder)
     if problems:
         raise VerificationFailed(f"{folder}: nothing was promoted: {'; '.join(problems)}")
-    refused = _verdict_problems(verdict)
-    registry = read_registry(folder)
-    rows = {seed: registry.row(member_id(seed)) for seed in SEEDS}
+    registry, refused = read_registry(folder), verdict.refusals()
+    rows = [registry.row(member_id(seed)) for seed in SEEDS]
     if not refused:
-        for seed, row in rows.items():
+        for seed, row in zip(SEEDS, rows, strict=True):
             sidecar = validated(Sidecar, open_sealed(folder / row.sidecar), row.sidecar)
             refused += _member_problems(verdict, seed, sidecar)
     if refused:
         raise ShipRefused(f"{verdict_file}: nothing was promoted: {'; '.join(refused)}")
-    if not any(row.smoke for row in rows.values()):
-        raise BadInput(f"{folder / REGISTRY}: {verdict.document['ensemble_id']} is promoted already")
-    return _promotion(folder, registry, verdict, tuple(rows.values()))
-
-
-def _promotion(folder: Path, registry: Registry, verdict: Verdict, rows: tuple[RegistryRow, ...]) -> RegistryChange:
-    record = {
-        "ensemble": verdict.document["ensemble_id"],
-        "verdict": verdict.lasting,
-        "before": [row.to_json() for row in rows],
-    }
+    ensemble = verdict.document["ensemble_id"]
+    if not any(row.smoke for row in rows):
+        raise BadInput(f"{folder / REGISTRY}: {ensemble} is promoted already")
+    record = {"ensemble": ensemble, "verdict": verdict.lasting, "before": [row.to_json() for row in rows]}
     promotions = [*(each.to_json() for each in registry.promotions), record]
-    return _change(folder, tuple(_with_smoke(row, False) for row in rows), promotions)
+    return _change(folder, registry, [row.model_copy(update={"smoke": False}) for row in rows], promotions)
 
 # %% ../../nbs/ship/69_promotion.ipynb #7b686956
 def plan_rollback(
@@ -285,8 +205,8 @@ def plan_rollback(
     registry = read_registry(folder)
     if not registry.promotions:
         raise BadInput(f"{folder / REGISTRY}: no promotion to roll back")
-    last = registry.promotions[-1]
+    *earlier, last = registry.promotions
     replaced = [row.id for row in last.before if not last.covers(registry.row(row.id))]
     if replaced:
         raise BadInput(f"{folder / REGISTRY}: {', '.join(replaced)} was registered anew since; nothing was rolled back")
-    return _change(folder, last.before, [each.to_json() for each in registry.promotions[:-1]])
+    return _change(folder, registry, last.before, [each.to_json() for each in earlier])

@@ -9,7 +9,7 @@ __all__ = ['PLANS', 'Plan', 'corpus_facts', 'Refresh', 'train_and_package', 'ref
 import base64
 import io
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
@@ -17,20 +17,19 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..corpora.extract import extract
 from ..corpora.pairs import Corpus
-from ..learn.loso import LosoReport, loso
+from ..learn.loso import Evaluation, LosoReport, loso, prediction_table
 from ..learn.metrics import show_number
 from ..learn.recipes import find_recipe
-from ..learn.table import KEY, TrainingTable, load_training_table
+from ..learn.table import load_training_table
 from ..measure.core import BadInput, ShipRefused, settings
 from vmaf_research.measure.manifest import (
     describe_files, describe_path, manifest_path, read_manifest, run_provenance, write_manifest,
 )
-from ..measure.provenance import atomic_path, sha256_file, write_bytes, write_json
+from ..measure.provenance import atomic_path, write_bytes, write_json
 from .gate import GateResult, ship_gate
 from .package import package_model
 from .registry import install
@@ -46,23 +45,20 @@ class Plan:
     notes: str  # what a user of the registry should know
 
 
-PLANS = {
-    plan.model_id: plan
-    for plan in (
-        Plan(
-            "fr_regressor_v1",
-            "adr0249",
-            "VMAF v0.6.1 per frame from six libvmaf features, fitted to measured frames; the reference recipe",
-            "The reference recipe that others are compared with; see the floors in its card before using it.",
-        ),
-        Plan(
-            "fr_regressor_nano_v1",
-            "teacher_function",
-            "A portable, differentiable copy of the VMAF v0.6.1 regressor, fitted to the teacher itself",
-            "Learned from vectors that the teacher labelled, not from opinions: no new evidence about what people see.",
-        ),
-    )
-}
+PLANS = {plan.model_id: plan for plan in (
+    Plan(
+        "fr_regressor_v1",
+        "adr0249",
+        "VMAF v0.6.1 per frame from six libvmaf features, fitted to measured frames; the reference recipe",
+        "The reference recipe that others are compared with; see the floors in its card before using it.",
+    ),
+    Plan(
+        "fr_regressor_nano_v1",
+        "teacher_function",
+        "A portable, differentiable copy of the VMAF v0.6.1 regressor, fitted to the teacher itself",
+        "Learned from vectors that the teacher labelled, not from opinions: no new evidence about what people see.",
+    ),
+)}  # fmt: skip
 _COMPARED = ("tuned",)  # recipes that are evaluated only
 
 # %% ../../nbs/ship/66_refresh.ipynb #665a0639
@@ -78,56 +74,57 @@ _OTHER = {
 
 def corpus_facts(
     table: Path,  # a FULL_FEATURES table; its manifest is read if there is one
+    sha256: str,  # of the table
+    codecs: list[str],  # of its clips
 ) -> dict[str, Any]:
     "What a model card says about the rows that a model was trained on."
-    facts = {"table": table.name, "table_sha256": sha256_file(table), "codecs": _codecs(table)}
+    facts = {"table": table.name, "table_sha256": sha256, "codecs": codecs}
     if not manifest_path(table).exists():
         return {"name": table.stem, "kind": "table", **_OTHER, **facts}
     content = read_manifest(table)["deterministic"]
-    recorded = content["run_provenance"]["outputs"].get("table", {}).get("sha256")
-    if recorded != facts["table_sha256"]:
+    if content["run_provenance"]["outputs"].get("table", {}).get("sha256") != sha256:
         raise BadInput(f"{table}: is not the table that {manifest_path(table).name} describes; extract it again")
-    facts |= {"corpus_snapshot": content["corpus"]["snapshot"], "engine": content["engine"]}
-    name = content["corpus"]["name"]
-    return {"name": name, "kind": name, **(_EMBEDDED if name == "embedded" else _OTHER), **facts}
+    name, origin = content["corpus"]["name"], {"corpus_snapshot": content["corpus"]["snapshot"]}
+    words = _EMBEDDED if name == "embedded" else _OTHER
+    return {"name": name, "kind": name, **words, **facts, **origin, "engine": content["engine"]}
 
 
 def _codecs(table: Path) -> list[str]:
     "Names in the column `codec`, if a Parquet table has one."
     if table.suffix != ".parquet" or "codec" not in pq.read_schema(table).names:
         return []
-    return sorted(pc.unique(pq.read_table(table, columns=["codec"]).column("codec")).drop_null().to_pylist())
+    return sorted(pq.read_table(table, columns=["codec"])["codec"].drop_null().unique().to_pylist())
 
-# %% ../../nbs/ship/66_refresh.ipynb #be7efb12
-def _overview(
-    reports: Mapping[str, LosoReport],  # by recipe, of one table
-) -> pd.DataFrame:  # one row per recipe and floor
-    "Errors on sources that were left out, in VMAF points, of every recipe and of the floors."
-    everyone = {recipe: report.shipped for recipe, report in reports.items()} | next(iter(reports.values())).floors
-    rows = {}
-    for name, evaluation in everyone.items():
-        values = evaluation.summary
-        rows[name] = {
-            "mean PLCC": values["mean_plcc"],
-            "RMSE": values["pooled_rmse"],
-            "RMSE, 95 % over sources": "{0.low:.3g} … {0.high:.3g}".format(evaluation.intervals["rmse"]),
-            "worst source": values["worst_source"],
-            "its RMSE": values["worst_source_rmse"],
-            "greatest error": values["max_abs_error"],
-        }
-    return pd.DataFrame.from_dict(rows, orient="index")
-
-
+# %% ../../nbs/ship/66_refresh.ipynb #5f76b4c4
+def _figure_html(axes: plt.Axes) -> str:
+    "A plot as an image inside the page; the figure is closed."
+    buffer = io.BytesIO()
+    axes.figure.savefig(buffer, format="png", dpi=100, bbox_inches="tight", metadata={"Software": None})
+    plt.close(axes.figure)
+    return f'<img alt="plot" src="data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}">'
 
 # %% ../../nbs/ship/66_refresh.ipynb #431ffe2e
+_REPORT_SCHEMA = "vmaf-research-refresh"
+_STYLE = """body { font: 15px/1.5 sans-serif; margin: 2em auto; max-width: 75em; padding: 0 1em }
+table { border: 0; border-collapse: collapse; margin: 1em 0; display: block; overflow-x: auto }
+td, th { border: 0; padding: .2em .6em; text-align: right; border-bottom: 1px solid #ddd }
+img { max-width: 100% }"""
+_PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Refresh on {name}</title>\
+<style>{style}</style></head><body><h1>Refresh on {name}</h1><p>All errors are on sources that the model did not see, \
+in VMAF points, against the teacher VMAF v0.6.1.</p>{body}</body></html>
+"""
+
+
 @dataclass(frozen=True)
 class Refresh:
     "What a run evaluated, gated and packaged."
 
     folder: Path  # holds report.json, report.html and, for accepted models, model/
-    reports: dict[str, LosoReport]  # by recipe
+    corpus: dict[str, Any]  # see `corpus_facts`
+    plans: tuple[Plan, ...]
+    reports: dict[str, LosoReport]  # by recipe, of one table and beside the same floors
     gates: dict[str, GateResult]  # by model id
-    shipped: tuple[str, ...]  # ids of the models that were packaged
+    shipped: tuple[str, ...] = ()  # ids of the models that were packaged
 
     @property
     def report(self) -> Path:
@@ -141,117 +138,83 @@ class Refresh:
     def predictions(self) -> Path:
         return self.folder / "predictions.parquet"
 
+    def _evaluations(self) -> dict[str, Evaluation]:  # by recipe, then by floor
+        floors = next(iter(self.reports.values())).floors
+        return {recipe: report.shipped for recipe, report in self.reports.items()} | floors
+
+    def overview(self) -> pd.DataFrame:  # one row per recipe and floor
+        "Errors on sources that were left out, in VMAF points, of every recipe and of the floors."
+        rows = {}
+        for name, evaluation in self._evaluations().items():
+            values, rmse = evaluation.summary, evaluation.intervals["rmse"]
+            rows[name] = {
+                "mean PLCC": values["mean_plcc"],
+                "RMSE": values["pooled_rmse"],
+                "RMSE, 95 % over sources": f"{rmse.low:.3g} … {rmse.high:.3g}",
+                "worst source": values["worst_source"],
+                "its RMSE": values["worst_source_rmse"],
+                "greatest error": values["max_abs_error"],
+            }
+        return pd.DataFrame.from_dict(rows, orient="index")
+
+    def to_json(self) -> dict[str, Any]:
+        "What report.json says."
+        recipes = {recipe: report.to_json() for recipe, report in self.reports.items()}
+        floors = [result.pop("floors") for result in recipes.values()][0]
+        models = {}
+        for plan in self.plans:
+            gate, shipped = self.gates[plan.model_id].to_json(), plan.model_id in self.shipped
+            models[plan.model_id] = {"recipe": plan.recipe, "shipped": shipped, "gate": gate}
+        head = {"schema": _REPORT_SCHEMA, "schema_version": 1, "corpus": self.corpus}
+        return {**head, "models": models, "recipes": recipes, "floors": floors}
+
     def __str__(self) -> str:
-        table = _overview(self.reports).to_string(float_format=show_number)
+        table = self.overview().to_string(float_format=show_number)
         gates = [f"{model_id}: {gate}" for model_id, gate in self.gates.items()]
         return "\n".join([table, *gates, f"report: {self.page}"])
 
     def _repr_html_(self) -> str:
-        return _report_body(self)
+        table = next(iter(self.reports.values())).table
+        parts = [self.overview().to_html(float_format=show_number, border=0), table._repr_html_()]
+        for model_id, gate in self.gates.items():
+            state = "packaged" if model_id in self.shipped else "not packaged"
+            parts.append(f"<h2>{escape(model_id)}: {state}</h2>{gate._repr_html_()}")
+        for recipe, report in self.reports.items():
+            parts.append(f"<h2>Recipe {escape(recipe)}</h2>{report._repr_html_()}{_figure_html(report.plot())}")
+        return "\n".join(parts)
 
-# %% ../../nbs/ship/66_refresh.ipynb #2d971bfd
-def _evaluate_recipes(
-    table: TrainingTable,
-    recipes: Mapping[str, bool],  # name of a recipe -> whether a model is to be made with it
-    seed: int,
-    progress: bool = True,
-) -> dict[str, LosoReport]:  # by recipe
-    "Leave-one-source-out evaluation of several recipes, all beside the same floors."
-    reports: dict[str, LosoReport] = {}
-    floors = None
-    for recipe, final in recipes.items():
-        report = loso(table, recipe, seeds=(seed,), floors=floors is None, final=final, progress=progress)
-        floors = report.floors if floors is None else floors
-        reports[recipe] = replace(report, floors=floors)
-    return reports
-
-# %% ../../nbs/ship/66_refresh.ipynb #a0e44f9a
-_REPORT_SCHEMA = "vmaf-research-refresh"
-
-
-def _report_document(
-    reports: Mapping[str, LosoReport],
-    plans: Iterable[Plan],
-    gates: Mapping[str, GateResult],
-    shipped: Iterable[str],
-    corpus: Mapping[str, Any],
-) -> dict[str, Any]:
-    "What report.json says."
-    shipped, results = set(shipped), {recipe: report.to_json() for recipe, report in reports.items()}
-    floors = [result.pop("floors") for result in results.values()][0]
-    models = {
-        plan.model_id: {
-            "recipe": plan.recipe,
-            "shipped": plan.model_id in shipped,
-            "gate": gates[plan.model_id].to_json(),
-        }
-        for plan in plans
-    }
-    head = {"schema": _REPORT_SCHEMA, "schema_version": 1, "corpus": dict(corpus)}
-    return {**head, "models": models, "recipes": results, "floors": floors}
-
-# %% ../../nbs/ship/66_refresh.ipynb #9bba5e1c
-def _prediction_table(
-    reports: Mapping[str, LosoReport],  # by recipe, of one table
-) -> pd.DataFrame:  # columns of KEY, `target`, one per recipe, one per floor
-    "Out-of-fold predictions, one row per frame: the networks' as they were made (not clipped), the floors' clipped."
-    first = next(iter(reports.values()))
-    table, floors = first.table, first.floors
-    columns = dict(zip(KEY, (table.source, table.clip, table.frame), strict=True)) | {"target": table.target}
-    columns |= {recipe: report.shipped.predictions for recipe, report in reports.items()}
-    return pd.DataFrame(columns | {name: floor.predictions for name, floor in floors.items()})
-
-# %% ../../nbs/ship/66_refresh.ipynb #5f76b4c4
-def _figure_html(axes: plt.Axes) -> str:
-    "A plot as an image inside the page; the figure is closed."
-    buffer = io.BytesIO()
-    axes.figure.savefig(buffer, format="png", dpi=100, bbox_inches="tight", metadata={"Software": None})
-    plt.close(axes.figure)
-    return f'<img alt="plot" src="data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}">'
+# %% ../../nbs/ship/66_refresh.ipynb #9a4432cb
+def _write_report(result: Refresh, table: dict[str, Any], folder: Path) -> None:
+    "Both reports, the predictions, and their manifest; the table as `describe_path` says it, and where it is."
+    write_json(result.report, result.to_json())
+    page = _PAGE.format(name=escape(str(result.corpus["name"])), style=_STYLE, body=result._repr_html_())
+    write_bytes(result.page, page.encode())
+    first, columns = next(iter(result.reports.values())), result._evaluations()
+    with atomic_path(result.predictions) as temporary:
+        columns = {name: each.predictions for name, each in columns.items()}
+        prediction_table(first.table, columns).to_parquet(temporary, index=False)
+    roots = {"output": result.folder, "table": folder}
+    paths = {"report": result.report, "page": result.page, "predictions": result.predictions}
+    outputs = {name: describe_path(path, roots) for name, path in paths.items()}
+    outputs |= describe_files("model", result.folder / "model", roots) if result.shipped else {}
+    args = {"recipes": list(result.reports), "seed": first.seeds[0]}
+    provenance = run_provenance(__file__, args, {"table": table}, outputs)
+    write_manifest(result.report, "refresh", provenance, {"shipped": list(result.shipped)}, roots)
 
 
-def _report_body(result: Refresh) -> str:
-    "The report as HTML: verdicts, then per recipe a table and a plot."
-    table = next(iter(result.reports.values())).table
-    parts = [_overview(result.reports).to_html(float_format=show_number, border=0), table._repr_html_()]
-    for model_id, gate in result.gates.items():
-        state = "packaged" if model_id in result.shipped else "not packaged"
-        parts.append(f"<h2>{escape(model_id)}: {state}</h2>{gate._repr_html_()}")
-    for recipe, report in result.reports.items():
-        parts.append(f"<h2>Recipe {escape(recipe)}</h2>{report._repr_html_()}{_figure_html(report.plot())}")
-    return "\n".join(parts)
-
-# %% ../../nbs/ship/66_refresh.ipynb #1708c0be
-_STYLE = """body { font: 15px/1.5 sans-serif; margin: 2em auto; max-width: 75em; padding: 0 1em }
-table { border: 0; border-collapse: collapse; margin: 1em 0; display: block; overflow-x: auto }
-td, th { border: 0; padding: .2em .6em; text-align: right; border-bottom: 1px solid #ddd }
-img { max-width: 100% }"""
-
-
-def _report_page(result: Refresh, corpus: Mapping[str, Any]) -> str:
-    "The whole page."
-    name = escape(str(corpus["name"]))
-    head = f'<meta charset="utf-8"><title>Refresh on {name}</title><style>{_STYLE}</style>'
-    intro = (
-        "<p>All errors are on sources that the model did not see, in VMAF points, against the teacher VMAF v0.6.1.</p>"
-    )
-    body = f"<h1>Refresh on {name}</h1>{intro}{_report_body(result)}"
-    return f'<!doctype html><html lang="en"><head>{head}</head><body>{body}</body></html>\n'
-
-# %% ../../nbs/ship/66_refresh.ipynb #c13a80a0
-def _package_accepted(
-    reports: Mapping[str, LosoReport],
-    plans: Iterable[Plan],
-    gates: Mapping[str, GateResult],
-    corpus: Mapping[str, Any],
-    folder: Path,  # the `model` folder of the run
-) -> tuple[str, ...]:  # ids of the packaged models
-    "Export every model that passed its gate."
-    accepted = [plan for plan in plans if gates[plan.model_id].passed]
-    for plan in accepted:
-        report, gate = reports[plan.recipe], gates[plan.model_id]
-        package_model(plan.model_id, report, gate, folder, corpus, plan.description, plan.notes)
-    return tuple(plan.model_id for plan in accepted)
+def _raise_if_refused(result: Refresh) -> None:
+    "Raise `ShipRefused` that names the models, the reasons, and how long their networks were trained."
+    sentences = []
+    for plan in result.plans:
+        gate, recipe = result.gates[plan.model_id], find_recipe(plan.recipe)
+        if not gate.passed:
+            passes = f"{recipe.epochs} passes over {len(result.reports[plan.recipe].table)} rows at most"
+            sentences.append(f"{plan.model_id}: {'; '.join(gate.reasons)} (recipe {recipe.name}: {passes})")
+    if sentences:
+        raise ShipRefused(
+            f"ship gate refused {'. '.join(sentences)}. Nothing of it was exported, see {result.report}; "
+            "a recipe with few passes needs many rows: more sources, encodes or frames"
+        )
 
 # %% ../../nbs/ship/66_refresh.ipynb #22bfc8f2
 def train_and_package(
@@ -274,54 +237,30 @@ def train_and_package(
     written if a gate refuses a model, and `BadInput` before anything is written if the table is unusable.
     """
     table, out, plans = Path(table), Path(out), tuple(plans)
-    rows = load_training_table(table)
-    corpus = corpus_facts(table)
-    wanted = {plan.recipe: export for plan in plans} | {recipe: False for recipe in compared}
-    reports = _evaluate_recipes(rows, wanted, settings().seed if seed is None else seed, progress)
+    rows, described = load_training_table(table), describe_path(table, {"table": table.parent})
+    corpus = corpus_facts(table, described["sha256"], _codecs(table))
+    seeds, floors, reports = (settings().seed if seed is None else seed,), None, {}
+    for recipe, final in ({plan.recipe: export for plan in plans} | dict.fromkeys(compared, False)).items():
+        report = loso(rows, recipe, seeds, floors=floors is None, final=final, progress=progress)
+        floors = report.floors if floors is None else floors
+        reports[recipe] = replace(report, floors=floors)
     expected = None if expected_sources is None else tuple(expected_sources)
     gates = {plan.model_id: ship_gate(reports[plan.recipe], threshold, strict, expected) for plan in plans}
-    result = Refresh(out, reports, gates, ())
-    _write_report(result, plans, corpus, table)
-    shutil.rmtree(out / "model", ignore_errors=True)
+    result = Refresh(out, corpus, plans, reports, gates)
+    _write_report(result, described, table.parent)
+    model = out / "model"
+    shutil.rmtree(model, ignore_errors=True)
     if export:
-        shipped = _package_accepted(reports, plans, gates, corpus, out / "model")
-        result = replace(result, shipped=shipped)
-        _write_report(result, plans, corpus, table)
-    _raise_if_refused(result, plans)
+        accepted = [plan for plan in plans if gates[plan.model_id].passed]
+        for plan in accepted:
+            report, gate = reports[plan.recipe], gates[plan.model_id]
+            package_model(plan.model_id, report, gate, model, corpus, plan.description, plan.notes)
+        result = replace(result, shipped=tuple(plan.model_id for plan in accepted))
+        _write_report(result, described, table.parent)
+    _raise_if_refused(result)
     for model_id in result.shipped if install_into is not None else ():
-        install(model_id, out / "model", Path(install_into))
+        install(model_id, model, Path(install_into))
     return result
-
-# %% ../../nbs/ship/66_refresh.ipynb #02f788d3
-def _raise_if_refused(result: Refresh, plans: tuple[Plan, ...]) -> None:
-    "Raise `ShipRefused` that names the models, the reasons, and how long their networks were trained."
-    sentences = []
-    for plan in plans:
-        gate, recipe = result.gates[plan.model_id], find_recipe(plan.recipe)
-        if not gate.passed:
-            passes = f"{recipe.epochs} passes over {len(result.reports[plan.recipe].table)} rows at most"
-            sentences.append(f"{plan.model_id}: {'; '.join(gate.reasons)} (recipe {recipe.name}: {passes})")
-    if sentences:
-        raise ShipRefused(
-            f"ship gate refused {'. '.join(sentences)}. Nothing of it was exported, see {result.report}; "
-            "a recipe with few passes needs many rows: more sources, encodes or frames"
-        )
-
-# %% ../../nbs/ship/66_refresh.ipynb #9a4432cb
-def _write_report(result: Refresh, plans: tuple[Plan, ...], corpus: Mapping[str, Any], table: Path) -> None:
-    "Both reports, the predictions, and their manifest."
-    document = _report_document(result.reports, plans, result.gates, result.shipped, corpus)
-    write_json(result.report, document)
-    write_bytes(result.page, _report_page(result, corpus).encode())
-    with atomic_path(result.predictions) as temporary:
-        _prediction_table(result.reports).to_parquet(temporary, index=False)
-    roots = {"output": result.folder, "table": table.parent}
-    paths = {"report": result.report, "page": result.page, "predictions": result.predictions}
-    outputs = {name: describe_path(path, roots) for name, path in paths.items()}
-    outputs |= describe_files("model", result.folder / "model", roots) if result.shipped else {}
-    args = {"recipes": list(result.reports), "seed": next(iter(result.reports.values())).seeds[0]}
-    provenance = run_provenance(__file__, args, {"table": describe_path(table, {"table": table.parent})}, outputs)
-    write_manifest(result.report, "refresh", provenance, {"shipped": list(result.shipped)}, roots)
 
 # %% ../../nbs/ship/66_refresh.ipynb #9291afb8
 def refresh(

@@ -9,6 +9,7 @@ __all__ = ['LARGEST', 'ROW_SCHEMA', 'ROW_KEYS', 'RowKey', 'schema_html', 'new_ro
 # %% ../../nbs/corpora/37_rows.ipynb #78a4767c
 import json
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -57,70 +58,60 @@ class RowKey:
         return f"{text}, or {json.dumps(self.unavailable)} where not known"
 
 # %% ../../nbs/corpora/37_rows.ipynb #25f7cf06
-def _group(since: int, *entries: tuple) -> list[RowKey]:
-    "Keys that came with the same version of the schema: name, kind, unavailable value, meaning, range."
-    return [RowKey(*entry, since=since) for entry in entries]
-
-
-_FIRST = _group(
-    1,
-    ("schema_version", "integer", _REQUIRED, "version of this schema", _VERSION, _VERSION),
-    ("run_id", "text", "", "which run made the encode"),
-    ("timestamp", "time", "", "when the encode was made"),
-    ("src", "text", _REQUIRED, "source video: relative path, or `set:key`"),
-    ("src_sha256", "sha256", None, "digest of the bytes of the source"),
-    ("width", "integer", None, "width of the encode, pixels", 1, 65536),
-    ("height", "integer", None, "height of the encode, pixels", 1, 65536),
-    ("pix_fmt", "text", "", "pixel format of the encode"),
-    ("framerate", "number", None, "frames per second", 0, 10000),
-    ("duration_s", "number", None, "length of what was encoded, seconds", 0),
-    ("encoder", "text", _REQUIRED, "encoder, as ffmpeg names it"),
-    ("encoder_version", "text", "", "version of the encoder"),
-    ("preset", "text", "", "preset, as the encoder names it"),
-    ("crf", "number", None, "quality value on the encoder's own scale: CRF, or QP where it has no CRF", -64, 255),
-    ("extra_params", "text", "", "further options of the encoder"),
-    ("encode_path", "text", "", "the encode, where it was kept"),
-    ("encode_size_bytes", "integer", None, "size of the encode, bytes", 0, LARGEST),
-    ("bitrate_kbps", "number", None, "bit rate of the encode, kbit/s", 0),
-    ("encode_time_ms", "number", None, "duration of encoding, milliseconds", 0),
-    ("vmaf_score", "number", None, "mean of VMAF over the frames", 0, 100),
-    ("vmaf_model", "text", "", "which VMAF model"),
-    ("score_time_ms", "number", None, "duration of measuring, milliseconds", 0),
-    ("ffmpeg_version", "text", "", "version of ffmpeg"),
-    ("vmaf_binary_version", "text", "", "version of libvmaf"),
-    ("exit_status", "integer", None, "exit status of encoding and measuring, 0 if both succeeded", -LARGEST, LARGEST),
-)
-
-
-_SECOND = _group(2, ("clip_mode", "text", "", "which part of the source: `full`, or a name of the sampled window"))
-_STREAM = _group(
-    3,
-    ("hdr_transfer", "text", "", "transfer characteristics, if the source is HDR"),
-    ("hdr_primaries", "text", "", "colour primaries, if the source is HDR"),
-    ("hdr_forced", "flag", False, "HDR was assumed against what the file says"),
-    ("shot_count", "integer", 0, "shots of the source", 0, LARGEST),
-    ("shot_avg_duration_sec", "number", 0.0, "mean length of a shot, seconds", 0),
-    ("shot_duration_std_sec", "number", 0.0, "standard deviation of the lengths of shots, seconds", 0),
-)
-_FEATURES = [
-    RowKey(f"{name}_{short}", "number", None, f"{long} of `{name}` over the frames", 0, since=3)
-    for short, long in (("mean", "mean"), ("std", "standard deviation"))
-    for name in CANONICAL_6
-]
-_ENCODER = _group(
-    3,
-    ("enc_internal_qp_mean", "number", 0.0, "mean over pictures of the quantiser", -64, 255),
-    ("enc_internal_qp_std", "number", 0.0, "standard deviation of the quantiser", 0),
-    ("enc_internal_bits_mean", "number", 0.0, "mean over pictures of their size, bits", 0),
-    ("enc_internal_bits_std", "number", 0.0, "standard deviation of the size, bits", 0),
-    ("enc_internal_mv_mean", "number", 0.0, "mean over pictures of the bits spent on motion vectors", 0),
-    ("enc_internal_mv_std", "number", 0.0, "standard deviation of the bits spent on motion vectors", 0),
-    ("enc_internal_itex_mean", "number", 0.0, "mean over pictures of the bits spent on texture of intra blocks", 0),
-    ("enc_internal_ptex_mean", "number", 0.0, "mean over pictures of the bits spent on texture of inter blocks", 0),
-    ("enc_internal_intra_ratio", "number", 0.0, "share of intra blocks", 0, 1),
-    ("enc_internal_skip_ratio", "number", 0.0, "share of skipped blocks", 0, 1),
-)
-ROW_SCHEMA: dict[str, RowKey] = {key.name: key for key in (*_FIRST, *_SECOND, *_STREAM, *_FEATURES, *_ENCODER)}
+_MOMENTS = (("mean", "mean"), ("std", "standard deviation"))
+_ENTRIES = {  # version of the schema that brought them: name, kind, unavailable value, meaning, range
+    1: (
+        ("schema_version", "integer", _REQUIRED, "version of this schema", _VERSION, _VERSION),
+        ("run_id", "text", "", "which run made the encode"),
+        ("timestamp", "time", "", "when the encode was made"),
+        ("src", "text", _REQUIRED, "source video: relative path, or `set:key`"),
+        ("src_sha256", "sha256", None, "digest of the bytes of the source"),
+        ("width", "integer", None, "width of the encode, pixels", 1, 65536),
+        ("height", "integer", None, "height of the encode, pixels", 1, 65536),
+        ("pix_fmt", "text", "", "pixel format of the encode"),
+        ("framerate", "number", None, "frames per second", 0, 10000),
+        ("duration_s", "number", None, "length of what was encoded, seconds", 0),
+        ("encoder", "text", _REQUIRED, "encoder, as ffmpeg names it"),
+        ("encoder_version", "text", "", "version of the encoder"),
+        ("preset", "text", "", "preset, as the encoder names it"),
+        ("crf", "number", None, "quality value on the encoder's own scale: CRF, or QP where it has no CRF", -64, 255),
+        ("extra_params", "text", "", "further options of the encoder"),
+        ("encode_path", "text", "", "the encode, where it was kept"),
+        ("encode_size_bytes", "integer", None, "size of the encode, bytes", 0, LARGEST),
+        ("bitrate_kbps", "number", None, "bit rate of the encode, kbit/s", 0),
+        ("encode_time_ms", "number", None, "duration of encoding, milliseconds", 0),
+        ("vmaf_score", "number", None, "mean of VMAF over the frames", 0, 100),
+        ("vmaf_model", "text", "", "which VMAF model"),
+        ("score_time_ms", "number", None, "duration of measuring, milliseconds", 0),
+        ("ffmpeg_version", "text", "", "version of ffmpeg"),
+        ("vmaf_binary_version", "text", "", "version of libvmaf"),
+        ("exit_status", "integer", None, "exit status of encoding and measuring, 0 if both succeeded",
+         -LARGEST, LARGEST),
+    ),
+    2: (("clip_mode", "text", "", "which part of the source: `full`, or a name of the sampled window"),),
+    3: (
+        ("hdr_transfer", "text", "", "transfer characteristics, if the source is HDR"),
+        ("hdr_primaries", "text", "", "colour primaries, if the source is HDR"),
+        ("hdr_forced", "flag", False, "HDR was assumed against what the file says"),
+        ("shot_count", "integer", 0, "shots of the source", 0, LARGEST),
+        ("shot_avg_duration_sec", "number", 0.0, "mean length of a shot, seconds", 0),
+        ("shot_duration_std_sec", "number", 0.0, "standard deviation of the lengths of shots, seconds", 0),
+        *((f"{name}_{short}", "number", None, f"{long} of `{name}` over the frames", 0) for short, long in _MOMENTS
+          for name in CANONICAL_6),
+        ("enc_internal_qp_mean", "number", 0.0, "mean over pictures of the quantiser", -64, 255),
+        ("enc_internal_qp_std", "number", 0.0, "standard deviation of the quantiser", 0),
+        ("enc_internal_bits_mean", "number", 0.0, "mean over pictures of their size, bits", 0),
+        ("enc_internal_bits_std", "number", 0.0, "standard deviation of the size, bits", 0),
+        ("enc_internal_mv_mean", "number", 0.0, "mean over pictures of the bits spent on motion vectors", 0),
+        ("enc_internal_mv_std", "number", 0.0, "standard deviation of the bits spent on motion vectors", 0),
+        ("enc_internal_itex_mean", "number", 0.0, "mean over pictures of the bits spent on texture of intra blocks", 0),
+        ("enc_internal_ptex_mean", "number", 0.0, "mean over pictures of the bits spent on texture of inter blocks", 0),
+        ("enc_internal_intra_ratio", "number", 0.0, "share of intra blocks", 0, 1),
+        ("enc_internal_skip_ratio", "number", 0.0, "share of skipped blocks", 0, 1),
+    ),
+}  # fmt: skip
+_KEYS = [RowKey(*entry, since=version) for version, entries in _ENTRIES.items() for entry in entries]
+ROW_SCHEMA: dict[str, RowKey] = {key.name: key for key in _KEYS}
 ROW_KEYS: tuple[str, ...] = tuple(ROW_SCHEMA)  # the order is part of the schema
 
 # %% ../../nbs/corpora/37_rows.ipynb #d0164665
@@ -153,26 +144,23 @@ def _check_value(key: RowKey, value: Any) -> Any:
 
 def _plain_value(key: RowKey, value: Any) -> Any:
     "A value of the right kind, or None; ranges are not looked at."
-    if key.kind == "flag":
-        return value if isinstance(value, bool) else None
-    if key.kind in ("integer", "number"):
-        if isinstance(value, bool) or not isinstance(value, Integral if key.kind == "integer" else Real):
-            return None
-        try:
-            return int(value) if key.kind == "integer" else float(value) if math.isfinite(value) else None
-        except OverflowError:
-            return None
-    if not isinstance(value, str) or value.encode(errors="replace").decode() != value:  # half of a surrogate pair
+    types = {"flag": bool, "integer": Integral, "number": Real}.get(key.kind, str)
+    if not isinstance(value, types) or (isinstance(value, bool) and key.kind != "flag"):
         return None
-    if key.kind == "sha256":
-        return value if len(value) == 64 and set(value) <= set("0123456789abcdef") else None
-    if key.kind == "time":
-        try:
+    try:
+        if key.kind == "integer":
+            return int(value)
+        if key.kind == "number":
+            return float(value) if math.isfinite(value) else None
+        if key.kind == "time":
             datetime.fromisoformat(value)
-        except ValueError:
-            return None
-        return value
-    return value or (None if key.unavailable == _REQUIRED else value)
+        if types is str:
+            value.encode()  # half of a surrogate pair cannot be written
+    except (OverflowError, ValueError):
+        return None
+    if key.kind == "sha256" and not re.fullmatch("[0-9a-f]{64}", value):
+        return None
+    return None if value == "" and key.unavailable == _REQUIRED else value
 
 # %% ../../nbs/corpora/37_rows.ipynb #08d24300
 def upgrade_row(
@@ -186,12 +174,12 @@ def upgrade_row(
     if missing:
         raise BadInput(f"misses {', '.join(missing)}, which every row of version {version} has")
     values = {"clip_mode": "full"} if version == 1 else {}
-    for name, value in row.items():
-        key = ROW_SCHEMA.get(name)
-        if key and key.unavailable != _REQUIRED:  # others write NaN, or no text instead of a digest
-            absent = isinstance(value, float) and math.isnan(value) or (key.kind == "sha256" and value == "")
-            value = key.unavailable if absent else value
-        values[name] = value
+    values |= row
+    for key in ROW_SCHEMA.values():
+        value = values.get(key.name)
+        nothing = isinstance(value, float) and math.isnan(value) or (key.kind == "sha256" and value == "")
+        if nothing and key.unavailable != _REQUIRED:  # others write NaN, or no text instead of a digest
+            values[key.name] = key.unavailable
     return new_row(**values | {"schema_version": _VERSION})
 
 # %% ../../nbs/corpora/37_rows.ipynb #4ca92174

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['DESCRIPTORS', 'PREDICTOR_INPUTS', 'NOISE', 'LENGTH', 'describe_shots', 'falling_curve', 'CurveModel', 'fit_curves',
-           'curve_graph', 'graph_difference', 'MeasuredCurve', 'check_sources', 'CurveReport', 'judge_curves']
+           'curve_graph', 'graph_difference', 'MeasuredCurve', 'counted', 'check_sources', 'CurveReport',
+           'judge_curves']
 
 # %% ../../nbs/predict/75_curves.ipynb #dd009c8e
 from collections.abc import Iterable, Mapping, Sequence
@@ -121,32 +122,53 @@ def fit_curves(
     return CurveModel(np.asarray(nodes), mean, kept, centre, scale, places, weights.round(_DIGITS))
 
 # %% ../../nbs/predict/75_curves.ipynb #10bcaec2
-def _add_descriptors(graph: GraphBuilder, model: CurveModel) -> None:
+def curve_graph(
+    model: CurveModel,
+    metadata: Mapping[str, str],  # becomes `metadata_props`
+) -> bytes:  # of the ONNX file
+    "Quality value and thirteen features in ([batch, 14], `PREDICTOR_INPUTS`), VMAF out ([batch])."
+    graph = GraphBuilder()
+    graph.add("Cast", "features64", to=TensorProto.DOUBLE)
+    _add_places(graph, model)
+    _add_curves(graph, model)
+    _add_interpolation(graph, model)
+    inputs = [(INPUT, TensorProto.FLOAT, ["batch", len(PREDICTOR_INPUTS)])]
+    return graph_bytes(graph, inputs, [(OUTPUT, TensorProto.FLOAT, ["batch"])], metadata)
+
+
+def _number(graph: GraphBuilder, name: str, value: float) -> str:
+    return graph.constant(name, np.float64(value))
+
+
+def _index(graph: GraphBuilder, name: str, position: int) -> str:
+    return graph.constant(name, np.array([position], dtype=np.int64))
+
+
+def _add_places(graph: GraphBuilder, model: CurveModel) -> None:
     "Standardised descriptors of the rows, from `features64`."
     for name in ("probe_bitrate_kbps", "frame_diff_mean", "y_var", "fps", "width", "height"):
-        position = np.array([PREDICTOR_INPUTS.index(name)], dtype=np.int64)
         graph.value = "features64"
-        graph.add("Gather", name, graph.constant(f"{name}.column", position), axis=1)
+        graph.add("Gather", name, _index(graph, f"{name}.column", PREDICTOR_INPUTS.index(name)), axis=1)
 
-    def log(name: str, value: str, least: float) -> str:
+    def log(name: str, value: str, least: str) -> None:
         graph.value = value
-        graph.add("Add", f"{name}.shifted", graph.constant(f"{name}.least", np.float64(least)))
-        return graph.add("Log", name)
+        graph.add("Add", f"{name}.shifted", _number(graph, f"{name}.least", _LEAST[least]))
+        graph.add("Log", name)
 
     graph.value = "width"
     graph.add("Mul", "area", "height")
     graph.add("Mul", "volume", "fps")
-    pixels = graph.add("Max", "pixels", graph.constant("one", np.float64(1)))
+    graph.add("Max", "pixels", _number(graph, "one", 1))
     graph.value = "probe_bitrate_kbps"
-    graph.add("Mul", "bits_per_second", graph.constant("thousand", np.float64(1000)))
-    by_pixel = graph.add("Div", "bits_by_pixels", pixels)
-    log("contrast", "y_var", _LEAST["contrast"])
-    contrast = graph.add("Mul", "half_contrast", graph.constant("half", np.float64(0.5)))
-    log("change", "frame_diff_mean", _LEAST["motion"])
-    motion = graph.add("Sub", "motion", contrast)
-    log("rate", by_pixel, _LEAST["bits"])
-    graph.add("Sub", "bits", contrast)
-    graph.add("Concat", "described", motion, axis=1)
+    graph.add("Mul", "bits_per_second", _number(graph, "thousand", 1000))
+    graph.add("Div", "bits_by_pixels", "pixels")
+    log("contrast", "y_var", "contrast")
+    graph.add("Mul", "half_contrast", _number(graph, "half", 0.5))
+    log("change", "frame_diff_mean", "motion")
+    graph.add("Sub", "motion", "half_contrast")
+    log("rate", "bits_by_pixels", "bits")
+    graph.add("Sub", "bits", "half_contrast")
+    graph.add("Concat", "described", "motion", axis=1)
     graph.add("Gather", "kept", graph.constant("kept.columns", model.kept.astype(np.int64)), axis=1)
     graph.add("Sub", "centred", graph.constant("centre", model.centre))
     graph.add("Div", "places", graph.constant("scale", model.scale))
@@ -154,12 +176,12 @@ def _add_descriptors(graph: GraphBuilder, model: CurveModel) -> None:
 # %% ../../nbs/predict/75_curves.ipynb #ff50c404
 def _add_curves(graph: GraphBuilder, model: CurveModel) -> None:
     "Curves at the nodes from standardised descriptors: similarity, weighted sum, running minimum, clip."
-    one, two = (graph.constant(f"axis{axis}", np.array([axis], dtype=np.int64)) for axis in (1, 2))
+    one, two = (_index(graph, f"axis{axis}", axis) for axis in (1, 2))
     graph.add("Unsqueeze", "places.rows", one)
-    difference = graph.add("Sub", "difference", graph.constant("known.places", model.places))
-    graph.add("Mul", "squares", difference)
+    graph.add("Sub", "difference", graph.constant("known.places", model.places))
+    graph.add("Mul", "squares", "difference")
     graph.add("ReduceSum", "distance", two, keepdims=0)
-    graph.add("Mul", "exponent", graph.constant("decline", np.float64(-0.5 / LENGTH**2)))
+    graph.add("Mul", "exponent", _number(graph, "decline", -0.5 / LENGTH**2))
     graph.add("Exp", "similarity")
     graph.add("MatMul", "departure", graph.constant("weights", model.weights))
     graph.add("Add", "raw_curve", graph.constant("mean", model.mean))
@@ -167,19 +189,16 @@ def _add_curves(graph: GraphBuilder, model: CurveModel) -> None:
     later = np.triu(np.full((len(model.nodes), len(model.nodes)), 1e6), 1)  # nodes after this one do not count
     graph.add("Add", "candidates", graph.constant("later", later))
     graph.add("ReduceMin", "falling", axes=[2], keepdims=0)
-    least, greatest = (
-        graph.constant(name, np.float64(end)) for name, end in zip(("low", "high"), VMAF_RANGE, strict=True)
-    )
-    graph.add("Clip", "curve", least, greatest)
+    low, high = VMAF_RANGE
+    graph.add("Clip", "curve", _number(graph, "low", low), _number(graph, "high", high))
 
 
 def _add_interpolation(graph: GraphBuilder, model: CurveModel) -> None:
     "The value of each row's curve at its quality: neighbouring nodes weigh as much as they are near."
-    graph.value = "features64"
-    graph.add("Gather", "quality", graph.constant("quality.column", np.array([0], dtype=np.int64)), axis=1)
-    best, worst = (graph.constant(name, np.float64(model.nodes[at])) for name, at in (("best", 0), ("worst", -1)))
-    graph.add("Clip", "quality.inside", best, worst)
-    graph.add("Sub", "from_nodes", graph.constant("nodes", model.nodes.astype(np.float64)))
+    graph.value, nodes = "features64", model.nodes.astype(np.float64)
+    graph.add("Gather", "quality", _index(graph, "quality.column", 0), axis=1)
+    graph.add("Clip", "quality.inside", _number(graph, "best", nodes[0]), _number(graph, "worst", nodes[-1]))
+    graph.add("Sub", "from_nodes", graph.constant("nodes", nodes))
     graph.add("Abs", "away")
     graph.add("Neg", "nearness")
     graph.add("Add", "hat", "one")
@@ -189,20 +208,6 @@ def _add_interpolation(graph: GraphBuilder, model: CurveModel) -> None:
     graph.add("Cast", OUTPUT, to=TensorProto.FLOAT)
 
 # %% ../../nbs/predict/75_curves.ipynb #d79f2084
-def curve_graph(
-    model: CurveModel,
-    metadata: Mapping[str, str],  # becomes `metadata_props`
-) -> bytes:  # of the ONNX file
-    "Quality value and thirteen features in ([batch, 14], `PREDICTOR_INPUTS`), VMAF out ([batch])."
-    graph = GraphBuilder()
-    graph.add("Cast", "features64", to=TensorProto.DOUBLE)
-    _add_descriptors(graph, model)
-    _add_curves(graph, model)
-    _add_interpolation(graph, model)
-    inputs = [(INPUT, TensorProto.FLOAT, ["batch", len(PREDICTOR_INPUTS)])]
-    return graph_bytes(graph, inputs, [(OUTPUT, TensorProto.FLOAT, ["batch"])], metadata)
-
-
 def graph_difference(
     model: CurveModel,
     data: bytes,  # of the graph
@@ -235,6 +240,11 @@ class MeasuredCurve:
         return [self.source, self.features.vector().tolist(), self.quality.tolist(), self.vmaf.tolist()]
 
 
+def counted(count: int, what: str) -> str:
+    "How many there are of something, in words."
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
 def check_sources(
     sources: Iterable[str],
     failed: int = 0,  # encodes that failed and are left out
@@ -242,11 +252,11 @@ def check_sources(
     "Raise `BadInput` if there are too few sources to leave one out."
     names = sorted(set(sources))
     if len(names) < _LEAST_SOURCES:
-        count = f"{len(names)} source{'' if len(names) == 1 else 's'} ({', '.join(names) or 'none'})"
-        without = f", without {failed} encode{'' if failed == 1 else 's'} that failed" if failed else ""
+        without = f", without {counted(failed, 'encode')} that failed" if failed else ""
         raise BadInput(
-            f"a corpus with {count}{without}: at least {_LEAST_SOURCES} are needed, because each is predicted by a "
-            "model that does not know it; add sources to the grid"
+            f"a corpus with {counted(len(names), 'source')} ({', '.join(names) or 'none'}){without}: at least "
+            f"{_LEAST_SOURCES} are needed, because each is predicted by a model that does not know it; add sources to "
+            "the grid"
         )
 
 # %% ../../nbs/predict/75_curves.ipynb #80f969d9
@@ -276,15 +286,13 @@ class CurveReport:
 
     def mean(self, metric: str) -> float | None:  # metric: a field of `Agreement`
         "Mean of a metric over the sources for which it is defined."
-        values = [getattr(each, metric) for each in self.per_source.values()]
-        known = [value for value in values if value is not None]
+        known = [value for each in self.per_source.values() if (value := getattr(each, metric)) is not None]
         return float(np.mean(known)) if known else None
 
     @property
     def worst(self) -> tuple[str, float]:  # source, RMSE
         errors = {name: each.rmse for name, each in self.per_source.items()}
-        name = max(errors, key=errors.get)
-        return name, errors[name]
+        return max(errors.items(), key=lambda item: item[1])
 
     @property
     def calibration(self) -> Calibration:
@@ -313,10 +321,8 @@ class CurveReport:
         return f"CurveReport({len(self.per_source)} sources, {len(self.encodes)} encodes: {found})"
 
     def _repr_html_(self) -> str:
-        rows = [
-            (name, each.n, *map(show_number, (each.plcc, each.srocc, each.rmse, each.bias)))
-            for name, each in self.per_source.items()
-        ]
+        found = self.per_source.items()
+        rows = ((name, a.n, *map(show_number, (a.plcc, a.srocc, a.rmse, a.bias))) for name, a in found)
         return html_table(rows, ("source", "encodes", "PLCC", "SROCC", "RMSE", "bias"))
 
     def plot(self, axes: plt.Axes | None = None) -> plt.Axes:
@@ -354,10 +360,11 @@ def judge_curves(
         own = names == name
         left_out[own] = fit_curves(features[~own], drawn[~own], nodes).curves(features[own])
     model = fit_curves(features, drawn, nodes)
-    encodes = []
-    for curve, predicted, fitted in zip(curves, left_out, model.curves(features), strict=True):
-        rows = pd.DataFrame({"source": curve.source, "quality": curve.quality, "measured": curve.vmaf})
-        rows["predicted"] = np.interp(curve.quality, nodes, predicted)
-        rows["fitted"] = np.interp(curve.quality, nodes, fitted)
-        encodes.append(rows)
+    encodes = [
+        pd.DataFrame({
+            "source": curve.source, "quality": curve.quality, "measured": curve.vmaf,
+            "predicted": np.interp(curve.quality, nodes, predicted), "fitted": np.interp(curve.quality, nodes, fitted),
+        })
+        for curve, predicted, fitted in zip(curves, left_out, model.curves(features), strict=True)
+    ]  # fmt: skip
     return CurveReport(curves, model, drawn - left_out, pd.concat(encodes, ignore_index=True))

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from vmaf_research.measure.manifest import (
 )
 from ..measure.provenance import check_writable, scan_lines, sha256_bytes, sha256_file
 from .codecs import PREDICTOR_CODECS, find_adapter
-from .curves import CurveReport, MeasuredCurve, check_sources, judge_curves
+from .curves import CurveReport, MeasuredCurve, check_sources, counted, judge_curves
 from .predictor import check_place, check_shippable, formula_score, package_predictor
 from .shot_features import ShotFeatures, shot_features
 from ..ship.package import TEACHER
@@ -50,10 +51,6 @@ class Window:
         return self.src_sha256 or self.src
 
 
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"
-
-
 @dataclass(frozen=True, repr=False)
 class CodecRows:
     "The rows of a file that are about one codec with one preset."
@@ -68,21 +65,18 @@ class CodecRows:
 
     @property
     def count(self) -> int:
-        return sum(len(points) for points in self.points.values())
+        return sum(map(len, self.points.values()))
 
     @property
     def names(self) -> dict[str, str]:
-        "What sources are called, by what tells them apart; a file that lies there twice has one name."
-        found: dict[str, str] = {}
-        for window in self.points:
-            found.setdefault(window.source, Path(window.src).with_suffix("").as_posix())
-        return found
+        "What sources are called, by what tells them apart; a file that lies there twice has the name of the first."
+        return {each.source: Path(each.src).with_suffix("").as_posix() for each in reversed(self.points)}
 
     @property
     def left_out(self) -> str:
         "Which rows were not learned from, in words; empty if there are none."
-        text = f", {_counted(self.failed, 'failed encode')} left out" if self.failed else ""
-        return text + (f", {_counted(self.repeated, 'repeated row')} left out" if self.repeated else "")
+        counts = {"failed encode": self.failed, "repeated row": self.repeated}
+        return "".join(f", {counted(count, what)} left out" for what, count in counts.items() if count)
 
     def __repr__(self) -> str:
         encodes = f"{self.count} encodes of {len(self.points)} shots by {self.codec}, {self.preset}"
@@ -107,30 +101,23 @@ def _all_rows(path: Path) -> list[tuple[int, dict[str, Any]]]:
     bad: list[str] = []
     found = list(scan_lines(path, upgrade_row, bad))
     if bad:
-        raise BadInput(f"{path.parent / bad[0]}; repair the line, or take it out ({_counted(len(bad), 'such line')})")
+        raise BadInput(f"{path.parent / bad[0]}; repair the line, or take it out ({counted(len(bad), 'such line')})")
     if not found:
         raise BadInput(f"{path}: has no rows; expected one line per encode, as `corpus grid` writes them")
     return found
 
 
-def _check_row(place: str, row: dict[str, Any]) -> None:
-    missing = [name for name in ("crf", "vmaf_score", "width", "height") if row[name] is None]
-    if missing:
-        raise BadInput(
-            f"{place}: {', '.join(missing)} of {row['src']} is NaN or not known; measure it again, or take the line out"
-        )
+def _check_row(row: dict[str, Any]) -> None:
+    if missing := [name for name in ("crf", "vmaf_score", "width", "height") if row[name] is None]:
+        known = f"{', '.join(missing)} of {row['src']} is NaN or not known"
+        raise BadInput(f"{known}; measure it again, or take the line out")
     if row["vmaf_model"] not in (TEACHER, ""):
-        raise BadInput(f"{place}: scored by {row['vmaf_model']}, expected {TEACHER}; predictors learn that")
+        raise BadInput(f"scored by {row['vmaf_model']}, expected {TEACHER}; predictors learn that")
     best, worst = find_adapter(row["encoder"]).hard_range
     if not best <= row["crf"] <= worst:
-        raise BadInput(
-            f"{place}: quality value (crf) {row['crf']:g}, but {row['encoder']} takes {best} to {worst}; "
-            "correct it, or take the line out"
-        )
-    try:
-        parse_clip_mode(row["clip_mode"])
-    except BadInput as error:
-        raise BadInput(f"{place}: {error}") from error
+        taken = f"quality value (crf) {row['crf']:g}, but {row['encoder']} takes {best} to {worst}"
+        raise BadInput(f"{taken}; correct it, or take the line out")
+    parse_clip_mode(row["clip_mode"])
 
 
 def read_codec_rows(
@@ -151,13 +138,16 @@ def read_codec_rows(
         raise BadInput(f"{path}: {codec} with the presets {', '.join(presets)}; a predictor learns one, choose it")
     done = [(line, row) for line, row in own if row["exit_status"] in (0, None)]
     if not done:
-        encodes = _counted(len(own), "encode")
+        encodes = counted(len(own), "encode")
         raise BadInput(f"{path}: {encodes} of {codec}, and none succeeded (exit_status); encode them again")
-    for line, row in done:
-        _check_row(f"{path}, line {line}", row)
     points: dict[Window, list[tuple[float, float]]] = {}
     windows: dict[tuple, Window] = {}  # files with the same bytes share the window of the first one
     first: dict[tuple, tuple[int, float]] = {}  # line and score of every encode
+    for line, row in done:
+        try:
+            _check_row(row)
+        except BadInput as error:
+            raise BadInput(f"{path}, line {line}: {error}") from error
     for line, row in done:
         window = Window(row["src"], row["src_sha256"], row["width"], row["height"], row["clip_mode"])
         part = (window.source, window.width, window.height, window.clip_mode)
@@ -170,53 +160,40 @@ def read_codec_rows(
             )
         if earlier == line:
             points.setdefault(windows.setdefault(part, window), []).append((quality, score))
-    engine = {}
-    for name, key in (("ffmpeg", "ffmpeg_version"), ("libvmaf", "vmaf_binary_version")):
-        if versions := sorted({row[key] for _, row in done} - {""}):
-            engine[name] = ", ".join(versions)
+    columns = {"ffmpeg": "ffmpeg_version", "libvmaf": "vmaf_binary_version"}
+    engine = {name: ", ".join(sorted({row[key] for _, row in done} - {""})) for name, key in columns.items()}
+    engine = {name: versions for name, versions in engine.items() if versions}
     return CodecRows(path, codec, presets[0], points, len(own) - len(done), len(done) - len(first), engine)
 
 # %% ../../nbs/predict/77_training.ipynb #2d10643d
 def _find_sources(rows: CodecRows, sources: Path | str | None) -> dict[Window, Path]:
     "The files that rows are about; raises `BadInput` for one that is not there or has other bytes."
-    if sources is None:
-        try:
-            sources = read_manifest(rows.path)["volatile"]["roots"]["sources"]
-        except (BadInput, KeyError) as error:
-            raise BadInput(
-                f"{rows.path}: where its sources are is not known, {manifest_path(rows.path).name} does not say; give "
-                "the folder that src is relative to (--sources)"
-            ) from error
-    folder = Path(sources)
-    digests: dict[Path, str] = {}
-    found = {}
-    for window in rows.points:
-        path = folder / window.src
+    try:
+        folder = Path(sources or read_manifest(rows.path)["volatile"]["roots"]["sources"])
+    except (BadInput, KeyError) as error:
+        reason = f"where its sources are is not known, {manifest_path(rows.path).name} does not say"
+        raise BadInput(f"{rows.path}: {reason}; give the folder that src is relative to (--sources)") from error
+    digest = cache(sha256_file)
+    found = {window: folder / window.src for window in rows.points}
+    for window, path in found.items():
         inside = not Path(window.src).is_absolute() and ".." not in Path(window.src).parts
         if not inside or not path.is_file():
             raise BadInput(f"{rows.path}: its source {window.src} is not in {folder}; give its folder (--sources)")
-        if path not in digests:
-            digests[path] = sha256_file(path)
-        if window.src_sha256 not in (None, digests[path]):
-            raise BadInput(
-                f"{path}: its SHA-256 is {digests[path][:12]}…, the rows are about {window.src_sha256[:12]}…; it is "
-                "another file, or it was changed"
-            )
-        found[window] = path
+        if window.src_sha256 not in (None, digest(path)):
+            other = f"its SHA-256 is {digest(path)[:12]}…, the rows are about {window.src_sha256[:12]}…"
+            raise BadInput(f"{path}: {other}; it is another file, or it was changed")
     return found
 
 
 def _window_features(window: Window, path: Path, folder: Path) -> ShotFeatures:
     "The features of what was encoded; raises `BadInput` if it cannot be made from the source."
-    frames, seconds = parse_clip_mode(window.clip_mode)
     out = folder / f"{path.stem}_{sha256_file(path)[:8]}_{window.height}p_{window.clip_mode or 'full'}.y4m"
-    made, problem, _ = make_reference(path.stem, path, out, window.height, frames, seconds)
+    made, problem, _ = make_reference(path.stem, path, out, window.height, *parse_clip_mode(window.clip_mode))
     if problem:
         raise BadInput(f"{path}: {problem.reason}")
     if (made.width, made.height) != (window.width, window.height):
-        raise BadInput(
-            f"{path}: at {window.height} rows it is {made.width} pixels wide, the rows of the corpus say {window.width}"
-        )
+        found = f"at {window.height} rows it is {made.width} pixels wide"
+        raise BadInput(f"{path}: {found}, the rows of the corpus say {window.width}")
     return shot_features(made)
 
 # %% ../../nbs/predict/77_training.ipynb #05eccf65
@@ -238,13 +215,10 @@ class Training:
 def _codecs_of(corpus: Path) -> tuple[str, ...]:
     "The codecs with predictors that a file has rows of; raises `BadInput` if there are none."
     found = {row["encoder"] for _, row in _all_rows(corpus)}
-    codecs = tuple(codec for codec in PREDICTOR_CODECS if codec in found)
-    if not codecs:
-        raise BadInput(
-            f"{corpus}: its rows are of {', '.join(sorted(found))}, for which there are no predictors; expected rows "
-            f"of {', '.join(PREDICTOR_CODECS)}"
-        )
-    return codecs
+    if codecs := tuple(codec for codec in PREDICTOR_CODECS if codec in found):
+        return codecs
+    without = f"its rows are of {', '.join(sorted(found))}, for which there are no predictors"
+    raise BadInput(f"{corpus}: {without}; expected rows of {', '.join(PREDICTOR_CODECS)}")
 
 
 def _register(rows: CodecRows, report: CurveReport, registry: Path, subject: Path, licence: str) -> Training:
@@ -319,8 +293,6 @@ def train_predictors(
     return tuple(_register(rows, report, registry, subject, licence) for rows, report, subject in ready)
 
 # %% ../../nbs/predict/77_training.ipynb #1e790a9b
-_STUB_SHOTS = 20
-_STUB_QUALITIES = 5  # of each shot: one out of each fifth of the working range
 _SIZES = ((640, 360), (854, 480), (1280, 720), (1920, 1080), (3840, 2160))
 _RATES = (24.0, 25.0, 30.0, 50.0, 60.0)
 
@@ -332,7 +304,6 @@ def _made_up_shot(generator: random.Random) -> ShotFeatures:
         return low * (high / low) ** generator.random()
 
     (width, height), fps = generator.choice(_SIZES), generator.choice(_RATES)
-    pixels = width * height
     bits = log_uniform(0.12, 1.6)  # of the probe, per pixel
     contrast = log_uniform(150, 4500)  # variance of luma
     motion = log_uniform(0.01, 1.0)  # difference of frames by the deviation within them
@@ -340,12 +311,10 @@ def _made_up_shot(generator: random.Random) -> ShotFeatures:
     bidirectional = log_uniform(0.2, 0.9)  # bytes of a B picture by those of a predicted one
     frames = generator.randint(24, 240)
     others = (frames - 1) * (0.4 + 0.6 * bidirectional)  # six of ten pictures are B pictures
-    p_bytes = bits * pixels / 8 * frames / (intra + others)
+    p_bytes = bits * (width * height) / 8 * frames / (intra + others)
     return ShotFeatures(
-        round(bits * pixels * fps / 1000, 3),
-        round(p_bytes * intra, 1),
-        round(p_bytes, 1),
-        round(p_bytes * bidirectional, 1),
+        round(bits * (width * height) * fps / 1000, 3),
+        *(round(p_bytes * times, 1) for times in (intra, 1, bidirectional)),
         frame_diff_mean=round(motion * contrast**0.5, 3),
         y_avg=round(generator.uniform(40, 170), 2),
         y_var=round(contrast, 2),
@@ -359,13 +328,13 @@ def _made_up_shot(generator: random.Random) -> ShotFeatures:
 def stub_curves(
     codec: str,  # one of `PREDICTOR_CODECS`
 ) -> list[MeasuredCurve]:
-    "The made-up rows of a codec: the same every time."
+    "The made-up rows of a codec, the same every time: 20 shots at a value out of each fifth of the working range."
     best, worst = find_adapter(codec, predicted=True).quality_range
     generator = random.Random(int(sha256_bytes(codec.encode()), 16) % 2**31)
     curves = []
-    for number in range(_STUB_SHOTS):
+    for number in range(20):
         features = _made_up_shot(generator)
-        share = (np.arange(_STUB_QUALITIES) + [generator.random() for _ in range(_STUB_QUALITIES)]) / _STUB_QUALITIES
+        share = (np.arange(5) + [generator.random() for _ in range(5)]) / 5
         quality = np.round(best + share * (worst - best))
         noise = np.array([generator.gauss(0, 0.5) for _ in quality])
         vmaf = np.clip(formula_score(codec, quality, features.probe_bitrate_kbps) + noise, 0, 100).round(4)
@@ -378,18 +347,16 @@ def write_stub(
     folder: Path | str | None = None,  # registry to write to; default: `model/` of the repository
 ) -> Model:
     "Train and register the stub of a codec; raises `BadInput` if a real predictor of it is registered."
-    folder = Path(folder or settings().model_path)
     curves = stub_curves(codec)
-    rows = sum(len(curve.vmaf) for curve in curves)
     corpus = {
         "name": "made-up rows",
-        "kind": f"synthetic-stub-N={rows}",
+        "kind": f"synthetic-stub-N={sum(len(curve.vmaf) for curve in curves)}",
         "licence": "none needed",
         "description": f"{len(curves)} shots that nobody filmed, scored by a formula; seeded by the codec's name",
     }
     report = judge_curves(curves, find_adapter(codec).hard_range)
     description = f"Synthetic stub, do not use in production: a placeholder for a predictor of {codec}"
-    return package_predictor(codec, report, folder, corpus, description)
+    return package_predictor(codec, report, folder or settings().model_path, corpus, description)
 
 
 def write_missing_stubs(

@@ -13,11 +13,12 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import Executor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from html import escape
+from operator import call
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -49,18 +50,13 @@ except ImportError:  # Windows
     fcntl = None
 
 # %% ../../nbs/predict/80_tune.ipynb #0634ebf5
-def _check_pooling(pooling: str) -> None:
-    percentile = re.fullmatch(r"p([1-9]\d?)", pooling)
-    if pooling not in ("mean", "harmonic") and not (percentile and int(percentile[1]) <= 50):
-        raise BadInput(f"pooling {pooling!r}: expected mean, harmonic, or a percentile from p1 to p50")
-
-
 def pool_scores(
     scores: np.ndarray,  # [frames], VMAF
     pooling: str = "mean",  # mean, harmonic, or a percentile from p1 to p50
 ) -> float:  # VMAF
-    "The score of a shot from those of its frames."
-    _check_pooling(pooling)
+    "The score of a shot from those of its frames; raises `BadInput` for a pooling that is not known."
+    if not re.fullmatch(r"mean|harmonic|p([1-9]|[1-4]\d|50)", pooling):
+        raise BadInput(f"pooling {pooling!r}: expected mean, harmonic, or a percentile from p1 to p50")
     scores = np.asarray(scores, dtype=float)
     if pooling == "mean":
         return float(scores.mean())
@@ -140,34 +136,30 @@ class ShotSource:
             return search(lambda quality: self.encode(reference, quality, how), target, prior)
 
 # %% ../../nbs/predict/80_tune.ipynb #731ffcd6
-def _lock(path: Path, wait: bool = False) -> TextIO | None:  # None: somebody else has it
-    "An open file that nobody else has locked; where a file system has no locks, nobody ever gets one."
-    file = open(path, "a")
-    try:
-        if fcntl is None:
-            raise OSError("no locks on this system")
-        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        return file
-    except OSError:
-        file.close()
-        return None
-
-
-def _unlock(file: TextIO | None) -> None:
-    if file is not None:
-        fcntl.flock(file, fcntl.LOCK_UN)  # for copies of the file in other processes too
-        file.close()
+@contextmanager
+def _locked(path: Path, wait: bool = False) -> Iterator[bool]:
+    "Whether nobody else had a file locked, which is locked during the block; never where a file system has no locks."
+    with open(path, "a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            locked = True
+        except (OSError, AttributeError):
+            locked = False
+        try:
+            yield locked
+        finally:
+            if locked:
+                fcntl.flock(file, fcntl.LOCK_UN)  # for copies of the file in other processes too
 
 
 def _remove_dead_runs(work: Path) -> None:
     "Delete what killed runs left; nothing of a run that lives, and nothing that no run has made."
     alive = False
     for path in work.glob(".frames-*/lock"):
-        lock = _lock(path)
-        alive |= lock is None
-        if lock is not None:
-            shutil.rmtree(path.parent, ignore_errors=True)
-            _unlock(lock)
+        with _locked(path) as dead:
+            alive |= not dead
+            if dead:
+                shutil.rmtree(path.parent, ignore_errors=True)
     if not alive:
         for path in work.glob(f"*/*/.*_crf*.{'[0-9a-f]' * 8}.part.*"):  # of `atomic_path`
             path.unlink(missing_ok=True)
@@ -179,18 +171,13 @@ def frames_folder(
 ) -> Iterator[Path]:
     "A folder in `work` for the frames of one run, gone when the block ends; removes what killed runs left."
     work.mkdir(parents=True, exist_ok=True)
-    door = _lock(work / ".lock", wait=True)  # one run at a time looks around and comes in
-    try:
-        _remove_dead_runs(work)
-        folder = Path(tempfile.mkdtemp(prefix=".frames-", dir=work))
-        lock = _lock(folder / "lock")
-    finally:
-        _unlock(door)
-    try:
-        yield folder
-    finally:
-        _unlock(lock)
-        shutil.rmtree(folder, ignore_errors=True)
+    with ExitStack() as stack:
+        with _locked(work / ".lock", wait=True):  # one run at a time looks around and comes in
+            _remove_dead_runs(work)
+            folder = tempfile.TemporaryDirectory(prefix=".frames-", dir=work, ignore_cleanup_errors=True)
+            path = Path(stack.enter_context(folder))
+            stack.enter_context(_locked(path / "lock"))
+        yield path
 
 # %% ../../nbs/predict/80_tune.ipynb #9a033385
 _COLUMNS = ("frames", "CRF", "VMAF", "kbit/s", "status", "encodes", "predicted CRF", "residual")
@@ -215,22 +202,22 @@ class TunedShot:
 
     def to_json(self) -> dict[str, Any]:
         "Frames, encodes and result as plain values."
-        encodes = [
+        *probes, chosen = (
             {"crf": trial.quality, "vmaf": trial.score, "bitrate_kbps": trial.bitrate_kbps}
             for trial in (*self.search.trials, self.search.chosen)
-        ]
-        found = {"start": self.shot.start, "end": self.shot.end, "probes": encodes[:-1]}
-        return found | encodes[-1] | {"status": self.search.status.value}
+        )
+        status = self.search.status.value
+        return {"start": self.shot.start, "end": self.shot.end, "probes": probes, **chosen, "status": status}
 
     def row(self) -> tuple:
         "What a table says of the shot."
-        chosen, pick = self.search.chosen, self.pick
-        picked, residual = "", ""  # without a predictor nothing was predicted
-        if pick is not None:
-            picked = pick.quality if pick.reachable else "not promised" if pick.unsure else "unreachable"
-            residual = f"{self.search.residual:+.2f}"
-        found = (f"{self.shot.start}-{self.shot.end}", chosen.quality, f"{chosen.score:.2f}")
-        return *found, f"{chosen.bitrate_kbps:.0f}", self.search.status.value, len(self.search.trials), picked, residual
+        found, chosen, pick = self.search, self.search.chosen, self.pick
+        row = (f"{self.shot.start}-{self.shot.end}", chosen.quality, f"{chosen.score:.2f}")
+        row += (f"{chosen.bitrate_kbps:.0f}", found.status.value, len(found.trials))
+        if pick is None:
+            return *row, "", ""  # without a predictor nothing was predicted
+        picked = pick.quality if pick.reachable else "not promised" if pick.unsure else "unreachable"
+        return *row, picked, f"{found.residual:+.2f}"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -353,53 +340,41 @@ def _encoded_size(clip: Clip, height: int | None) -> tuple[int, int]:
     if height is not None and height > clip.height:
         raise BadInput(f"height {height}: {clip.path} has only {clip.height} rows; choose no more, or leave it out")
     width, rows = fit_height(clip, height or clip.height)
-    if min(width, rows) < MINIMUM_SIDE or (height is not None and height < MINIMUM_SIDE):
-        raise BadInput(
-            f"height {height}: {clip.path} would be encoded as {width}x{rows}, but at least {MINIMUM_SIDE} pixels a "
-            "side are needed to measure; choose more rows"
-        )
+    if min(width, rows, rows if height is None else height) < MINIMUM_SIDE:
+        needed = f"at least {MINIMUM_SIDE} pixels a side are needed to measure"
+        found = f"{clip.path} would be encoded as {width}x{rows}"
+        raise BadInput(f"height {height}: {found}, but {needed}; choose more rows")
     return width, rows
 
 
 def _clip_notes(clip: Clip, size: tuple[int, int], pooling: str, predicted: bool) -> tuple[str, ...]:
     "What has to be said about how a clip was tuned, in sentences; often nothing."
-    notes = []
-    if size != (clip.width, clip.height):
-        notes.append(f"pictures of {clip.size} were scaled to {size[0]}x{size[1]}, encoded and measured in that size")
-    if clip.pix_fmt != _encoded_format(clip):
-        found = f"pictures that are read as {clip.pix_fmt} were encoded as {_encoded_format(clip)}"
-        notes.append(f"{found}; VMAF looks at their luma only")
-    if rate := uneven_rate(clip):
-        notes.append(
-            f"frames come unevenly, {rate:.2f} per second on average; bit rates are for a constant rate of "
-            f"{float(clip.fps):g} frames per second"
-        )
-    if predicted and pooling != "mean":
-        notes.append(f"predictions are of the mean over frames; residuals compare them with the measured {pooling}")
-    return tuple(notes)
+    rate, encoded = uneven_rate(clip), _encoded_format(clip)
+    notes = {
+        f"pictures of {clip.size} were scaled to {size[0]}x{size[1]}, encoded and measured in that size":
+            size != (clip.width, clip.height),
+        f"pictures that are read as {clip.pix_fmt} were encoded as {encoded}; VMAF looks at their luma only":
+            clip.pix_fmt != encoded,
+        f"frames come unevenly, {rate or 0:.2f} per second on average; bit rates are for a constant rate of "
+        f"{float(clip.fps):g} frames per second": rate,
+        f"predictions are of the mean over frames; residuals compare them with the measured {pooling}":
+            predicted and pooling != "mean",
+    }  # fmt: skip
+    return tuple(note for note, applies in notes.items() if applies)
 
 # %% ../../nbs/predict/80_tune.ipynb #fcd22e23
-def _search_shot(source: ShotSource, how: EncodeSettings, target: float, prior: CurvePrior) -> Search:
-    return source.search(how, target, prior)
-
-
 def _search_shots(
-    sources: list[ShotSource],
-    features: list[ShotFeatures],
-    priors: list[CurvePrior],
-    options: tuple[EncodeSettings, float],  # and the target
-    executor: Executor | None,
-    progress: bool,
-) -> tuple[list[Search], Judgement]:
-    "Search a few shots, judge the predictor, and search the rest as the judgement says."
+    sources: list[ShotSource], features: list[ShotFeatures], priors: list[CurvePrior],
+    options: tuple[EncodeSettings, float], executor: Executor | None, progress: bool,
+) -> tuple[list[Search], Judgement]:  # fmt: skip
+    "Search a few shots for a target, judge the predictor, and search the rest as the judgement says."
     first = validation_shots([each.probe_bitrate_kbps for each in features])
     rest = [number for number in range(len(sources)) if number not in first]
-    found: dict[int, Search] = {}
-    judgement = None
+    found, judgement = {}, None
     for group in filter(None, (first, rest)):
         adjusted = [judgement.adjust(priors[number]) if judgement else priors[number] for number in group]
-        jobs = [(sources[number], *options, prior) for number, prior in zip(group, adjusted, strict=True)]
-        found |= zip(group, run_jobs(_search_shot, jobs, executor, "encodes of shots", progress), strict=True)
+        jobs = [(sources[number].search, *options, prior) for number, prior in zip(group, adjusted, strict=True)]
+        found |= zip(group, run_jobs(call, jobs, executor, "encodes of shots", progress), strict=True)
         judgement = judgement or judge_residuals([found[number].residual for number in group])
     return [found[number] for number in range(len(sources))], judgement
 
@@ -426,9 +401,9 @@ def tune(
     have and for options outside their range, and `EngineError` if an encode or measurement fails.
     """
     check_target(target)
-    _check_pooling(pooling)
+    pool_scores(np.zeros(1), pooling)  # a wrong pooling or preset fails now, not after the features
     encoder = find_encoder(codec)
-    encoder.arguments(encoder.quality_range[0], preset)  # a wrong preset fails now, not after the features
+    encoder.native_preset(preset)
     if predictor is None and codec in PREDICTOR_CODECS:
         predictor = Predictor(codec)
     if confidence is not None:
@@ -448,9 +423,8 @@ def tune(
         features = run_jobs(ShotSource.features, jobs, executor, "features", progress)
         priors = [predicted_prior(codec, each, predictor) for each in features]
         searches, judgement = _search_shots(sources, features, priors, (how, target), executor, progress)
-    searched = priors[0].qualities
-    picks = [predictor and pick_crf(predictor, each, target, confidence, searched) for each in features]
-    tuned = tuple(TunedShot(*parts) for parts in zip(shots, features, searches, picks, strict=True))
-    notes = _clip_notes(clip, size, pooling, predictor is not None)
-    judgement = None if predictor is None else judgement  # a rough guess is not worth one
+    picks = [predictor and pick_crf(predictor, each, target, confidence, priors[0].qualities) for each in features]
+    tuned = tuple(map(TunedShot, shots, features, searches, picks))
+    judgement = judgement if predictor else None  # a rough guess is not worth one
+    notes = _clip_notes(clip, size, pooling, bool(predictor))
     return Tuning(clip.path.name, codec, preset, target, pooling, tuned, judgement, notes)

@@ -38,27 +38,22 @@ class CodecAdapter:
         return tuple(range(best, worst + 1))
 
 # %% ../../nbs/predict/72_codecs.ipynb #7082a8e4
-_HARDWARE = (
-    ("nvenc", (15, 40), "ultrafast", 28),
-    ("amf", (15, 40), "ultrafast", 28),
-    ("qsv", (1, 51), "veryfast", 23),
-)  # maker, range, probe
+_HARDWARE = {  # maker: range, default, probe
+    "nvenc": ((15, 40), 23, "ultrafast", 28),
+    "amf": ((15, 40), 23, "ultrafast", 28),
+    "qsv": ((1, 51), 23, "veryfast", 23),
+}
 _PREDICTED = (
     CodecAdapter("libx264", (0, 51), 23, "ultrafast", 28),
     CodecAdapter("libx265", (15, 40), 28, "ultrafast", 28),
     CodecAdapter("libsvtav1", (20, 50), 35, "veryfast", 35),
     CodecAdapter("libaom-av1", (0, 63), 35, "ultrafast", 35),
     CodecAdapter("libvvenc", (17, 50), 32, "faster", 32),
-    *(
-        CodecAdapter(f"{codec}_{maker}", quality_range, 23, preset, quality)
-        for maker, quality_range, preset, quality in _HARDWARE
-        for codec in ("h264", "hevc", "av1")
-    ),
+    *(CodecAdapter(f"{codec}_{maker}", *how) for maker, how in _HARDWARE.items() for codec in ("h264", "hevc", "av1")),
 )
 PREDICTOR_CODECS = tuple(adapter.codec for adapter in _PREDICTED)
-ADAPTERS: dict[str, CodecAdapter] = {
-    adapter.codec: adapter for adapter in (*_PREDICTED, CodecAdapter("libvpx-vp9", (0, 63), 32, "ultrafast", 32))
-}
+_VP9 = CodecAdapter("libvpx-vp9", (0, 63), 32, "ultrafast", 32)
+ADAPTERS = {adapter.codec: adapter for adapter in (*_PREDICTED, _VP9)}
 
 # %% ../../nbs/predict/72_codecs.ipynb #224c0be6
 def find_adapter(

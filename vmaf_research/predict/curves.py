@@ -86,11 +86,8 @@ class CurveModel:
     places: np.ndarray  # [s, k] standardised descriptors of the known sources
     weights: np.ndarray  # [s, q], VMAF: a curve is `mean` plus similarity times weights
 
-    def curves(
-        self,
-        features: np.ndarray,  # [n, 13]
-    ) -> np.ndarray:  # [n, q], VMAF at the nodes
-        "The curves of shots."
+    def curves(self, features: np.ndarray) -> np.ndarray:  # [n, q], VMAF at the nodes
+        "The curves of shots, from features [n, 13]."
         places = (describe_shots(features)[:, self.kept] - self.centre) / self.scale
         raw = self.mean + _similarity(places, self.places) @ self.weights
         return np.clip(np.minimum.accumulate(raw, axis=1), *VMAF_RANGE)
@@ -128,42 +125,31 @@ def curve_graph(
 ) -> bytes:  # of the ONNX file
     "Quality value and thirteen features in ([batch, 14], `PREDICTOR_INPUTS`), VMAF out ([batch])."
     graph = GraphBuilder()
-    graph.add("Cast", "features64", to=TensorProto.DOUBLE)
-    _add_places(graph, model)
-    _add_curves(graph, model)
-    _add_interpolation(graph, model)
-    inputs = [(INPUT, TensorProto.FLOAT, ["batch", len(PREDICTOR_INPUTS)])]
-    return graph_bytes(graph, inputs, [(OUTPUT, TensorProto.FLOAT, ["batch"])], metadata)
 
+    def number(name: str, value: float) -> str:
+        return graph.constant(name, np.float64(value))
 
-def _number(graph: GraphBuilder, name: str, value: float) -> str:
-    return graph.constant(name, np.float64(value))
-
-
-def _index(graph: GraphBuilder, name: str, position: int) -> str:
-    return graph.constant(name, np.array([position], dtype=np.int64))
-
-
-def _add_places(graph: GraphBuilder, model: CurveModel) -> None:
-    "Standardised descriptors of the rows, from `features64`."
-    for name in ("probe_bitrate_kbps", "frame_diff_mean", "y_var", "fps", "width", "height"):
-        graph.value = "features64"
-        graph.add("Gather", name, _index(graph, f"{name}.column", PREDICTOR_INPUTS.index(name)), axis=1)
+    def column(name: str) -> None:
+        graph.value, position = "features64", np.array([PREDICTOR_INPUTS.index(name)], dtype=np.int64)
+        graph.add("Gather", name, graph.constant(f"{name}.column", position), axis=1)
 
     def log(name: str, value: str, least: str) -> None:
         graph.value = value
-        graph.add("Add", f"{name}.shifted", _number(graph, f"{name}.least", _LEAST[least]))
+        graph.add("Add", f"{name}.shifted", number(f"{name}.least", _LEAST[least]))
         graph.add("Log", name)
 
+    graph.add("Cast", "features64", to=TensorProto.DOUBLE)
+    for name in ("probe_bitrate_kbps", "frame_diff_mean", "y_var", "fps", "width", "height"):
+        column(name)
     graph.value = "width"
     graph.add("Mul", "area", "height")
     graph.add("Mul", "volume", "fps")
-    graph.add("Max", "pixels", _number(graph, "one", 1))
+    graph.add("Max", "pixels", number("one", 1))
     graph.value = "probe_bitrate_kbps"
-    graph.add("Mul", "bits_per_second", _number(graph, "thousand", 1000))
+    graph.add("Mul", "bits_per_second", number("thousand", 1000))
     graph.add("Div", "bits_by_pixels", "pixels")
     log("contrast", "y_var", "contrast")
-    graph.add("Mul", "half_contrast", _number(graph, "half", 0.5))
+    graph.add("Mul", "half_contrast", number("half", 0.5))
     log("change", "frame_diff_mean", "motion")
     graph.add("Sub", "motion", "half_contrast")
     log("rate", "bits_by_pixels", "bits")
@@ -173,15 +159,13 @@ def _add_places(graph: GraphBuilder, model: CurveModel) -> None:
     graph.add("Sub", "centred", graph.constant("centre", model.centre))
     graph.add("Div", "places", graph.constant("scale", model.scale))
 
-# %% ../../nbs/predict/75_curves.ipynb #ff50c404
-def _add_curves(graph: GraphBuilder, model: CurveModel) -> None:
-    "Curves at the nodes from standardised descriptors: similarity, weighted sum, running minimum, clip."
-    one, two = (_index(graph, f"axis{axis}", axis) for axis in (1, 2))
+    # similarity to the known sources, weighted sum, running minimum, clip
+    one, two = (graph.constant(f"axis{axis}", np.array([axis], dtype=np.int64)) for axis in (1, 2))
     graph.add("Unsqueeze", "places.rows", one)
     graph.add("Sub", "difference", graph.constant("known.places", model.places))
     graph.add("Mul", "squares", "difference")
     graph.add("ReduceSum", "distance", two, keepdims=0)
-    graph.add("Mul", "exponent", _number(graph, "decline", -0.5 / LENGTH**2))
+    graph.add("Mul", "exponent", number("decline", -0.5 / LENGTH**2))
     graph.add("Exp", "similarity")
     graph.add("MatMul", "departure", graph.constant("weights", model.weights))
     graph.add("Add", "raw_curve", graph.constant("mean", model.mean))
@@ -189,23 +173,21 @@ def _add_curves(graph: GraphBuilder, model: CurveModel) -> None:
     later = np.triu(np.full((len(model.nodes), len(model.nodes)), 1e6), 1)  # nodes after this one do not count
     graph.add("Add", "candidates", graph.constant("later", later))
     graph.add("ReduceMin", "falling", axes=[2], keepdims=0)
-    low, high = VMAF_RANGE
-    graph.add("Clip", "curve", _number(graph, "low", low), _number(graph, "high", high))
+    graph.add("Clip", "curve", number("low", VMAF_RANGE[0]), number("high", VMAF_RANGE[1]))
 
-
-def _add_interpolation(graph: GraphBuilder, model: CurveModel) -> None:
-    "The value of each row's curve at its quality: neighbouring nodes weigh as much as they are near."
-    graph.value, nodes = "features64", model.nodes.astype(np.float64)
-    graph.add("Gather", "quality", _index(graph, "quality.column", 0), axis=1)
-    graph.add("Clip", "quality.inside", _number(graph, "best", nodes[0]), _number(graph, "worst", nodes[-1]))
-    graph.add("Sub", "from_nodes", graph.constant("nodes", nodes))
+    # the value of each row's curve at its quality: neighbouring nodes weigh as much as they are near
+    column("quality")
+    graph.add("Clip", "quality.inside", number("best", model.nodes[0]), number("worst", model.nodes[-1]))
+    graph.add("Sub", "from_nodes", graph.constant("nodes", model.nodes.astype(np.float64)))
     graph.add("Abs", "away")
     graph.add("Neg", "nearness")
     graph.add("Add", "hat", "one")
     graph.add("Relu", "shares")
     graph.add("Mul", "parts", "curve")
-    graph.add("ReduceSum", "score64", "axis1", keepdims=0)
+    graph.add("ReduceSum", "score64", one, keepdims=0)
     graph.add("Cast", OUTPUT, to=TensorProto.FLOAT)
+    inputs = [(INPUT, TensorProto.FLOAT, ["batch", len(PREDICTOR_INPUTS)])]
+    return graph_bytes(graph, inputs, [(OUTPUT, TensorProto.FLOAT, ["batch"])], metadata)
 
 # %% ../../nbs/predict/75_curves.ipynb #d79f2084
 def graph_difference(

@@ -90,10 +90,9 @@ def pick_crf(
         qualities = np.array(find_adapter(predictor.codec).quality_values())
     curve = np.asarray(predictor.predict(features, qualities), dtype=float)
     if curve.shape != qualities.shape or not np.isfinite(curve).all():
-        raise BadInput(
-            f"{predictor.codec}: the predictor gave {curve.shape} values, some perhaps NaN; expected "
-            f"{len(qualities)} scores, one for each quality value from {qualities[0]} to {qualities[-1]}"
-        )
+        expected = f"{len(qualities)} scores, one for each quality value from {qualities[0]} to {qualities[-1]}"
+        found = f"the predictor gave {curve.shape} values, some perhaps NaN"
+        raise BadInput(f"{predictor.codec}: {found}; expected {expected}")
     bound = curve if confidence is None else curve - predictor.interval(confidence, qualities)
     reached = np.flatnonzero(bound >= target)
     place = int(reached[-1]) if len(reached) else 0
@@ -112,8 +111,7 @@ def pick_keyint(
     second = max(1, round(fps))
     if features.shot_length_frames >= 4 * fps and rate < 1500:  # long and quiet
         return 4 * second, second
-    half = max(1, second // 2)
-    return (second, half) if rate > 8000 else (2 * second, half)
+    return second if rate > 8000 else 2 * second, max(1, second // 2)
 
 # %% ../../nbs/predict/79_pick.ipynb #0159fe4a
 def predict_mos(
@@ -146,18 +144,20 @@ class ShotPrediction:
     doubts: tuple[str, ...]  # sentences: what of this shot the predictor has not seen the like of
     choice: Choice | None  # None: no target was given
 
+    def __str__(self) -> str:
+        first, last = self.curve.index[[0, -1]]
+        if self.choice is None:
+            return f"VMAF {self.curve[first]:.1f} at {first} to {self.curve[last]:.1f} at {last}"
+        bound = f" ± {self.choice.half_width:.1f}" if self.choice.half_width else ""
+        remark = f", {self.choice.remark}" if self.choice.remark else ""
+        return f"{self.choice.quality}: VMAF {self.choice.predicted:.1f}{bound}{remark}"
+
     def to_json(self) -> dict[str, Any]:
         "All of it as plain values; `start` and `end` count frames, `end` is not included."
         longest, shortest = pick_keyint(self.features)
-        found = {
-            "start": self.shot.start,
-            "end": self.shot.end,
-            "features": asdict(self.features),
-            "curve": [{"crf": quality, "vmaf": round(score, 3)} for quality, score in self.curve.items()],
-            "doubts": list(self.doubts),
-            "keyint": longest,
-            "min_keyint": shortest,
-        }
+        curve = [{"crf": quality, "vmaf": round(score, 3)} for quality, score in self.curve.items()]
+        found = asdict(self.shot) | {"features": asdict(self.features), "curve": curve, "doubts": list(self.doubts)}
+        found |= {"keyint": longest, "min_keyint": shortest}
         if choice := self.choice:
             found |= {"crf": choice.quality, "vmaf": round(choice.predicted, 3), "reachable": choice.reachable}
             found |= {"half_width": round(choice.half_width, 3), "remark": choice.remark}
@@ -179,16 +179,7 @@ class ClipPrediction:
         return {"clip": self.clip, "codec": self.codec, "target": self.target, "shots": shots}
 
     def _rows(self) -> list[tuple[str, ...]]:
-        rows = []
-        for each in self.shots:
-            choice, first, last = each.choice, each.curve.index[0], each.curve.index[-1]
-            text = f"VMAF {each.curve[first]:.1f} at {first} to {each.curve[last]:.1f} at {last}"
-            if choice is not None:
-                bound = f" ± {choice.half_width:.1f}" if choice.half_width else ""
-                text = f"{choice.quality}: VMAF {choice.predicted:.1f}{bound}"
-                text += f", {choice.remark}" if choice.remark else ""
-            rows.append((f"{each.shot.start}–{each.shot.end}", text, "; ".join(each.doubts)))
-        return rows
+        return [(f"{each.shot.start}–{each.shot.end}", str(each), "; ".join(each.doubts)) for each in self.shots]
 
     def __repr__(self) -> str:
         head = f"{self.clip}, {self.codec}" + ("" if self.target is None else f", target {self.target:g}")
@@ -227,8 +218,6 @@ def predict_clip(
     clip = counted_clip(source)
     shots = detect_shots(clip)
     features = run_jobs(shot_features, [(clip, shot) for shot in shots], executor, "features", progress)
-    predicted = []
-    for shot, each in zip(shots, features, strict=True):
-        choice = None if target is None else pick_crf(predictor, each, target, confidence)
-        predicted.append(ShotPrediction(shot, each, predictor.curve(each), predictor.doubts(each), choice))
-    return ClipPrediction(clip.path.name, predictor.codec, target, tuple(predicted))
+    picks = [None if target is None else pick_crf(predictor, each, target, confidence) for each in features]
+    parts = shots, features, map(predictor.curve, features), map(predictor.doubts, features), picks
+    return ClipPrediction(clip.path.name, predictor.codec, target, tuple(map(ShotPrediction, *parts)))

@@ -33,21 +33,16 @@ from vmaf_research.ship.records import (
 from ..ship.registry import REGISTRY, Model, load, read_registry, write_model
 
 # %% ../../nbs/predict/76_predictor.ipynb #55f11beb
-def check_shippable(
-    model_id: str,
-    report: CurveReport,
-) -> None:
+def check_shippable(model_id: str, report: CurveReport) -> None:
     "Raise `ShipRefused` if predictions for sources that were left out are worse than the gate allows."
-    constant = [name for name, each in report.per_source.items() if each.plcc is None]
-    if constant:
+    if constant := [name for name, each in report.per_source.items() if each.plcc is None]:
         raise ShipRefused(
             f"{model_id}: the sources left out must each have a PLCC, and {', '.join(constant)} has none, because all "
             "of its encodes score the same or are predicted to; nothing was written. Add quality values at which its "
             "score changes, or take its rows out"
         )
-    reached, needed = report.mean("plcc"), settings().ship_gate_plcc
+    reached, needed, (name, error) = report.mean("plcc"), settings().ship_gate_plcc, report.worst
     if not reached >= needed:
-        name, error = report.worst
         raise ShipRefused(
             f"{model_id}: mean PLCC of the sources left out is {show_number(reached)}, at least {needed:g} is needed; "
             f"nothing was written. The worst source is {name} (RMSE {show_number(error)}): look at its rows, or add "
@@ -58,9 +53,16 @@ def check_shippable(
 _PARITY = 1e-4  # VMAF; greatest difference allowed between a graph and its model
 
 
-def _training_facts(report: CurveReport) -> dict[str, Any]:
-    worst, error = report.worst
-    return {
+def _sidecar_and_graph(
+    codec: str, report: CurveReport, corpus: Mapping[str, Any], synthetic: bool, description: str
+) -> tuple[PredictorSidecar, bytes]:
+    "Everything that was measured about a predictor, and its graph, checked against the model that it was made from."
+    model_id, quality, (worst, worst_error) = predictor_id(codec), report.encodes["quality"], report.worst
+    features = np.stack([curve.features.vector() for curve in report.curves])
+    described = describe_shots(features)
+    bounds = np.stack([described.min(axis=0), described.max(axis=0)], axis=1).tolist()
+    constant = [name for name, column in zip(SHOT_FEATURE_NAMES, features.T, strict=True) if np.ptp(column) == 0]
+    training = {
         "n_sources": len(report.per_source),
         "n_curves": len(report.curves),
         "n_rows": report.pooled.n,
@@ -70,21 +72,10 @@ def _training_facts(report: CurveReport) -> dict[str, Any]:
         "loso_mean_srocc": report.mean("srocc"),
         "loso_pooled_rmse": report.pooled.rmse,
         "loso_worst_source": worst,
-        "loso_worst_source_rmse": error,
+        "loso_worst_source_rmse": worst_error,
         "in_sample_rmse": report.fitted.rmse,
         "per_source": {name: each.to_json() for name, each in report.per_source.items()},
     }
-
-
-def _sidecar_and_graph(
-    codec: str, report: CurveReport, corpus: Mapping[str, Any], synthetic: bool, description: str
-) -> tuple[PredictorSidecar, bytes]:
-    "Everything that was measured about a predictor, and its graph, checked against the model that it was made from."
-    model_id = predictor_id(codec)
-    features = np.stack([curve.features.vector() for curve in report.curves])
-    described = describe_shots(features)
-    bounds = zip(DESCRIPTORS, described.min(axis=0).tolist(), described.max(axis=0).tolist(), strict=True)
-    constant = [name for name, column in zip(SHOT_FEATURE_NAMES, features.T, strict=True) if np.ptp(column) == 0]
     document = {
         "id": model_id,
         "kind": PREDICTOR,
@@ -99,14 +90,14 @@ def _sidecar_and_graph(
         "input_names": [INPUT],
         "output_names": [OUTPUT],
         "feature_order": list(PREDICTOR_INPUTS),
-        "feature_min": [float(report.encodes["quality"].min()), *features.min(axis=0).tolist()],
-        "feature_max": [float(report.encodes["quality"].max()), *features.max(axis=0).tolist()],
-        "descriptors": {name: [least, greatest] for name, least, greatest in bounds},
+        "feature_min": [float(quality.min()), *features.min(axis=0).tolist()],
+        "feature_max": [float(quality.max()), *features.max(axis=0).tolist()],
+        "descriptors": dict(zip(DESCRIPTORS, bounds, strict=True)),
         "dropped": [*constant, *report.model.dropped],
         "probe": asdict(DEFAULT_PROBE),
         "teacher": TEACHER,
         "output_range": list(VMAF_RANGE),
-        "training": _training_facts(report),
+        "training": training,
         "corpus": dict(corpus),
         "parity": 0.0,
     }
@@ -121,10 +112,8 @@ def _sidecar_and_graph(
     graph = curve_graph(report.model, validated(PredictorSidecar, document, name).graph_facts)
     difference = graph_difference(report.model, graph, features)
     if not difference <= _PARITY:
-        raise ShipRefused(
-            f"{model_id}: the graph differs from the model by {difference:.2g} VMAF, {_PARITY:g} is allowed; are "
-            "features of a source extreme?"
-        )
+        found = f"the graph differs from the model by {difference:.2g} VMAF, {_PARITY:g} is allowed"
+        raise ShipRefused(f"{model_id}: {found}; are features of a source extreme?")
     document |= {"sha256": sha256_bytes(graph), "parity": difference}
     return validated(PredictorSidecar, document, name), graph
 
@@ -139,14 +128,10 @@ def check_place(
     check_writable(folder, folder=True)
     if not synthetic or not (folder / REGISTRY).is_file():
         return
-    if model_id not in {row.id for row in read_registry(folder).models}:
-        return
-    corpus = load(model_id, folder).sidecar.corpus
-    if not corpus.synthetic:
-        raise BadInput(
-            f"{model_id}: {folder} has a real predictor of it ({corpus.kind}), which a stub does not replace; write "
-            "the stub to another folder"
-        )
+    known = model_id in {row.id for row in read_registry(folder).models}
+    if known and not (corpus := load(model_id, folder).sidecar.corpus).synthetic:
+        real = f"{folder} has a real predictor of it ({corpus.kind}), which a stub does not replace"
+        raise BadInput(f"{model_id}: {real}; write the stub to another folder")
 
 
 def package_predictor(
@@ -204,13 +189,9 @@ def _curve_half_widths(residuals: np.ndarray, level: float) -> np.ndarray:  # [s
     return greatest[conformal_rank(level, len(residuals)) - 1] * deviation(residuals)
 
 # %% ../../nbs/predict/76_predictor.ipynb #c815ab06
-_LIMITS = {
-    "saliency_mean": 1.0,
-    "saliency_var": 1 / 4,
-    "frame_diff_mean": 255.0,
-    "y_avg": 255.0,
-    "y_var": 255**2 / 4,
-}  # no picture has more; the other features have no limit
+_LIMITS = {  # no picture has more; the other features have no limit
+    "saliency_mean": 1.0, "saliency_var": 1 / 4, "frame_diff_mean": 255.0, "y_avg": 255.0, "y_var": 255**2 / 4,
+}  # fmt: skip
 _TOLD = {
     "frame_diff_mean": "change from frame to frame",
     "y_avg": "mean luma",
@@ -241,14 +222,10 @@ class Predictor:
             warnings.warn(f"{self._model.id}: {self.sidecar.warning}", UserWarning, stacklevel=2)
 
     @classmethod
-    def analytical(
-        cls,
-        codec: str,  # one of `PREDICTOR_CODECS`
-    ) -> "Predictor":
-        "The formula instead of a model: a choice that is made by name. Nobody measured its errors."
+    def analytical(cls, codec: str) -> "Predictor":
+        "The formula of a codec instead of a model: a choice that is made by name. Nobody measured its errors."
         predictor = cls.__new__(cls)
-        predictor.codec, predictor._adapter = codec, find_adapter(codec, predicted=True)
-        predictor._model = None
+        predictor.codec, predictor._adapter, predictor._model = codec, find_adapter(codec, predicted=True), None
         return predictor
 
     @property
@@ -292,15 +269,11 @@ class Predictor:
 
     def curve(self, features: ShotFeatures) -> pd.Series:  # VMAF by quality value, best quality first
         "The prediction for every whole quality value of the codec's working range."
-        values = self.qualities
-        index = pd.Index(values, name=self._adapter.encoder.knob)
-        return pd.Series(self.predict(features, values), index, name="VMAF")
+        index = pd.Index(self.qualities, name=self._adapter.encoder.knob)
+        return pd.Series(self.predict(features, self.qualities), index, name="VMAF")
 
-    def doubts(
-        self,
-        features: ShotFeatures,
-    ) -> tuple[str, ...]:  # a sentence for each; empty if the shot is within the range of the training sources
-        "What of a shot is outside of what the predictor was trained on; of the formula, always that it is one."
+    def doubts(self, features: ShotFeatures) -> tuple[str, ...]:
+        "Sentences on what of a shot is outside of what it was trained on; of the formula, always that it is one."
         if self._model is None:
             return (f"{self.codec}: a formula, not a model; nobody measured how far it is off",)
         sidecar = self.sidecar
@@ -326,9 +299,8 @@ class Predictor:
         """
         known, residuals = self.residual_curves()
         if self._model is None:
-            raise BadInput(
-                f"{self.codec}: the formula was never compared with encodes, so it has no interval; use Predictor"
-            )
+            reason = "the formula was never compared with encodes, so it has no interval"
+            raise BadInput(f"{self.codec}: {reason}; use Predictor")
         if not len(residuals):
             raise BadInput(f"{self._model.id}: a synthetic stub has no intervals; train it on encodes")
         quality = self.qualities if quality is None else np.asarray(quality)
@@ -344,10 +316,9 @@ class Predictor:
     def __repr__(self) -> str:
         if self._model is None:
             return f"Predictor.analytical({self.codec})"
-        kind = self.sidecar.corpus.kind
-        error = show_number(self.sidecar.training.loso_pooled_rmse)
-        note = "DO NOT USE IN PRODUCTION" if self.synthetic else f"RMSE {error} on sources left out"
-        return f"Predictor({self.codec}: {kind}, {note})"
+        error = f"RMSE {show_number(self.sidecar.training.loso_pooled_rmse)} on sources left out"
+        note = "DO NOT USE IN PRODUCTION" if self.synthetic else error
+        return f"Predictor({self.codec}: {self.sidecar.corpus.kind}, {note})"
 
     def _repr_html_(self) -> str:
         return repr(self) if self._model is None else self.sidecar._repr_html_()

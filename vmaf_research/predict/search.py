@@ -75,15 +75,16 @@ def _prior_around(qualities: np.ndarray, mean: np.ndarray, residuals: np.ndarray
     "Curves that differ from a prediction as those of other clips did; raises `BadInput` for shapes that do not fit."
     qualities, mean, residuals = np.asarray(qualities), np.asarray(mean, float), np.asarray(residuals, float)
     if residuals.ndim != 2 or not len(residuals) or not len(qualities) == len(mean) == residuals.shape[1]:
-        raise BadInput(
-            f"residual curves of shape {residuals.shape} for {len(mean)} predictions at {len(qualities)} quality "
-            "values; expected at least one curve, and one number per quality value"
-        )
+        found = f"residual curves of shape {residuals.shape} for {len(mean)} predictions"
+        raise BadInput(f"{found} at {len(qualities)} quality values; expected at least one curve, and one number per quality value")
     if not (np.isfinite(mean).all() and np.isfinite(residuals).all()):
         raise BadInput("the predicted curve or a residual curve has a NaN or infinite value; train the predictor again")
-    count = len(qualities)
-    seen = residuals.T @ residuals / len(residuals)
-    return CurvePrior(qualities, mean, seen + smooth_covariance(count, WANDER) + JITTER**2 * np.eye(count))
+    return CurvePrior(qualities, mean, residuals.T @ residuals / len(residuals) + _unseen(len(qualities)))
+
+
+def _unseen(count: int) -> np.ndarray:
+    "Covariance of what no other clip has shown, and of what neighbouring values need not share."
+    return smooth_covariance(count, WANDER) + JITTER**2 * np.eye(count)
 
 
 def prior_from_curves(
@@ -94,9 +95,8 @@ def prior_from_curves(
     curves = np.asarray(curves, float)
     if curves.ndim != 2 or len(curves) < 2:
         raise BadInput(f"curves of shape {curves.shape}: at least two clips are needed to say how much curves differ")
-    count = len(curves)
     mean = curves.mean(axis=0)
-    unbiased = (count + 1) / (count - 1)  # the mean is an estimate too: variance of a new curve around it
+    unbiased = (len(curves) + 1) / (len(curves) - 1)  # the mean is an estimate too: variance of a new curve around it
     return _prior_around(qualities, mean, np.sqrt(unbiased) * (curves - mean))
 
 
@@ -105,9 +105,8 @@ def wide_prior(
     mean: np.ndarray,  # [n], VMAF; a rough guess
 ) -> CurvePrior:
     "Smooth curves anywhere near a rough guess."
-    count = len(qualities)
-    covariance = smooth_covariance(count, _WIDE, 2 * REACH) + smooth_covariance(count, WANDER)
-    return CurvePrior(np.asarray(qualities), np.asarray(mean, float), covariance + JITTER**2 * np.eye(count))
+    covariance = smooth_covariance(len(qualities), _WIDE, 2 * REACH) + _unseen(len(qualities))
+    return CurvePrior(np.asarray(qualities), np.asarray(mean, float), covariance)
 
 # %% ../../nbs/predict/78_search.ipynb #16b26667
 def condition(
@@ -117,14 +116,14 @@ def condition(
     "The distribution of the curve when some of its values are known exactly."
     if not probes:
         return prior
-    known = np.array([prior.index(quality) for quality in probes])
-    surprise = np.array(list(probes.values())) - prior.mean[known]
+    known, scores = [prior.index(quality) for quality in probes], np.array(list(probes.values()))
+    surprise = scores - prior.mean[known]
     towards = prior.covariance[known]  # [probes, n]
     weights = np.linalg.solve(towards[:, known], np.column_stack([towards, surprise]))
     mean = prior.mean + towards.T @ weights[:, -1]
     left = prior.covariance - towards.T @ weights[:, :-1]
     enlarged = max(1.0, float(surprise @ weights[:, -1]) / len(known))  # mean square of the standardised surprise
-    mean[known] = list(probes.values())
+    mean[known] = scores
     return CurvePrior(prior.qualities, mean, enlarged * (left + left.T) / 2)
 
 # %% ../../nbs/predict/78_search.ipynb #d028cf08
@@ -143,12 +142,11 @@ def predicted_prior(
         position = np.linspace(0, 1, len(qualities))
         return wide_prior(qualities, 100 / (1 + np.exp((position - 0.8) / 0.1)))  # chosen by eye
     mean = np.asarray(predictor.predict(features, qualities), dtype=float)
-    known, curves = predictor.residual_curves()
+    known, curves = map(np.asarray, predictor.residual_curves())
     if not len(curves):
         return wide_prior(qualities, mean)
     order = np.argsort(known)
-    residuals = [np.interp(qualities, np.asarray(known)[order], np.asarray(curve)[order]) for curve in curves]
-    prior = _prior_around(qualities, mean, np.array(residuals))
+    prior = _prior_around(qualities, mean, [np.interp(qualities, known[order], curve[order]) for curve in curves])
     shift = _SHIFT * np.gradient(mean)
     return replace(prior, covariance=prior.covariance + np.outer(shift, shift))
 
@@ -209,9 +207,8 @@ def _next_position(reach: np.ndarray, low: int, high: int, made: int) -> int:
         return (low + high) // 2
     positions = np.arange(low + 1, high)
     needed = np.round(reach[positions] - reach[positions + 2], 9)
-    if needed.max() > 0.5:
-        return int(positions[np.argmax(needed)])
-    return int(positions[np.argmin(np.round(np.abs(reach[positions + 1] - 0.5), 9))])
+    undecided = np.round(np.abs(reach[positions + 1] - 0.5), 9)
+    return int(positions[np.argmax(needed) if needed.max() > 0.5 else np.argmin(undecided)])
 
 # %% ../../nbs/predict/78_search.ipynb #ca41c36b
 @dataclass(frozen=True, eq=False, repr=False)
@@ -276,15 +273,13 @@ def search(
     """
     check_target(target)
     trials: list[Trial] = []
-    while True:
+    low, high, known = -1, len(prior.qualities), prior
+    while high > low + 1:
+        reach = reach_probability(known, target, low, high)
+        trials.append(measure(int(prior.qualities[_next_position(reach, low, high, len(trials))])))
         scores = {trial.quality: trial.score for trial in trials}
         low, high = bracket(prior, scores, target)
         known = condition(prior, scores)
-        if high == low + 1:
-            break
-        reach = reach_probability(known, target, low, high)
-        quality = int(prior.qualities[_next_position(reach, low, high, len(trials))])
-        trials.append(measure(quality))
     status = Status.UNREACHABLE if low < 0 else Status.END_OF_RANGE if high == len(prior.qualities) else Status.OPTIMUM
     chosen = next(trial for trial in trials if trial.quality == prior.qualities[max(low, 0)])
     return Search(target, status, chosen, tuple(trials), prior, known)
@@ -318,14 +313,12 @@ class Judgement:
     def __str__(self) -> str:
         if not self.residuals:
             return f"{self.trust}: nothing was measured"
-        size = max(abs(residual) for residual in self.residuals)
+        size = max(map(abs, self.residuals))
         return f"{self.trust}: shots measured {len(self.residuals)}, {size:.2f} VMAF from the prediction at most"
 
 
-def judge_residuals(
-    residuals: Sequence[float],  # VMAF; measured minus predicted, one per shot
-) -> Judgement:
-    "What residuals say of a predictor; raises `BadInput` for one that is no number."
+def judge_residuals(residuals: Sequence[float]) -> Judgement:
+    "What residuals (VMAF; measured minus predicted, one per shot) say of a predictor; `BadInput` for one that is none."
     values = np.asarray(residuals, dtype=float)
     if not np.isfinite(values).all():
         raise BadInput(f"residual of shot {np.argmin(np.isfinite(values))}: {values.tolist()}; expected finite numbers")
@@ -346,8 +339,6 @@ def validation_shots(
     "Shots to measure first, of all rates; all of them if there are few."
     if len(rates) <= _VALIDATION_SHOTS:
         return tuple(range(len(rates)))
-    chosen = [
-        quarter[np.linspace(0, len(quarter) - 1, _VALIDATION_SHOTS // 4).round().astype(int)]
-        for quarter in np.array_split(np.argsort(rates, kind="stable"), 4)
-    ]
-    return tuple(sorted(set(np.concatenate(chosen).tolist())))
+    quarters = np.array_split(np.argsort(rates, kind="stable"), 4)
+    spread = [np.linspace(0, len(quarter) - 1, _VALIDATION_SHOTS // 4).round().astype(int) for quarter in quarters]
+    return tuple(np.unique([quarter[places] for quarter, places in zip(quarters, spread, strict=True)]).tolist())

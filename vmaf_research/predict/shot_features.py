@@ -77,21 +77,20 @@ _PROBE_FRAMES = 240  # of a shot, at most
 def _probe_window(shot: Shot) -> Shot:
     "The frames of a shot that are looked at."
     start = shot.start + max(0, shot.frames - _PROBE_FRAMES) // 2
-    return Shot(start, start + min(shot.frames, _PROBE_FRAMES))
+    return Shot(start, min(shot.end, start + _PROBE_FRAMES))
 
 # %% ../../nbs/predict/74_shot_features.ipynb #49a6bb62
 def _luma_frames(clip: Clip) -> Iterator[np.ndarray]:  # [height, width] float32, in steps of 8-bit limited range
     "The luma of every frame; raises `EngineError` if ffmpeg ends before its time."
     form = pixel_format(clip.pix_fmt)
-    dtype = np.dtype(np.uint8 if form.depth == 8 else "<u2")
     filters = f"{range_filter(clip)}format={clip.pix_fmt},extractplanes=y"
     outputs = ["-map", "0:v:0", "-vf", filters, *KEEP_FRAMES, "-f", "rawvideo", "-"]
     command = [ffmpeg_path(), "-nostdin", "-v", "error", *input_arguments(clip), *outputs]
-    count = clip.width * clip.height * dtype.itemsize
+    count = clip.width * clip.height * form.dtype.itemsize
     scale = np.float32(2.0 ** (8 - form.depth))
     with running(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         while len(block := process.stdout.read(count)) == count:
-            yield np.frombuffer(block, dtype).reshape(clip.height, clip.width) * scale
+            yield np.frombuffer(block, form.dtype).reshape(clip.height, clip.width) * scale
     if process.returncode or block:
         raise EngineError(f"{clip.path}: ffmpeg could not decode its luma to the end; check the file")
 
@@ -100,8 +99,7 @@ def luma_statistics(
     clip: Clip,  # at least two frames
 ) -> dict[str, float]:  # frame_diff_mean, y_avg and y_var, as in `ShotFeatures`
     "Brightness, contrast and change of a clip; raises `EngineError` if frames are missing."
-    means, variances, changes = [], [], []
-    previous = None
+    means, variances, changes, previous = [], [], [], None
     for luma in _luma_frames(clip):
         means.append(luma.mean(dtype=np.float64))
         variances.append(luma.var(dtype=np.float64))
@@ -120,18 +118,16 @@ _SALIENCY_FRAMES = 8  # of a shot, evenly spaced
 def _saliency_statistics(clip: Clip, saliency: Callable[[np.ndarray], np.ndarray]) -> dict[str, float]:
     "saliency_mean and saliency_var; raises `BadInput` for a map that is none."
     wanted = set(np.linspace(0, clip.frames - 1, _SALIENCY_FRAMES).round().astype(int).tolist())
-    means, variances = [], []
+    maps = []
     for frame, picture in enumerate(rgb_frames(clip, clip.size)):
         if frame in wanted:
             found = np.asarray(saliency(picture), dtype=np.float64)
             if found.ndim != 2 or found.size == 0 or not ((found >= 0) & (found <= 1)).all() or not found.any():
-                raise BadInput(
-                    f"{clip.path}: the saliency map of frame {frame} has the shape {found.shape}, or values outside 0 "
-                    "to 1, or is zero everywhere; expected a map [rows, columns] of values between 0 and 1"
-                )
-            means.append(found.mean())
-            variances.append(found.var())
-    return {"saliency_mean": float(np.mean(means)), "saliency_var": float(np.mean(variances))}
+                wrong = f"has the shape {found.shape}, or values outside 0 to 1, or is zero everywhere"
+                expected = "expected a map [rows, columns] of values between 0 and 1"
+                raise BadInput(f"{clip.path}: the saliency map of frame {frame} {wrong}; {expected}")
+            maps.append((found.mean(), found.var()))
+    return dict(zip(("saliency_mean", "saliency_var"), np.mean(maps, axis=0).tolist(), strict=True))
 
 # %% ../../nbs/predict/74_shot_features.ipynb #430beaa4
 def _window_clip(clip: Clip, window: Shot, folder: str) -> Clip:
@@ -199,7 +195,6 @@ def features_table(
     progress: bool = True,
 ) -> pd.DataFrame:  # one row per source, sorted; the columns are the fields of `ShotFeatures`
     "The features of many clips, each taken as one shot; the first that cannot be measured raises its error."
-    sources = sorted(clips)
-    jobs = [(clips[source], None, probe) for source in sources]
+    jobs = [(clips[source], None, probe) for source in sorted(clips)]
     measured = run_jobs(shot_features, jobs, executor, "features", progress)
-    return pd.DataFrame([asdict(each) for each in measured], index=pd.Index(sources, name="source"))
+    return pd.DataFrame(map(asdict, measured), index=pd.Index(sorted(clips), name="source"))

@@ -9,9 +9,11 @@ __all__ = ['MINIMUM_SIDE', 'scene_scores', 'Shot', 'detect_shots', 'check_length
 # %% ../../nbs/predict/73_shots.ipynb #e698bb2e
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -26,9 +28,7 @@ from ..measure.provenance import sha256_file
 from ..measure.video import KEEP_FRAMES, NUMBER_FRAMES, Clip, Part, convert_clip, input_arguments, open_clip
 
 # %% ../../nbs/predict/73_shots.ipynb #cb79bca7
-def scene_scores(
-    clip: Clip,
-) -> np.ndarray:  # float64 [frames], 0 to 100; how much each frame looks like the first of a new shot
+def scene_scores(clip: Clip) -> np.ndarray:  # float64 [frames], 0 to 100; how much each looks like a new shot's first
     "ffmpeg's scene score of every frame; raises `BadInput` for a clip that cannot be decoded to its end."
     with tempfile.TemporaryDirectory() as folder:
         filters = f"{NUMBER_FRAMES},scdet,metadata=mode=print:key=lavfi.scd.score:file=scores.txt"
@@ -60,14 +60,14 @@ class Shot:
 
 # %% ../../nbs/predict/73_shots.ipynb #8310f5c5
 def _strongest_cuts(scores: np.ndarray, threshold: float, minimum_frames: int) -> list[int]:
-    "First frames of new shots, ascending: the strongest cuts that leave no shot shorter than `minimum_frames`."
+    "Borders of shots, ascending, both ends included: the strongest cuts that leave no shot too short."
     high = np.asarray(scores) >= threshold
     candidates = [frame for frame in range(1, len(scores)) if high[frame] and not high[frame - 1]]
     borders = [0, len(scores)]
     for frame in sorted(candidates, key=lambda frame: (-scores[frame], frame)):
         if all(abs(frame - border) >= minimum_frames for border in borders):
             borders.append(frame)
-    return sorted(borders)[1:-1]
+    return sorted(borders)
 
 
 def detect_shots(
@@ -80,15 +80,12 @@ def detect_shots(
     Raises `BadInput` for a clip that is damaged or has fewer than two frames, and for options outside their range.
     """
     if not 0 < threshold <= 100 or minimum_frames < 2:
-        raise BadInput(
-            f"threshold {threshold:g} and {minimum_frames} frames at least: expected a threshold of more than 0 and at "
-            "most 100, and at least 2 frames"
-        )
+        expected = "a threshold of more than 0 and at most 100, and at least 2 frames"
+        raise BadInput(f"threshold {threshold:g} and {minimum_frames} frames at least: expected {expected}")
     clip = clip if isinstance(clip, Clip) else open_clip(clip, count=False)
     scores = scene_scores(clip)
     check_length(clip, len(scores))
-    borders = [0, *_strongest_cuts(scores, threshold, minimum_frames), len(scores)]
-    return tuple(Shot(start, end) for start, end in zip(borders[:-1], borders[1:], strict=True))
+    return tuple(Shot(start, end) for start, end in pairwise(_strongest_cuts(scores, threshold, minimum_frames)))
 
 
 def check_length(clip: Clip, frames: int) -> None:
@@ -131,15 +128,11 @@ def _seek_part(clip: Clip, shot: Shot) -> Part | None:
     return Part(seek, f"settb={tick},trim=start_pts={first}:end_pts={end}", shot.frames)
 
 
-def shot_parts(
-    clip: Clip,  # its frames are counted
-    shot: Shot,
-) -> Iterator[Part]:
+def shot_parts(clip: Clip, shot: Shot) -> Iterator[Part]:
     "Ways to read just the frames of a shot, the fastest first; raises `BadInput` for frames that the clip has not."
     if not 0 <= shot.start < shot.end <= (clip.frames or 0):
-        raise BadInput(
-            f"{clip.path}: frames {shot.start} to {shot.end} (not included) are no part of its {clip.frames} frames"
-        )
+        wanted = f"frames {shot.start} to {shot.end} (not included)"
+        raise BadInput(f"{clip.path}: {wanted} are no part of its {clip.frames} frames")
     if found := _seek_part(clip, shot):
         yield found
     yield Part((), f"trim=start_frame={shot.start}:end_frame={shot.end}", shot.frames)
@@ -148,9 +141,7 @@ def shot_parts(
 MINIMUM_SIDE = TEACHERS[DEFAULT_TEACHER].minimum_side  # pixels; VMAF measures no smaller pictures
 
 
-def counted_clip(
-    clip: Clip | Path | str,
-) -> Clip:
+def counted_clip(clip: Clip | Path | str) -> Clip:
     """A clip whose number of frames is known; a container whose frames were not counted yet is decoded once.
 
     Raises `BadInput` as `open_clip` does, and for pictures that are too small for VMAF.
@@ -158,10 +149,8 @@ def counted_clip(
     if not isinstance(clip, Clip) or clip.frames is None:
         clip = open_clip(clip.path if isinstance(clip, Clip) else clip)
     if min(clip.width, clip.height) < MINIMUM_SIDE:
-        raise BadInput(
-            f"{clip.path}: pictures of {clip.size} are too small, VMAF needs at least {MINIMUM_SIDE} pixels a side; "
-            "take a larger clip"
-        )
+        small = f"pictures of {clip.size} are too small, VMAF needs at least {MINIMUM_SIDE} pixels a side"
+        raise BadInput(f"{clip.path}: {small}; take a larger clip")
     return clip
 
 
@@ -198,10 +187,8 @@ def cut_shot(
 
     def cut() -> Clip:
         for part in fast:
-            try:
+            with suppress(BadInput):  # the index of the file may be wrong, and its frames still be right
                 return convert_clip(clip, out, width, height, pix_fmt=pix_fmt, part=part)
-            except BadInput:
-                continue  # the index of the file is wrong; its frames may still be right
         return convert_clip(clip, out, width, height, pix_fmt=pix_fmt, part=slow)
 
     return make_once(out, made_from, cut)

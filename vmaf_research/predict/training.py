@@ -83,10 +83,8 @@ class CodecRows:
         return f"CodecRows({self.path.name}: {encodes}{self.left_out})"
 
 # %% ../../nbs/predict/77_training.ipynb #130fe213
-def parse_clip_mode(
-    mode: str,  # as the corpus grid names them
-) -> tuple[int | None, float | None]:  # only so many frames from the beginning, only so many seconds of the middle
-    "Which part of a source rows are about; raises `BadInput` for a name that is not known."
+def parse_clip_mode(mode: str) -> tuple[int | None, float | None]:
+    "Frames from the beginning or seconds of the middle that rows are about; `BadInput` for a name that is not known."
     if mode in ("", "full"):
         return None, None
     if match := re.fullmatch(r"first_([1-9][0-9]{0,8})_frames", mode):
@@ -325,9 +323,7 @@ def _made_up_shot(generator: random.Random) -> ShotFeatures:
     )
 
 
-def stub_curves(
-    codec: str,  # one of `PREDICTOR_CODECS`
-) -> list[MeasuredCurve]:
+def stub_curves(codec: str) -> list[MeasuredCurve]:
     "The made-up rows of a codec, the same every time: 20 shots at a value out of each fifth of the working range."
     best, worst = find_adapter(codec, predicted=True).quality_range
     generator = random.Random(int(sha256_bytes(codec.encode()), 16) % 2**31)

@@ -69,7 +69,7 @@ def test_three_qualities_of_every_software_encoder(codec, small, tmp_path):
         made = encode_recorded(small, tmp_path / f"{quality}.mp4", codec, quality, "veryfast")
         sizes = picture_sizes(made.clip.path)
         assert (made.clip.size, made.clip.frames, sizes.frames) == ("96x64", small.frames, small.frames)
-        assert sizes.i_count >= 1 and sizes.i_mean_bytes > 0
+        assert sizes.counts["I"] >= 1 and sizes.mean_bytes["I"] > 0
         assert sizes.bitrate_kbps(small.fps) < bitrate_kbps(made.clip)  # the container takes some
         assert (made.statistics is not None) == (adapter.encoder.statistics in STATISTICS)
         rates.append(sizes.total_bytes)

@@ -51,15 +51,13 @@ def html_table(
     head: Iterable[str] = (),  # headings of the columns, if they need any
 ) -> str:  # HTML
     "A table whose first column and first line are headings; cells are text and nothing else."
-    lines = [_line(head, "th", "th")] if head else []
-    lines += [_line(row, "th", "td") for row in rows]
-    return f"<table>{''.join(lines)}</table>"
 
+    def line(cells: Iterable[Any], others: str) -> str:
+        tags = [(others if number else "th", escape(str(cell))) for number, cell in enumerate(cells)]
+        return "<tr>" + "".join(f"<{tag} style='text-align:left'>{text}</{tag}>" for tag, text in tags) + "</tr>"
 
-def _line(cells: Iterable[Any], first: str, others: str) -> str:
-    "One line of a table."
-    tags = [(others if number else first, escape(str(cell))) for number, cell in enumerate(cells)]
-    return "<tr>" + "".join(f"<{tag} style='text-align:left'>{text}</{tag}>" for tag, text in tags) + "</tr>"
+    lines = [line(head, "th")] if head else []
+    return f"<table>{''.join(lines + [line(row, 'td') for row in rows])}</table>"
 
 # %% ../../nbs/measure/10_core.ipynb #b130fae4
 def find_root(
@@ -68,8 +66,7 @@ def find_root(
     "Root of the research repository at or above `start`; raises `BadInput` if there is none."
     starts = [Path(start)] if start is not None else [Path.cwd(), Path(__file__).parent]
     for first in starts:
-        resolved = first.resolve()
-        for folder in (resolved, *resolved.parents):
+        for folder in (first.resolve(), *first.resolve().parents):
             if (folder / "settings.ini").is_file() and _read_settings(folder).has_section("research"):
                 return folder
     raise BadInput(
@@ -120,15 +117,8 @@ def settings(
     "The settings of the repository at or above `start`."
     folder = find_root(start)
     section = _read_settings(folder)["research"]
-    return Settings(
-        root=folder,
-        model_path=folder / section["model_path"],
-        digest_path=folder / section["digest_path"],
-        run_path=folder / section["run_path"],
-        opset=section.getint("opset"),
-        seed=section.getint("seed"),
-        ship_gate_plcc=section.getfloat("ship_gate_plcc"),
-    )
+    paths = (folder / section[name] for name in ("model_path", "digest_path", "run_path"))
+    return Settings(folder, *paths, section.getint("opset"), section.getint("seed"), section.getfloat("ship_gate_plcc"))
 
 # %% ../../nbs/measure/10_core.ipynb #73f1e3dd
 def cache_root() -> Path:  # need not exist yet

@@ -72,8 +72,7 @@ def resolve_features(
             raise BadInput(f"feature set {features!r}: expected one of {', '.join(FEATURE_SETS)}")
         return FEATURE_SETS[features]
     names = tuple(features)
-    unknown = [name for name in names if name not in FEATURE_BY_NAME]
-    if unknown:
+    if unknown := [name for name in names if name not in FEATURE_BY_NAME]:
         raise BadInput(f"unknown features {', '.join(unknown)}: expected names among {', '.join(FULL_FEATURES)}")
     return names
 
@@ -87,15 +86,13 @@ def unsuited(
     "Why a feature cannot be computed on pictures of this size and depth."
     if depth > feature.maximum_depth:
         return f"{depth} bits are too many for {feature.extractor}, which takes {feature.maximum_depth}"
-    if min(width, height) < feature.minimum_side:
-        needed = f"{feature.minimum_side} pixels on each side"
-        return f"{width}x{height} is too small for {feature.extractor}: it needs {needed}"
-    if max(width, height) < feature.minimum_long_side:
-        needed = f"{feature.minimum_long_side} pixels on one side"
-        return f"{width}x{height} is too small for {feature.extractor}: it needs {needed}"
-    if max(width, height) > feature.maximum_aspect * min(width, height):
-        needed = f"one side may be {feature.maximum_aspect:g} times the other"
-        return f"{width}x{height} is too narrow for {feature.extractor}: {needed}"
+    short, long = sorted((width, height))
+    for side, least, sides in ((short, feature.minimum_side, "each"), (long, feature.minimum_long_side, "one")):
+        if side < least:
+            return f"{width}x{height} is too small for {feature.extractor}: it needs {least} pixels on {sides} side"
+    if long > feature.maximum_aspect * short:
+        allowed = f"one side may be {feature.maximum_aspect:g} times the other"
+        return f"{width}x{height} is too narrow for {feature.extractor}: {allowed}"
     return None
 
 # %% ../../nbs/measure/15_features.ipynb #610e20ec
@@ -122,12 +119,9 @@ TEACHERS = {
 DEFAULT_TEACHER = "vmaf_v0.6.1"
 
 # %% ../../nbs/measure/15_features.ipynb #154d8c66
-def resolve_teachers(
-    names: Iterable[str],  # keys of `TEACHERS`
-) -> tuple[TeacherModel, ...]:
-    "The teachers of these names; raises `BadInput` that lists what exists."
+def resolve_teachers(names: Iterable[str]) -> tuple[TeacherModel, ...]:
+    "The teachers of these names, keys of `TEACHERS`; raises `BadInput` that lists what exists."
     names = tuple(names)
-    unknown = [name for name in names if name not in TEACHERS]
-    if unknown:
+    if unknown := [name for name in names if name not in TEACHERS]:
         raise BadInput(f"unknown teacher {', '.join(unknown)}: expected names among {', '.join(TEACHERS)}")
     return tuple(TEACHERS[name] for name in names)

@@ -22,10 +22,8 @@ from .video import KEEP_FRAMES, Clip, input_arguments, open_clip
 
 # %% ../../nbs/measure/20_loopback.ipynb #3554c0c2
 @lru_cache(maxsize=8)
-def can_loop_back(
-    program: str,  # path of an ffmpeg
-) -> bool:
-    "Whether an ffmpeg decodes its own output."
+def can_loop_back(program: str) -> bool:
+    "Whether an ffmpeg, given by its path, decodes its own output."
     picture = ["-f", "lavfi", "-i", "color=size=64x64", "-frames:v", "1", "-c:v", "mpeg4", "-f", "null", "-"]
     looped = ["-dec", "0:0", "-filter_complex", "[dec:0]null[looped]", "-map", "[looped]", "-f", "null", "-"]
     try:

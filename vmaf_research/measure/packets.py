@@ -27,34 +27,22 @@ class Picture:
 # %% ../../nbs/measure/19_packets.ipynb #683e84b2
 @dataclass(frozen=True)
 class PictureSizes:
-    "How many pictures of each kind a stream has, and how many bytes they take, without the container's own."
+    "How many I, P and B pictures a stream has, and how many bytes they take, without the container's own."
 
-    i_count: int
-    p_count: int
-    b_count: int
-    i_bytes: int
-    p_bytes: int
-    b_bytes: int
+    counts: dict[str, int]  # by kind
+    sizes: dict[str, int]
 
     @property
     def frames(self) -> int:
-        return self.i_count + self.p_count + self.b_count
+        return sum(self.counts.values())
 
     @property
     def total_bytes(self) -> int:
-        return self.i_bytes + self.p_bytes + self.b_bytes
+        return sum(self.sizes.values())
 
     @property
-    def i_mean_bytes(self) -> float:  # 0 without such a picture
-        return self.i_bytes / max(self.i_count, 1)
-
-    @property
-    def p_mean_bytes(self) -> float:
-        return self.p_bytes / max(self.p_count, 1)
-
-    @property
-    def b_mean_bytes(self) -> float:
-        return self.b_bytes / max(self.b_count, 1)
+    def mean_bytes(self) -> dict[str, float]:  # 0 without such a picture
+        return {kind: size / max(self.counts[kind], 1) for kind, size in self.sizes.items()}
 
     def bitrate_kbps(self, fps: Fraction | float) -> float:  # kilobits (1,000 bits) per second
         "Mean bit rate of the stream when it is shown at `fps` frames per second."
@@ -75,16 +63,12 @@ _SHOWN = re.compile(r"\] n: *\d+ pts: *(-?\d+) .* type:(\S)")
 
 def _read_listing(listing: str) -> tuple[Fraction, tuple[Packet, ...]]:
     "Seconds per tick and the packets, in the order of decoding, out of ffmpeg's framecrc format."
-    tick = Fraction(0)
-    packets = []
-    for line in listing.splitlines():
-        if line.startswith("#tb 0:"):
-            tick = Fraction(line.split(":")[1].strip())
-        if not line.startswith("#"):
-            _, _, time, _, size, _, *flags = (field.strip() for field in line.split(","))
-            flag = next((int(text[2:], 16) for text in flags if text.startswith("F=")), 1)
-            packets.append(Packet(int(time), int(size), bool(flag & 1)))
-    return tick, tuple(packets)
+    tick, packets = re.search(r"^#tb 0: *(\S+)", listing, re.M), []
+    for line in re.findall(r"^[^#].*", listing, re.M):
+        _, _, time, _, size, _, *flags = (field.strip() for field in line.split(","))
+        flag = next((int(text[2:], 16) for text in flags if text.startswith("F=")), 1)
+        packets.append(Packet(int(time), int(size), bool(flag & 1)))
+    return Fraction(tick[1] if tick else 0), tuple(packets)
 
 
 def _run_listing(path: Path, outputs: list[str]) -> tuple[Fraction, tuple[Packet, ...], FfmpegLog]:
@@ -101,9 +85,7 @@ def _run_listing(path: Path, outputs: list[str]) -> tuple[Fraction, tuple[Packet
             raise BadInput(f"{path}: not a video stream that can be read, or cut off ({error})") from error
 
 # %% ../../nbs/measure/19_packets.ipynb #817b9810
-def list_packets(
-    path: Path | str,
-) -> tuple[Fraction, tuple[Packet, ...]]:  # seconds per tick; packets in the order of decoding
+def list_packets(path: Path | str) -> tuple[Fraction, tuple[Packet, ...]]:  # seconds per tick; packets as decoded
     "The packets of the first video stream of a file; raises `BadInput` if there is none that can be read."
     tick, packets, _ = _run_listing(Path(path), [])
     return tick, packets
@@ -124,23 +106,17 @@ def pictures(
     shown = [(int(match[1]), match[2]) for match in map(_SHOWN.search, log.lines) if match]
     sizes = {packet.time: packet.size for packet in packets}
     if not shown or len(packets) != len(shown) or sizes.keys() != {time for time, _ in shown}:
-        raise BadInput(
-            f"{path}: {len(packets)} packets and {len(shown)} pictures, whose time stamps do not match one to one; "
-            "put the stream into an mp4 file that has a time stamp for every picture"
-        )
-    unknown = {letter for _, letter in shown} - _KINDS.keys()
-    if unknown:
+        found = f"{len(packets)} packets and {len(shown)} pictures, whose time stamps do not match one to one"
+        raise BadInput(f"{path}: {found}; put the stream into an mp4 file that has a time stamp for every picture")
+    if unknown := {letter for _, letter in shown} - _KINDS.keys():
         raise BadInput(f"{path}: the decoder does not say which kind of picture it decoded ({', '.join(unknown)})")
     return tuple(Picture(_KINDS[letter], sizes[time]) for time, letter in shown)
 
 # %% ../../nbs/measure/19_packets.ipynb #7a94d492
-def picture_sizes(
-    path: Path | str,  # an encode, in a container that keeps time stamps (mp4, Matroska)
-) -> PictureSizes:
-    "Counts and bytes of the I, P and B pictures of an encode; raises `BadInput` as `pictures` does."
-    counts = dict.fromkeys("IPB", 0)
-    sizes = dict.fromkeys("IPB", 0)
+def picture_sizes(path: Path | str) -> PictureSizes:
+    "Counts and bytes of the I, P and B pictures of an encode; takes and raises what `pictures` does."
+    sizes = {"I": [], "P": [], "B": []}
     for picture in pictures(path):
-        counts[picture.kind] += 1
-        sizes[picture.kind] += picture.size
-    return PictureSizes(*counts.values(), *sizes.values())
+        sizes[picture.kind].append(picture.size)
+    counts = {kind: len(found) for kind, found in sizes.items()}
+    return PictureSizes(counts, {kind: sum(found) for kind, found in sizes.items()})

@@ -49,17 +49,13 @@ def listing_digest(
     return sha256_bytes("".join(sorted(lines)).encode())
 
 # %% ../../nbs/measure/11_provenance.ipynb #b85d105a
-def common_folder(
-    paths: Sequence[Path],
-) -> Path:
+def common_folder(paths: Sequence[Path]) -> Path:
     "The innermost folder that holds all files; files are named relative to it where two may have the same name."
     return Path(os.path.commonpath([path.absolute().parent for path in paths]))
 
 # %% ../../nbs/measure/11_provenance.ipynb #d377d7db
-def json_bytes(
-    value: Any,  # anything that JSON can say; NaN and infinity are refused
-) -> bytes:  # UTF-8, two spaces, final newline
-    "The one spelling of `value` as JSON; dictionaries keep their order."
+def json_bytes(value: Any) -> bytes:  # UTF-8, two spaces, final newline
+    "The one spelling of `value` as JSON; dictionaries keep their order, NaN and infinity are refused."
     try:
         return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
     except ValueError as error:
@@ -85,21 +81,17 @@ def open_sealed(
     path: Path | str,  # a file that was written by `write_json(path, seal(document))`
 ) -> dict:  # the document, its seal included
     "Read a sealed document; raises `BadInput` if a single bit of the file differs from what was written."
-    path = Path(path)
+    damaged = "it was damaged or edited, restore or rebuild it"
     try:
-        raw = path.read_bytes()
+        document = json.loads(raw := Path(path).read_bytes())
     except OSError as error:
         raise BadInput(f"{path}: cannot be read ({error.strerror})") from error
-    try:
-        document = json.loads(raw)
     except ValueError as error:
-        raise BadInput(f"{path}: not valid JSON ({error}); it was damaged or edited, restore or rebuild it") from error
+        raise BadInput(f"{path}: not valid JSON ({error}); {damaged}") from error
     if not isinstance(document, dict) or SEAL not in document:
         raise BadInput(f"{path}: has no field {SEAL!r}, so it is not a file of this project or was damaged")
     if document != seal(document) or json_bytes(document) != raw:
-        raise BadInput(
-            f"{path}: its content does not match its {SEAL}; it was damaged or edited, restore or rebuild it"
-        )
+        raise BadInput(f"{path}: its content does not match its {SEAL}; {damaged}")
     return document
 
 # %% ../../nbs/measure/11_provenance.ipynb #ab284fe9
@@ -155,10 +147,8 @@ def _sync_folder(folder: Path) -> None:
             os.close(handle)
 
 # %% ../../nbs/measure/11_provenance.ipynb #12035811
-def remove_partial(
-    path: Path | str,  # a file that `atomic_path` writes
-) -> None:
-    "Delete what killed runs left of a file under temporary names; for a file that one run at a time writes."
+def remove_partial(path: Path | str) -> None:
+    "Delete what killed runs left of a file that `atomic_path` writes; for a file that one run at a time writes."
     path = Path(path)
     pattern = f".{glob.escape(path.stem)}.{'[0-9a-f]' * 8}.part{glob.escape(path.suffix)}"
     for temporary in path.parent.glob(pattern):
@@ -184,13 +174,11 @@ def recorded(
     "What an earlier run recorded, if it was made from just this and its product still has those bytes."
     try:
         document = open_sealed(record)
-        if any(document.get(name) != value for name, value in made_from.items()):
-            return None
-        if product is not None and document.get("sha256") != sha256_file(product):
-            return None
+        same = all(document.get(name) == value for name, value in made_from.items())
+        whole = same and (product is None or document.get("sha256") == sha256_file(product))
     except (BadInput, OSError):
         return None
-    return document
+    return document if whole else None
 
 
 def once(
@@ -235,18 +223,16 @@ def scan_lines(
 # %% ../../nbs/measure/11_provenance.ipynb #e9bfaecc
 def _parse_line(line: bytes) -> dict[str, Any]:
     "The JSON object of a line, in which NaN is allowed and no key comes twice."
+
+    def once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(row := dict(pairs)) != len(pairs):
+            raise ValueError("a key is there twice")  # JSON readers silently drop one
+        return row
+
     try:
-        row = json.loads(line.decode("utf-8-sig"), object_pairs_hook=_no_key_twice)
+        row = json.loads(line.decode("utf-8-sig"), object_pairs_hook=once_each)
     except (ValueError, RecursionError) as error:
         raise BadInput(f"not valid JSON ({error})") from error
     if not isinstance(row, dict):
         raise BadInput(f"expected a JSON object, found {type(row).__name__}")
-    return row
-
-
-def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    "A dictionary; raises `ValueError` for a key that is there twice, of which JSON readers silently drop one."
-    row = dict(pairs)
-    if len(row) != len(pairs):
-        raise ValueError("a key is there twice")
     return row

@@ -58,43 +58,36 @@ def parse_svm(
     "A radial-kernel ν-SVR out of libsvm's text; an index that a vector leaves out stands for 0."
     head, _, body = text.partition("\nSV\n")
     header = dict(line.split(" ", 1) for line in head.splitlines())
-    if header.get("svm_type") != "nu_svr" or header.get("kernel_type") != "rbf":
-        raise BadInput(
-            f"expected a nu_svr with an rbf kernel, found {header.get('svm_type')} / {header.get('kernel_type')}"
-        )
-    lines = body.strip().splitlines()
-    vectors = np.zeros((len(lines), inputs))
-    coefficients = np.empty(len(lines))
-    for row, line in enumerate(lines):
-        first, *pairs = line.split()
-        coefficients[row] = float(first)
-        for pair in pairs:
-            index, value = pair.split(":")
+    kinds = header.get("svm_type"), header.get("kernel_type")
+    if kinds != ("nu_svr", "rbf"):
+        raise BadInput(f"expected a nu_svr with an rbf kernel, found {' / '.join(map(str, kinds))}")
+    lines = [line.split() for line in body.strip().splitlines()]
+    vectors, coefficients = np.zeros((len(lines), inputs)), np.array([float(first) for first, *_ in lines])
+    for row, (_, *pairs) in enumerate(lines):
+        for index, value in (pair.split(":") for pair in pairs):
             vectors[row, int(index) - 1] = float(value)
     return vectors, coefficients, float(header["gamma"]), float(header["rho"])
 
 # %% ../../nbs/measure/16_teacher.ipynb #89dac16f
-_MODEL_FILES = {"vmaf_v0.6.1": "vmaf_v0.6.1.json", "vmaf_v0.6.1neg": "vmaf_v0.6.1neg.json"}
+_MODELS = ("vmaf_v0.6.1", "vmaf_v0.6.1neg")
 
 
 @lru_cache(maxsize=8)
 def load_teacher(
-    name_or_path: str = "vmaf_v0.6.1",  # a name in `_MODEL_FILES`, or the path of a libvmaf model JSON
+    name_or_path: str = "vmaf_v0.6.1",  # or `vmaf_v0.6.1neg`, or the path of a libvmaf model JSON
 ) -> Teacher:
     "A teacher from the model files that come with ffmpeg-quality-metrics, or from a file; raises `BadInput`."
-    if name_or_path in _MODEL_FILES:
-        raw = (resources.files("ffmpeg_quality_metrics") / "vmaf_models" / _MODEL_FILES[name_or_path]).read_bytes()
-    elif Path(name_or_path).is_file():
-        raw = Path(name_or_path).read_bytes()
-    else:
-        raise BadInput(f"{name_or_path}: neither a file nor one of {', '.join(_MODEL_FILES)}")
+    path = Path(name_or_path)
+    if name_or_path in _MODELS:
+        path = resources.files("ffmpeg_quality_metrics") / "vmaf_models" / f"{name_or_path}.json"
+    elif not path.is_file():
+        raise BadInput(f"{name_or_path}: neither a file nor one of {', '.join(_MODELS)}")
+    raw = path.read_bytes()
     try:
-        model = json.loads(raw)["model_dict"]
-        return _teacher_of(Path(name_or_path).name.removesuffix(".json"), sha256_bytes(raw), model)
+        return _teacher_of(path.name.removesuffix(".json"), sha256_bytes(raw), json.loads(raw)["model_dict"])
     except (KeyError, ValueError, IndexError) as error:
-        raise BadInput(
-            f"{name_or_path}: not a VMAF v0.6-style model of the canonical six features ({error})"
-        ) from error
+        reason = f"not a VMAF v0.6-style model of the canonical six features ({error})"
+        raise BadInput(f"{name_or_path}: {reason}") from error
 
 # %% ../../nbs/measure/16_teacher.ipynb #c053b330
 def _teacher_of(name: str, digest: str, model: dict) -> Teacher:

@@ -127,10 +127,8 @@ def _open_raw(path: Path, width: int | None, height: int | None, pix_fmt: str, f
     return clip
 
 # %% ../../nbs/measure/14_video.ipynb #cc9c42b8
-def row_autocorrelation(
-    clip: Clip,  # raw video
-) -> np.ndarray:  # one value per lag in samples, from 0 to twice the longer side, 1 at lag 0
-    "Autocorrelation of the horizontal differences of luma samples of the middle frame in storage order."
+def row_autocorrelation(clip: Clip) -> np.ndarray:  # by lag in samples, 0 to twice the longer side
+    "Autocorrelation of the horizontal differences of the middle frame's luma samples in storage order, of raw video."
     form, pixels = pixel_format(clip.pix_fmt), clip.width * clip.height
     longest = 2 * max(clip.width, clip.height)
     wanted = min(pixels, max(1 << 18, 4 * longest))
@@ -145,10 +143,8 @@ def row_autocorrelation(
     return power / power[0] * (len(step) / (len(step) - np.arange(len(power))))
 
 # %% ../../nbs/measure/14_video.ipynb #2a7eee6d
-def geometry_doubt(
-    clip: Clip,  # raw video
-) -> str | None:  # a sentence, or None when nothing speaks against the geometry
-    "What the samples say against the declared width, if they say it clearly."
+def geometry_doubt(clip: Clip) -> str | None:  # a sentence, or None when nothing speaks against the geometry
+    "What the samples of raw video say against the declared width, if they say it clearly."
     curve, width = row_autocorrelation(clip), clip.width
     if len(curve) <= width:
         return None

@@ -75,8 +75,8 @@ def _prior_around(qualities: np.ndarray, mean: np.ndarray, residuals: np.ndarray
     "Curves that differ from a prediction as those of other clips did; raises `BadInput` for shapes that do not fit."
     qualities, mean, residuals = np.asarray(qualities), np.asarray(mean, float), np.asarray(residuals, float)
     if residuals.ndim != 2 or not len(residuals) or not len(qualities) == len(mean) == residuals.shape[1]:
-        found = f"residual curves of shape {residuals.shape} for {len(mean)} predictions"
-        raise BadInput(f"{found} at {len(qualities)} quality values; expected at least one curve, and one number per quality value")
+        found = f"residual curves of shape {residuals.shape} for {len(mean)} predictions at {len(qualities)} quality"
+        raise BadInput(f"{found} values; expected at least one curve, and one number per quality value")
     if not (np.isfinite(mean).all() and np.isfinite(residuals).all()):
         raise BadInput("the predicted curve or a residual curve has a NaN or infinite value; train the predictor again")
     return CurvePrior(qualities, mean, residuals.T @ residuals / len(residuals) + _unseen(len(qualities)))

@@ -145,16 +145,9 @@ def _measure_window(clip: Clip, window: Shot, probe: Probe) -> dict[str, float]:
         sizes = picture_sizes(encoded.path)
         if sizes.frames != part.frames or sizes.total_bytes == 0:
             raise EngineError(f"{clip.path}: the probe of {window} holds {sizes.frames} of {part.frames} pictures")
-        return {
-            "probe_bitrate_kbps": sizes.bitrate_kbps(part.fps),
-            "probe_i_frame_avg_bytes": sizes.i_mean_bytes,
-            "probe_p_frame_avg_bytes": sizes.p_mean_bytes,
-            "probe_b_frame_avg_bytes": sizes.b_mean_bytes,
-            **luma_statistics(part),
-            "fps": float(part.fps),
-            "width": part.width,
-            "height": part.height,
-        }
+        means = {f"probe_{kind.lower()}_frame_avg_bytes": mean for kind, mean in sizes.mean_bytes.items()}
+        picture = {"fps": float(part.fps), "width": part.width, "height": part.height}
+        return {"probe_bitrate_kbps": sizes.bitrate_kbps(part.fps)} | means | luma_statistics(part) | picture
 
 # %% ../../nbs/predict/74_shot_features.ipynb #1372697e
 _CACHE_VERSION = 1  # part of every key: raise it when the meaning of a feature changes

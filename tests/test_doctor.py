@@ -61,7 +61,7 @@ def test_no_engine(monkeypatch, capsys):
     assert main(["doctor", "--quick"]) == 1
     assert "PROBLEM  engine     VMAF_FFMPEG=no-such-ffmpeg: no such program; point it at" in capsys.readouterr().out
     health = doctor()
-    assert {check.name for check in health.problems} == {"engine", "encoders", "golden"}
+    assert {check.name for check in health.checks if not check.ok} == {"engine", "encoders", "golden"}
 
 
 def test_an_engine_that_measures_something_else(stand_in):

@@ -212,7 +212,7 @@ def _start(
     if context.invoked_subcommand in ("extract", "train", "refresh"):
         from vmaf_research.serve.doctor import doctor
 
-        tell("warning", (problem.sentence for problem in doctor(quick=True).problems))
+        tell("warning", (check.sentence for check in doctor(quick=True).checks if not check.ok))
 
 # %% ../../nbs/serve/98_cli.ipynb #78492ed1
 check_all_outputs(app)

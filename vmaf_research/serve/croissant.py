@@ -47,56 +47,40 @@ def _library() -> Any:
     try:
         import mlcroissant
     except ImportError as error:
-        raise BadInput(
-            "Croissant needs the library mlcroissant, which is not installed: `pip install vmaf-research[croissant]`"
-        ) from error
+        install = "which is not installed: `pip install vmaf-research[croissant]`"
+        raise BadInput(f"Croissant needs the library mlcroissant, {install}") from error
     return mlcroissant
 
 
-def _record_set(name: str, path: Path) -> Any:
+def _record_set(library: Any, name: str, path: Path) -> Any:
     "The record set of a Parquet file: one field per column."
-    library = _library()
-    kinds = {
-        pa.types.is_integer: library.DataType.INTEGER,
-        pa.types.is_floating: library.DataType.FLOAT,
-        pa.types.is_boolean: library.DataType.BOOL,
-    }
     fields = []
     for column in pq.read_schema(path):
-        kind = next((kind for matches, kind in kinds.items() if matches(column.type)), library.DataType.TEXT)
-        fields.append(
-            library.Field(
-                id=f"{name}_rows/{column.name}",
-                name=column.name,
-                description=column_meaning(column.name),
-                data_types=[kind],
-                source=library.Source(file_object=name, extract=library.Extract(column=column.name)),
-            )
-        )
+        kind = library.DataType.TEXT
+        kind = library.DataType.INTEGER if pa.types.is_integer(column.type) else kind
+        kind = library.DataType.FLOAT if pa.types.is_floating(column.type) else kind
+        kind = library.DataType.BOOL if pa.types.is_boolean(column.type) else kind
+        about = {"id": f"{name}_rows/{column.name}", "name": column.name, "description": column_meaning(column.name)}
+        source = library.Source(file_object=name, extract=library.Extract(column=column.name))
+        fields.append(library.Field(**about, data_types=[kind], source=source))
     return library.RecordSet(id=f"{name}_rows", name=f"{name}_rows", description=f"Rows of {path.name}.", fields=fields)
 
 
-def _document(manifest: Manifest, folder: Path, about: Mapping[str, str]) -> dict[str, Any]:
+def _document(library: Any, manifest: Manifest, folder: Path, about: Mapping[str, str]) -> dict[str, Any]:
     "Outputs that are files, as a data set in JSON-LD; raises `BadInput` if one is not as recorded, or there is none."
-    library, roots, objects, sets = _library(), manifest.roots(), [], []
+    roots, objects, sets = manifest.roots(), [], []
     for name, described in manifest.outputs.items():
         if described["kind"] != "file":
             continue
         if found := difference(name, described, roots):
             raise BadInput(f"{manifest.path}: {found}; a description of it would be wrong, make it again")
         path = roots[described["root"]] / described["path"]
-        objects.append(
-            library.FileObject(
-                id=name,
-                name=path.name,
-                content_url=Path(os.path.relpath(path.absolute(), folder.absolute())).as_posix(),
-                content_size=f"{described['size']} B",
-                encoding_formats=[_FORMATS.get(path.suffix, "application/octet-stream")],
-                sha256=described["sha256"],
-            )
-        )
+        place = Path(os.path.relpath(path.absolute(), folder.absolute())).as_posix()
+        facts = {"content_size": f"{described['size']} B", "sha256": described["sha256"]}
+        kinds = [_FORMATS.get(path.suffix, "application/octet-stream")]
+        objects.append(library.FileObject(id=name, name=path.name, content_url=place, encoding_formats=kinds, **facts))
         if path.suffix == ".parquet":
-            sets.append(_record_set(name, path))
+            sets.append(_record_set(library, name, path))
     if not objects:
         raise BadInput(f"{manifest.path}: has no file among its outputs, there is nothing to describe")
     facts, engine = manifest.facts, manifest.facts.get("engine") or {}
@@ -115,17 +99,16 @@ def _document(manifest: Manifest, folder: Path, about: Mapping[str, str]) -> dic
 
 # %% ../../nbs/serve/90_croissant.ipynb #c7b35aa4
 @contextmanager
-def _collected_warnings(notes: list[str]) -> Iterator[None]:
+def _collected_warnings() -> Iterator[list[str]]:
     "Take what the library logs, instead of printing it."
-    logger = logging.getLogger("absl")
-    handler = logging.Handler()
+    logger, handler, notes = logging.getLogger("absl"), logging.Handler(), []
     handler.emit = lambda record: notes.append(record.getMessage())
-    before, logger.propagate = logger.propagate, False
-    kept, logger.handlers = logger.handlers, [handler]
+    before = (logger.propagate, logger.handlers)
+    logger.propagate, logger.handlers = False, [handler]
     try:
-        yield
+        yield notes
     finally:
-        logger.propagate, logger.handlers = before, kept
+        logger.propagate, logger.handlers = before
 
 # %% ../../nbs/serve/90_croissant.ipynb #b238953f
 def write_croissant(
@@ -134,10 +117,10 @@ def write_croissant(
     about: Mapping[str, str] | None = None,  # further facts, such as `license`, `url`, `version`, `cite_as`
 ) -> tuple[dict[str, int], list[str]]:  # columns by table; recommended properties that are missing
     "Describe the outputs of a manifest; raises `BadInput` if `out` is one, or the document cannot be loaded again."
-    out, library, notes = Path(out), _library(), []
-    with atomic_path(out) as temporary, _collected_warnings(notes):
+    out, library = Path(out), _library()
+    with atomic_path(out) as temporary, _collected_warnings() as notes:
         try:
-            document = _document(open_manifest(manifest), out.parent, about or {})
+            document = _document(library, open_manifest(manifest), out.parent, about or {})
             if out.name in [each["contentUrl"] for each in document["distribution"]]:
                 raise BadInput(f"{out}: is one of the files that are to be described; choose another name")
             temporary.write_bytes(json_bytes(document))

@@ -32,11 +32,11 @@ from ..measure.core import BadInput, ResearchError, settings
 from vmaf_research.serve.answers import (
     CARD_ADDRESS, DIGEST_ADDRESS, describe_corpus, describe_model, describe_verdict, digest_names, list_models,
     predict_crf, read_card, read_digest, score_features, verify_manifest,
-)  # fmt: skip
+)
 from .sandbox import Roots, Workers
 from vmaf_research.serve.tools import (
     PICTURE_ADDRESS, Site, check_machine, describe_worst_frames, list_backends, vmaf_score,
-)  # fmt: skip
+)
 
 # %% ../../nbs/serve/96_mcp.ipynb #33c514b8
 TOOLS = {
@@ -80,32 +80,32 @@ def _served(name: str, site: Site, workers: Workers) -> Callable[..., Any]:
 # %% ../../nbs/serve/96_mcp.ipynb #23bf6e8f
 def _add_resources(server: MCPServer, site: Site) -> None:
     "Model cards and research digests as Markdown, and the pictures of `describe_worst_frames`."
+    told, markdown = _told_as(ResourceError, site), partial(server.resource, mime_type="text/markdown")
 
-    @server.resource(CARD_ADDRESS, mime_type="text/markdown")
+    @markdown(CARD_ADDRESS)
+    @told
     def model_card(model_id: str) -> str:
         "Card of a registered model: what it does, how to run it, how good it is, what it does not do."
-        with _told_as(ResourceError, site):
-            return read_card(site, model_id)
+        return read_card(site, model_id)
 
-    @server.resource(DIGEST_ADDRESS, mime_type="text/markdown")
+    @markdown(DIGEST_ADDRESS)
+    @told
     def research_digest(name: str) -> str:
         "A research digest: an experiment, its results and what they mean."
-        with _told_as(ResourceError, site):
-            return read_digest(site, name)
+        return read_digest(site, name)
 
     @server.resource(PICTURE_ADDRESS, mime_type="image/png")
+    @told
     def picture(key: str) -> bytes:
         "A frame that describe_worst_frames told of."
-        with _told_as(ResourceError, site):
-            return site.pictures.read(key)
+        return site.pictures.read(key)
 
-    cards = sorted(path.stem for path in site.models.glob("*.md"))
-    known = [(name, CARD_ADDRESS.format(model_id=name), "A model card.", model_card) for name in cards]
-    known += [
-        (name, DIGEST_ADDRESS.format(name=name), "A research digest.", research_digest) for name in digest_names(site)
-    ]
-    for name, address, description, read in known:
-        server.resource(address, name=name, description=description, mime_type="text/markdown")(partial(read, name))
+    for name in sorted(path.stem for path in site.models.glob("*.md")):
+        add = markdown(CARD_ADDRESS.format(model_id=name), name=name, description="A model card.")
+        add(partial(model_card, name))
+    for name in digest_names(site):
+        add = markdown(DIGEST_ADDRESS.format(name=name), name=name, description="A research digest.")
+        add(partial(research_digest, name))
 
 # %% ../../nbs/serve/96_mcp.ipynb #454211f3
 _TIME_LIMIT = 600.0  # seconds of one call, unless the user says otherwise
@@ -123,16 +123,12 @@ def make_server(
     **options: Any,  # of `MCPServer`
 ) -> MCPServer:
     "A server with all tools and resources; raises `BadInput` for a folder that is not there."
-    site = Site(Roots(allow), settings().model_path if models is None else models, settings().digest_path)
+    site = Site(Roots(allow), models or settings().model_path, settings().digest_path)
     workers = workers or Workers(core_count(), _TIME_LIMIT)
     folders = [str(folder) for folder in site.roots.folders]
-    server = MCPServer(
-        "vmaf-research",
-        version=vmaf_research.__version__,
-        instructions=_INSTRUCTIONS.format(first=folders[0], folders=", ".join(folders)),
-        log_level="WARNING",
-        **options,
-    )
+    told = _INSTRUCTIONS.format(first=folders[0], folders=", ".join(folders))
+    options |= {"version": vmaf_research.__version__, "instructions": told, "log_level": "WARNING"}
+    server = MCPServer("vmaf-research", **options)
     safe = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
     for name, function in TOOLS.items():
         tool = _served(name, site, workers)

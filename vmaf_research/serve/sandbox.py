@@ -29,12 +29,9 @@ _MOST_BYTES = 16 << 30  # of one file that a client names
 
 
 class Roots:
-    "The folders that a client may read."
+    "The folders that a client may read; relative paths of a client start at the first."
 
-    def __init__(
-        self,
-        folders: Sequence[Path | str],  # relative paths of a client start at the first
-    ):
+    def __init__(self, folders: Sequence[Path | str]):
         for folder in folders:
             if not Path(folder).is_dir():
                 raise BadInput(f"{folder}: no such folder; --allow takes a folder that may be read")
@@ -98,10 +95,9 @@ class Workers:
     ):
         if seconds <= 0:
             raise BadInput(f"a time limit of {seconds:g} s leaves no time; expected more than 0")
-        self.seconds = seconds
+        self.seconds, self._ended = seconds, False
         self._free = anyio.CapacityLimiter(most)
         self._stoppers: set[Stopper] = set()  # of the threads that run
-        self._ended = False
 
     async def run(self, work: Callable[[], Any]) -> Any:
         "The result of a function; raises what it raises, or `EngineError` if it takes too long."

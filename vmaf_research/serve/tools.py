@@ -5,8 +5,7 @@
 # %% auto #0
 __all__ = ['Reference', 'Distorted', 'RawWidth', 'RawHeight', 'Chroma', 'BitDepth', 'ScoreModel', 'Resize', 'MOST_VALUES',
            'PICTURE_ADDRESS', 'Site', 'check_pixels', 'Pooled', 'pool', 'PairScore', 'vmaf_score', 'WorstFrame',
-           'WorstFrames', 'describe_worst_frames', 'Backends', 'list_backends', 'Finding', 'HealthReport',
-           'check_machine']
+           'WorstFrames', 'describe_worst_frames', 'Backends', 'list_backends', 'check_machine']
 
 # %% ../../nbs/serve/94_tools.ipynb #02ac876b
 from collections.abc import Sequence
@@ -23,7 +22,7 @@ from ..measure.engine import find_engine
 from ..measure.features import CANONICAL_6, DEFAULT_TEACHER, FEATURE_SETS, FULL_FEATURES, TEACHERS
 from ..measure.libvmaf import Measurement, measure
 from ..measure.video import RAW_SUFFIXES, Clip, geometry_doubt, open_clip
-from .doctor import doctor
+from .doctor import HealthReport, doctor
 from .sandbox import Pictures, Roots, frame_pictures, hide_paths
 
 # %% ../../nbs/serve/94_tools.ipynb #e2b0e06a
@@ -63,15 +62,8 @@ def check_pixels(
 
 
 def _measure(
-    site: Site,
-    ref: str,
-    dis: str,
-    size: tuple[int | None, int | None],  # width and height of raw video
-    pixfmt: str,
-    bitdepth: int,
-    resize: bool,
-    features: Sequence[str],
-    model: str,
+    site: Site, ref: str, dis: str, width: int | None, height: int | None, pixfmt: str, bitdepth: int, resize: bool,
+    model: str, features: Sequence[str],
 ) -> tuple[Measurement, list[Clip], list[str]]:  # also reference and distorted, and what is odd about them
     "Measure two clips in the allowed folders; raises `BadInput` for what cannot be opened or is too large."
     files = [site.roots.file(path) for path in (ref, dis)]
@@ -80,7 +72,7 @@ def _measure(
     for name, file, is_raw in zip((ref, dis), files, raw, strict=True):
         stated = is_raw or not (any(raw) or resize)  # beside raw video, a container is compared with it
         pixel_format = f"yuv{pixfmt}p{f'{bitdepth}le' if bitdepth > 8 else ''}" if is_raw else None
-        clips.append(open_clip(file, *(size if stated else (None, None)), pixel_format, count=False))
+        clips.append(open_clip(file, *((width, height) if stated else (None, None)), pixel_format, count=False))
         check_pixels(clips[-1], name)
     doubts = [f"{clip.path.name}: {doubt}" for clip in clips if clip.raw and (doubt := geometry_doubt(clip))]
     return measure(*clips, features=features, teachers=(model,), resize=resize), clips, doubts
@@ -102,6 +94,7 @@ def pool(values: np.ndarray) -> Pooled:
 
 # %% ../../nbs/serve/94_tools.ipynb #c97c36ae
 MOST_VALUES = 200_000  # numbers in one answer
+_FEATURES = f"Also report these: {', '.join(FEATURE_SETS)} (sets) or {', '.join(FULL_FEATURES)}."
 
 
 class PairScore(BaseModel):
@@ -129,10 +122,7 @@ def vmaf_score(
     bitdepth: BitDepth = 8,
     resize: Resize = False,
     model: ScoreModel = DEFAULT_TEACHER,
-    features: Annotated[
-        list[str],
-        Field(description=f"Also report these: {', '.join(FEATURE_SETS)} (sets) or {', '.join(FULL_FEATURES)}."),
-    ] = (),
+    features: Annotated[list[str], Field(description=_FEATURES)] = (),
     per_frame: Annotated[bool, Field(description="Also return the values of every frame.")] = False,
 ) -> PairScore:
     """Measure the VMAF of a distorted clip against its reference with libvmaf, 0 (bad) to 100 (like the reference).
@@ -141,7 +131,7 @@ def vmaf_score(
     number of frames. Takes about 0.05 s per frame of 1920x1080; cancelling ends it.
     """
     names = tuple(dict.fromkeys(name for asked in features for name in FEATURE_SETS.get(asked, (asked,))))
-    result, _, doubts = _measure(site, ref, dis, (width, height), pixfmt, bitdepth, resize, names, model)
+    result, _, doubts = _measure(site, ref, dis, width, height, pixfmt, bitdepth, resize, model, names)
     count = result.frames * len(result.columns)
     if per_frame and count > MOST_VALUES:
         raise BadInput(
@@ -200,23 +190,16 @@ def describe_worst_frames(
 
     The pictures are PNG resources; read them soon, only the newest are kept.
     """
-    size = (width, height)
-    result, clips, doubts = _measure(site, ref, dis, size, pixfmt, bitdepth, resize, CANONICAL_6, model)
+    raw = (width, height, pixfmt, bitdepth)
+    result, clips, doubts = _measure(site, ref, dis, *raw, resize, model, CANONICAL_6)
     scores = result.columns[TEACHERS[model].column]
     worst = np.argsort(scores, kind="stable")[:count].tolist()
     pictures = [frame_pictures(clip, worst) for clip in clips]
     frames = []
     for frame in worst:
-        reference, distorted = (PICTURE_ADDRESS.format(key=site.pictures.add(of_clip[frame])) for of_clip in pictures)
-        frames.append(
-            WorstFrame(
-                frame_index=frame,
-                vmaf=scores[frame],
-                features={name: result.columns[name][frame] for name in CANONICAL_6},
-                reference_png=reference,
-                distorted_png=distorted,
-            )
-        )
+        ref_png, dis_png = (PICTURE_ADDRESS.format(key=site.pictures.add(of_clip[frame])) for of_clip in pictures)
+        told = {"frame_index": frame, "vmaf": scores[frame], "reference_png": ref_png, "distorted_png": dis_png}
+        frames.append(WorstFrame(features={name: result.columns[name][frame] for name in CANONICAL_6}, **told))
     return WorstFrames(model=model, mean=scores.mean(), of_frames=result.frames, frames=frames, warnings=doubts)
 
 # %% ../../nbs/serve/94_tools.ipynb #6f4d5de6
@@ -240,21 +223,6 @@ def list_backends(site: Site) -> Backends:
     )
 
 # %% ../../nbs/serve/94_tools.ipynb #3d67595f
-class Finding(BaseModel):
-    "What one check found."
-
-    name: str
-    ok: bool
-    sentence: str = Field(description="What was found; for a problem also what to do about it.")
-
-
-class HealthReport(BaseModel):
-    "Whether this machine can measure."
-
-    ok: bool
-    checks: list[Finding]
-
-
 def check_machine(
     site: Site,
     quick: Annotated[bool, Field(description="Look at engine and disk only.")] = False,
@@ -263,6 +231,7 @@ def check_machine(
 
     Use it first when another tool fails for no obvious reason.
     """
-    health = doctor(quick, site.models)
-    findings = [Finding(name=each.name, ok=each.ok, sentence=site.hide(each.sentence)) for each in health.checks]
-    return HealthReport(ok=health.ok, checks=findings)
+    report = doctor(quick, site.models)
+    for finding in report.checks:
+        finding.sentence = site.hide(finding.sentence)
+    return report

@@ -24,7 +24,7 @@ from ..learn.metrics import VMAF_RANGE, Agreement, agreement, show_number
 from ..measure.core import BadInput, html_table
 from ..measure.provenance import content_digest
 from .shot_features import SHOT_FEATURE_NAMES, ShotFeatures
-from ..ship.onnx import INPUT, OUTPUT, GraphBuilder, graph_bytes, open_session, run_session
+from ..ship.onnx import OUTPUT, GraphBuilder, graph_bytes, open_session, run_session
 
 # %% ../../nbs/predict/75_curves.ipynb #e3c0d54e
 DESCRIPTORS = ("bits", "motion")
@@ -186,8 +186,7 @@ def curve_graph(
     graph.add("Mul", "parts", "curve")
     graph.add("ReduceSum", "score64", one, keepdims=0)
     graph.add("Cast", OUTPUT, to=TensorProto.FLOAT)
-    inputs = [(INPUT, TensorProto.FLOAT, ["batch", len(PREDICTOR_INPUTS)])]
-    return graph_bytes(graph, inputs, [(OUTPUT, TensorProto.FLOAT, ["batch"])], metadata)
+    return graph_bytes(graph, metadata, len(PREDICTOR_INPUTS))
 
 # %% ../../nbs/predict/75_curves.ipynb #d79f2084
 def graph_difference(

@@ -28,7 +28,7 @@ from ..measure.core import BadInput, ShipRefused, settings, validated
 from ..measure.provenance import sha256_bytes
 from .gate import GateResult
 from vmaf_research.ship.onnx import (
-    CODEC_INPUT, INPUT, OUTPUT, GraphBuilder, graph_bytes, graph_interface, open_session, run_session,
+    CODEC_INPUT, INPUT, OUTPUT, GraphBuilder, graph_bytes, open_session, run_session,
 )
 from .records import EnsembleRecord, ParityRecord, Sidecar, model_file_names
 from .registry import Model, write_model
@@ -76,9 +76,9 @@ def _add_scaler(graph: GraphBuilder, mean: np.ndarray, std: np.ndarray) -> None:
 
 def _contract_graph(fitted: FittedRegressor, metadata: Mapping[str, str]) -> bytes:
     "The network alone: standardised features in, unclipped score out."
-    graph = GraphBuilder()
+    graph, (count, slots) = GraphBuilder(), _widths(fitted)
     _add_network(graph, fitted, OUTPUT)
-    return graph_bytes(graph, *graph_interface(*_widths(fitted)), metadata)
+    return graph_bytes(graph, metadata, count, slots=slots)
 
 
 def raw_graph(
@@ -86,15 +86,15 @@ def raw_graph(
     metadata: Mapping[str, str],  # becomes `metadata_props`
 ) -> bytes:  # of the ONNX file
     "Scaler, network and clip: features as libvmaf reports them in, score within the teacher's range out."
-    count, mean, std = _widths(fitted)[0], np.asarray(fitted.feature_mean), np.asarray(fitted.feature_std)
+    graph, (count, slots) = GraphBuilder(), _widths(fitted)
+    mean, std = np.asarray(fitted.feature_mean), np.asarray(fitted.feature_std)
     if (mean[count:] != 0).any() or (std[count:] != 1).any():
         raise BadInput("the scaler changes the codec block; train codec-aware networks with `ship.ensemble`")
-    graph = GraphBuilder()
     _add_scaler(graph, mean[:count], std[:count])
     _add_network(graph, fitted, "unclipped")
     ends = zip(("least", "greatest"), VMAF_RANGE, strict=True)
     graph.add("Clip", OUTPUT, *[graph.constant(name, np.float32(end)) for name, end in ends])
-    return graph_bytes(graph, *graph_interface(*_widths(fitted)), metadata)
+    return graph_bytes(graph, metadata, count, slots=slots)
 
 # %% ../../nbs/ship/65_package.ipynb #7687a36d
 _PARITY = 1e-4  # VMAF
@@ -173,8 +173,7 @@ def pooling_graph(
     graph.add("Mul", "unscaled", graph.constant("scale", np.float32(recipe.target_scale)))
     graph.add("Add", "unclipped", graph.constant("center", np.float32(recipe.target_center)))
     graph.add("Clip", OUTPUT, *(graph.constant(f"end{n}", np.float32(end)) for n, end in enumerate(VMAF_RANGE)))
-    inputs = [(INPUT, TensorProto.FLOAT, ["batch", "frames", len(fitted.feature_mean)])]
-    return graph_bytes(graph, inputs, [(OUTPUT, TensorProto.FLOAT, ["batch"])], metadata)
+    return graph_bytes(graph, metadata, "frames", len(fitted.feature_mean))
 
 
 def _add_product(graph: GraphBuilder, name: str, layer: nn.Linear) -> str:

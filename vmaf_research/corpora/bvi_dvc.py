@@ -19,12 +19,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .clips import VIDEO_SUFFIXES
 from .extract import Extraction, Job, finish_extraction, load_measured, prepare_output, run_job
 from .jobs import run_jobs
-from .ladder import Rung, make_pair, planned_encode, record_path, recorded_clip, remove_leftovers
+from .ladder import Rung, clean_folder, make_pair, record_path
 from .pairs import Corpus, Pair, Problem, problem_report
 from ..measure.core import BadInput, ResearchError, cache_root
 from ..measure.encode import find_encoder
@@ -235,11 +235,11 @@ def _measure_video(
         if known is not None:
             shape = (known["width"], known["height"], known["pix_fmt"], Fraction(known["fps"]), known["frames"])
             reference = Clip(path, *shape, path.suffix in RAW_SUFFIXES, known["full_range"])
-            plans = [(key, reference, known["sha256"], rung, workdir / "dis") for rung in rungs]
-            if all(recorded_clip(*planned_encode(*plan)) for plan in plans):
-                jobs = [job_of(make_pair(*plan), known["sha256"]) for plan in plans]
-                if all(load_measured(job) is not None for job in jobs):
-                    return [(job, False) for job in jobs]
+            plan = (key, reference, known["sha256"])
+            there = [make_pair(*plan, rung, workdir / "dis", _not_there) for rung in rungs]
+            jobs = [job_of(pair, known["sha256"]) for pair in there if isinstance(pair, Pair)]
+            if len(jobs) == len(rungs) and all(load_measured(job) is not None for job in jobs):
+                return [(job, False) for job in jobs]
         with take_out(place, video, workdir / "ref") as (reference, digest):
             shape = {"width": reference.width, "height": reference.height, "pix_fmt": reference.pix_fmt}
             shape |= {"fps": str(reference.fps), "frames": reference.frames, "full_range": reference.full_range}
@@ -249,6 +249,11 @@ def _measure_video(
             return [job if isinstance(job, Problem) else (job, run_job(job)) for job in jobs]
     except ResearchError as error:
         return [Problem(video.member, str(error).removeprefix(f"{path}: ").removeprefix(f"{video.member}: "))]
+
+
+def _not_there(reference: Clip, path: Path, *how: Any) -> Clip:
+    "In the place of making an encode whose reference was not taken out."
+    raise BadInput(f"{path.name}: is not there")
 
 # %% ../../nbs/corpora/39_bvi_dvc.ipynb #96a3c422
 def extract_bvi_dvc(
@@ -287,8 +292,7 @@ def extract_bvi_dvc(
     if found.problems and not allow_failures:
         raise BadInput(f"{place}: {problem_report(found.problems)}, or pass --allow-failures")
     for part in ("ref", "dis"):
-        (workdir / part).mkdir(parents=True, exist_ok=True)
-        remove_leftovers(workdir / part)
+        clean_folder(workdir / part)
     tasks = []
     for video in found.videos:
         rungs = tuple(Rung(codec, video.name.height, quality, presets[codec]) for codec, quality in steps)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .jobs import run_jobs
-from .ladder import encode_ladder, ladder, make_once, remove_leftovers
+from .ladder import clean_folder, encode_ladder, ladder, make_once
 from .pairs import Corpus, Problem
 from ..measure.core import BadInput, ResearchError
 from ..measure.encode import encoder_version, fit_height, nearest_even
@@ -41,10 +41,14 @@ class _Found(NamedTuple):
 
 
 def find_videos(folder: Path) -> _Found:
-    "The videos of a folder (not of folders in it) by source; files that are no videos are named in the warnings."
+    """The videos of a folder (not of folders in it) by source; files that are no videos are named in the warnings.
+
+    Raises `BadInput` if there is no such folder, or nothing in it that was meant as a video.
+    """
+    if not folder.is_dir():
+        raise BadInput(f"{folder}: no such folder; expected one with videos")
     candidates: dict[str, list[Path]] = {}
-    problems = []
-    notes = []
+    problems, notes = [], []
     for path in sorted(folder.iterdir()):
         if not path.is_file() or path.suffix.lower() not in VIDEO_SUFFIXES:
             notes.append(f"{path.name}: not used, because it is not a video file by its name")
@@ -54,14 +58,13 @@ def find_videos(folder: Path) -> _Found:
             problems.append(Problem(path.name, "no name for its source is left without the signs in it; rename it"))
         else:
             candidates.setdefault(source_name(path).casefold(), []).append(path)
-    videos = {}
     for paths in candidates.values():
-        if len(paths) == 1:
-            videos[source_name(paths[0])] = paths[0]
-            continue
-        names = ", ".join(path.name for path in paths)
-        reason = f"would be the same source as others ({names}); rename or remove all but one"
-        problems += [Problem(path.name, reason) for path in paths]
+        reason = f"would be the same source as others ({', '.join(path.name for path in paths)})"
+        if len(paths) > 1:
+            problems += [Problem(path.name, f"{reason}; rename or remove all but one") for path in paths]
+    videos = {source_name(paths[0]): paths[0] for paths in candidates.values() if len(paths) == 1}
+    if not videos and not problems:
+        raise BadInput(f"{folder}: has no video; expected files such as .mp4, .mkv or .y4m")
     return _Found(videos, problems, notes)
 
 # %% ../../nbs/corpora/34_clips.ipynb #a14ab4f6
@@ -80,14 +83,12 @@ def make_reference(
 
     def convert() -> Clip:
         original = open_clip(path)
-        size = fit_height(original, height or original.height)
+        wanted = 0 if seconds is None else max(1, round(seconds * original.fps))
+        first = (original.frames - wanted) // 2
         part = None
-        if seconds is not None:
-            wanted = max(1, round(seconds * original.fps))
-            first = (original.frames - wanted) // 2
-            if first >= 1:
-                part = Part((), f"select=between(n\\,{first}\\,{first + wanted - 1})", wanted)
-        return convert_clip(original, out, *size, frames=frames, part=part)
+        if seconds is not None and first >= 1:
+            part = Part((), f"select=between(n\\,{first}\\,{first + wanted - 1})", wanted)
+        return convert_clip(original, out, *fit_height(original, height or original.height), frames=frames, part=part)
 
     try:
         clip = make_once(out, made_from, convert)
@@ -97,10 +98,9 @@ def make_reference(
     if clip.frames < least:
         count = f"{clip.frames} frame{'' if clip.frames == 1 else 's'}"
         return None, Problem(path.name, f"has only {count}; at least {least} are needed"), []
-    notes = []
-    if frames is not None and clip.frames < frames:
-        notes.append(f"{path.name}: has only {clip.frames} of {frames} frames, all of them are used")
-    return clip, None, notes
+    short = frames is not None and clip.frames < frames
+    note = f"{path.name}: has only {clip.frames} of {frames} frames, all of them are used"
+    return clip, None, [note] if short else []
 
 # %% ../../nbs/corpora/34_clips.ipynb #a0ab77b0
 def make_references(
@@ -113,13 +113,11 @@ def make_references(
     seconds: float | None = None,
 ) -> tuple[dict[str, Clip], list[Problem], list[str]]:  # references by source, problems, warnings
     "Turn many videos into references."
-    folder.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(folder)
-    sources = sorted(videos)
+    clean_folder(folder)
     rows = None if height is None else nearest_even(height)
-    jobs = [(source, videos[source], folder / f"{source}.y4m", rows, frames, seconds) for source in sources]
+    jobs = [(name, path, folder / f"{name}.y4m", rows, frames, seconds) for name, path in sorted(videos.items())]
     results = run_jobs(make_reference, jobs, executor, "references", progress)
-    references = {source: clip for source, (clip, _, _) in zip(sources, results, strict=True) if clip}
+    references = {name: clip for (name, *_), (clip, _, _) in zip(jobs, results, strict=True) if clip}
     problems = [problem for _, problem, _ in results if problem]
     return references, problems, [note for _, _, notes in results for note in notes]
 
@@ -139,17 +137,12 @@ def clips_corpus(
     same options and the same ffmpeg, and the same call gives the same bytes. A video that cannot be used is in
     `Corpus.problems`. Raises `BadInput` if there is no video, and for options that make no sense.
     """
-    folder, workdir = Path(folder), Path(workdir)
-    if not folder.is_dir():
-        raise BadInput(f"{folder}: no such folder; expected one with videos")
+    workdir = Path(workdir)
     if height < 32 or frames < 1:
         raise BadInput(f"height {height} and frames {frames}: expected at least 32 rows and 1 frame")
     rungs = ladder(height, codecs)
-    found = find_videos(folder)
-    if not found.videos and not found.problems:
-        raise BadInput(f"{folder}: has no video; expected files such as .mp4, .mkv or .y4m")
+    found = find_videos(Path(folder))
     references, problems, notes = make_references(found.videos, workdir / "ref", height, frames, executor, progress)
     pairs, failed = encode_ladder(references, rungs, workdir / "dis", executor, progress)
-    problems = [*found.problems, *problems, *failed]
-    warnings, originals = (*found.warnings, *notes), tuple(found.videos.values())
-    return Corpus("clips", workdir, tuple(pairs), tuple(problems), warnings, originals)
+    problems, originals = (*found.problems, *problems, *failed), tuple(found.videos.values())
+    return Corpus("clips", workdir, tuple(pairs), problems, (*found.warnings, *notes), originals)

@@ -21,7 +21,7 @@ from skimage import data as skimage_data
 from skimage.transform import downscale_local_mean
 
 from .jobs import run_jobs
-from .ladder import encode_ladder, ladder, make_once, remove_leftovers
+from .ladder import clean_folder, encode_ladder, ladder, make_once
 from .pairs import Corpus
 from ..measure.core import BadInput, EngineError
 from ..measure.encode import encoder_version, nearest_even
@@ -245,9 +245,7 @@ def embedded_corpus(
         raise BadInput(f"height {height} and frames {frames}: expected at least 32 rows and 1 frame")
     height = nearest_even(height)
     rungs = ladder(height, codecs, points=6)
-    folder = workdir / "ref"
-    folder.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(folder)
+    folder = clean_folder(workdir / "ref")
     jobs = [(source, folder, nearest_even(height * 16 / 9), height, frames) for source in chosen]
     references = dict(zip(chosen, run_jobs(make_source, jobs, executor, "render", progress), strict=True))
     pairs, problems = encode_ladder(references, rungs, workdir / "dis", executor, progress)

@@ -24,7 +24,7 @@ import numpy as np
 from .clips import find_videos, make_references
 from .extract import Job, extract, load_measured, run_job
 from .jobs import run_jobs
-from .ladder import record_path, remove_leftovers
+from .ladder import clean_folder, record_path
 from .pairs import Corpus, Pair, Problem, problem_report
 from .rows import new_row, write_rows
 from ..measure.core import BadInput, EngineError, ResearchError, cache_root
@@ -322,11 +322,9 @@ def grid(
     found, problems, notes = _grid_sources(folder, workdir, height, frames, seconds, executor, progress)
     if problems and not allow_failures or not found:
         raise BadInput(f"{folder}: {problem_report(problems)}\nor pass --allow-failures to go on without them")
-    (workdir / "dis").mkdir(parents=True, exist_ok=True)
-    remove_leftovers(workdir / "dis")
     mode = "full" if frames is None else f"first_{frames}_frames"
     mode = mode if seconds is None else f"sample_{seconds:g}s"
-    rest = (mode, names, workdir / "dis", Path(cache or cache_root()))
+    rest = (mode, names, clean_folder(workdir / "dis"), Path(cache or cache_root()))
     steps = [(codec, presets[codec], value) for codec in plan for value in plan[codec]]
     cells = [Cell(source, *step, *rest) for source in found for step in steps]
     results = run_jobs(run_cell, [(cell,) for cell in cells], executor, "grid", progress)
@@ -361,8 +359,6 @@ def _grid_sources(
     executor: Executor | None, progress: bool,
 ) -> tuple[list[GridSource], tuple[Problem, ...], tuple[str, ...]]:  # fmt: skip
     "References of all videos of a folder, problems and warnings; raises `BadInput` for options that make no sense."
-    if not folder.is_dir():
-        raise BadInput(f"{folder}: no such folder; expected one with videos")
     for what, value, least in (("height", height, 32), ("frames", frames, 1)):
         if value is not None and value < least:
             raise BadInput(f"{what} {value}: expected at least {least}")
@@ -371,8 +367,6 @@ def _grid_sources(
     if frames is not None and seconds is not None:
         raise BadInput("the first frames and a sample of the middle were both asked for: give one of them")
     found = find_videos(folder)
-    if not found.videos and not found.problems:
-        raise BadInput(f"{folder}: has no video; expected files such as .mp4, .mkv or .y4m")
     how = (height, frames, executor, progress, seconds)
     references, problems, notes = make_references(found.videos, workdir / "ref", *how)
     sources = []

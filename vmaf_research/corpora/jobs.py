@@ -24,9 +24,7 @@ from ..measure.engine import find_engine
 # %% ../../nbs/corpora/30_jobs.ipynb #a03f526e
 def core_count() -> int:
     "Cores that this process may use, where the system says; else all of them."
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 # %% ../../nbs/corpora/30_jobs.ipynb #5032d48e
 def run_jobs(
@@ -58,29 +56,23 @@ CONNECT_SECONDS = 5  # to find the scheduler, and then again for its first worke
 
 def _describe_worker(token: str) -> dict[str, Any]:
     "What a worker is, and whether it sees a file of the machine that asks; run on each of them."
-    return {
-        "package": vmaf_research.__version__,
-        "engine": find_engine().identity(),
-        "shares files": Path(token).is_file(),
-    }
+    identity = {"package": vmaf_research.__version__, "engine": find_engine().identity()}
+    return identity | {"shares files": Path(token).is_file()}
 
 
 def _check_workers(found: dict[str, Any], here: dict[str, Any], folder: Path) -> None:
     "Raise `BadInput` that names the first worker, by address, that would give other results than here, or none."
     for address, answer in found.items():
+        worker = f"worker {address}"
         if isinstance(answer, BaseException):
-            raise BadInput(
-                f"worker {address}: cannot do the work ({answer}); install vmaf-research {here['package']} there"
-            )
+            raise BadInput(f"{worker}: cannot do the work ({answer}); install vmaf-research {here['package']} there")
         for name in ("package", "engine"):
             if answer[name] != here[name]:
-                raise BadInput(
-                    f"worker {address}: has {name} {answer[name]}, but {here[name]} is here; results would depend on "
-                    "where a job runs, so install the same on all machines"
-                )
+                advice = "results would depend on where a job runs, so install the same on all machines"
+                raise BadInput(f"{worker}: has {name} {answer[name]}, but {here[name]} is here; {advice}")
         if not answer["shares files"]:
             raise BadInput(
-                f"worker {address}: does not see {folder}; mount it under the same path on all machines, or set "
+                f"{worker}: does not see {folder}; mount it under the same path on all machines, or set "
                 "VMAF_RESEARCH_CACHE to a folder that all of them see"
             )
 
@@ -102,10 +94,8 @@ def _connect(address: str) -> Any:
             thread.submit(asyncio.run, _greet(address)).result()
         return Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError) as error:  # nobody answers, or something else does; no address
-        raise BadInput(
-            f"{address}: no dask scheduler answers there within {CONNECT_SECONDS} s ({error or 'no greeting'}); "
-            "expected tcp://HOST:PORT as `dask scheduler` prints it"
-        ) from error
+        found = f"no dask scheduler answers there within {CONNECT_SECONDS} s ({error or 'no greeting'})"
+        raise BadInput(f"{address}: {found}; expected tcp://HOST:PORT as `dask scheduler` prints it") from error
 
 
 def _ask_workers(client: Any, address: str) -> None:
@@ -141,9 +131,8 @@ def cluster_executor(
         from distributed import KilledWorker
         from distributed.comm import CommClosedError
     except ImportError as error:
-        raise BadInput(
-            "--scheduler needs dask.distributed, which is not installed: pip install 'vmaf-research[cluster]'"
-        ) from error
+        advice = "pip install 'vmaf-research[cluster]'"
+        raise BadInput(f"--scheduler needs dask.distributed, which is not installed: {advice}") from error
     client = _connect(address)
     try:
         _ask_workers(client, address)
@@ -151,9 +140,7 @@ def cluster_executor(
     except KilledWorker as error:
         raise EngineError(f"{address}: a job ended several workers, most likely for lack of memory: {error}") from error
     except (CommClosedError, CancelledError) as error:
-        raise EngineError(
-            f"{address}: the scheduler was lost while it ran ({error or type(error).__name__}); what was finished is "
-            "kept, start the same command again"
-        ) from error
+        lost = f"the scheduler was lost while it ran ({error or type(error).__name__})"
+        raise EngineError(f"{address}: {lost}; what was finished is kept, start the same command again") from error
     finally:
         client.close(timeout=CONNECT_SECONDS)

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from .clips import source_name
 from .extract import Extraction, Job, extract, run_job, store_measured
 from .jobs import run_jobs
-from .ladder import make_once, remove_leftovers
+from .ladder import clean_folder, make_once
 from .pairs import Corpus, Pair, Problem, problem_report, write_tables
 from ..measure.core import BadInput, ResearchError, cache_root
 from ..measure.encode import bitrate_kbps, encode_arguments, encoder_version, find_encoder
@@ -288,9 +288,7 @@ def extract_konvid(
     for quality in qualities:
         find_encoder(_CODEC).arguments(quality, preset)
     links = _link_videos(found.videos, workdir / "ref")
-    (workdir / "dis").mkdir(parents=True, exist_ok=True)
-    remove_leftovers(workdir / "dis")
-    rest = (preset, names, models, workdir / "dis", Path(cache or cache_root()))
+    rest = (preset, names, models, clean_folder(workdir / "dis"), Path(cache or cache_root()))
     jobs = [(source, links[source], quality, *rest) for source in sorted(links) for quality in qualities]
     results = run_jobs(_make_encode, jobs, executor, "encode and measure", progress)
     made = [result for result in results if not isinstance(result, Problem)]

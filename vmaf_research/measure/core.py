@@ -12,7 +12,6 @@ import os
 from collections.abc import Iterable, Mapping
 from configparser import ConfigParser
 from dataclasses import dataclass, fields
-from functools import lru_cache
 from html import escape
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -67,7 +66,7 @@ def find_root(
     starts = [Path(start)] if start is not None else [Path.cwd(), Path(__file__).parent]
     for first in starts:
         for folder in (first.resolve(), *first.resolve().parents):
-            if (folder / "settings.ini").is_file() and _read_settings(folder).has_section("research"):
+            if _read_settings(folder).has_section("research"):
                 return folder
     raise BadInput(
         f"no settings.ini with a [research] section at or above {starts[0]}: "
@@ -76,14 +75,8 @@ def find_root(
 
 
 def _read_settings(folder: Path) -> ConfigParser:
-    file = folder / "settings.ini"
-    return _parse_settings(file, file.stat().st_mtime_ns)
-
-
-@lru_cache(maxsize=8)
-def _parse_settings(file: Path, changed: int) -> ConfigParser:  # again only if the file was changed
     parser = ConfigParser()
-    parser.read(file, encoding="utf-8")
+    parser.read(folder / "settings.ini", encoding="utf-8")
     return parser
 
 # %% ../../nbs/measure/10_core.ipynb #c51f04fc

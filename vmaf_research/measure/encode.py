@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from .core import BadInput, EngineError
-from .engine import ffmpeg_path, run_ffmpeg
+from .engine import ffmpeg_path, ffmpeg_version, run_ffmpeg
 from .provenance import atomic_path
 from .video import KEEP_FRAMES, Clip, input_arguments, open_clip
 
@@ -212,13 +212,7 @@ def find_encoder(codec: str) -> Encoder:
 # %% ../../nbs/measure/18_encode.ipynb #32b16d18
 def encoder_version() -> str:
     "Version of the ffmpeg that encodes, as it says it."
-    return _probe_version(ffmpeg_path())
-
-
-@lru_cache(maxsize=8)
-def _probe_version(program: str) -> str:
-    banner = subprocess.run([program, "-version"], capture_output=True, text=True).stdout
-    return banner.splitlines()[0].split(" Copyright")[0]
+    return ffmpeg_version(ffmpeg_path())
 
 # %% ../../nbs/measure/18_encode.ipynb #40cd223c
 def nearest_even(value: float) -> int:

@@ -35,20 +35,6 @@ def can_loop_back(program: str) -> bool:
 # %% ../../nbs/measure/20_loopback.ipynb #dbd71d7e
 _OUTPUT_FRAMES = re.compile(r"Output stream #(\d+):\d+ \(video\): (\d+) frames encoded")
 
-
-def _run_looped(
-    engine: Engine, reference: Clip, distorted: Clip, encoding: list[str], options: str, folder: str
-) -> FfmpegLog:
-    "Encode to `distorted` and measure it; the log has the frames that were looped back, and those of the reference."
-    graph = comparison_graph(reference, distorted, options, ("looped", "0:v:0"))
-    graph = f"[dec:0]split[looped][counted];{graph}[measured]"
-    outputs = [*encoding, str(distorted.path), "-dec", "0:0", "-filter_complex", graph]
-    for label in ("measured", "counted"):
-        outputs += ["-map", f"[{label}]", *KEEP_FRAMES, "-f", "null", "-"]
-    log = run_ffmpeg([*input_arguments(reference), *outputs], engine.path, folder)
-    frames = {int(match[1]): int(match[2]) for match in map(_OUTPUT_FRAMES.search, log.lines) if match}
-    return replace(log, decoded=(frames.get(2, 0), *log.decoded))
-
 # %% ../../nbs/measure/20_loopback.ipynb #d17e77b3
 def encode_and_measure(
     reference: Clip,  # its number of frames need not be known
@@ -77,8 +63,14 @@ def encode_and_measure(
         distorted = replace(reference, path=temporary, raw=False)
 
         def run(names: list[str], models: tuple[TeacherModel, ...], folder: str) -> FfmpegLog:
-            options = libvmaf_options(names, models)
-            return _run_looped(engine, reference, distorted, arguments, options, folder)
+            graph = comparison_graph(reference, distorted, libvmaf_options(names, models), ("looped", "0:v:0"))
+            graph = f"[dec:0]split[looped][counted];{graph}[measured]"
+            outputs = [*arguments, str(temporary), "-dec", "0:0", "-filter_complex", graph]
+            for label in ("measured", "counted"):
+                outputs += ["-map", f"[{label}]", *KEEP_FRAMES, "-f", "null", "-"]
+            log = run_ffmpeg([*input_arguments(reference), *outputs], engine.path, folder)
+            frames = {int(match[1]): int(match[2]) for match in map(_OUTPUT_FRAMES.search, log.lines) if match}
+            return replace(log, decoded=(frames.get(2, 0), *log.decoded))  # looped back, and of the reference
 
         try:
             measurement = collect(run, reference, distorted, features, teachers, engine)

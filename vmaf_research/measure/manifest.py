@@ -291,10 +291,8 @@ class Verification:
         return f"{self.manifest.name}: {found}"
 
     def _repr_html_(self) -> str:
-        if self.ok:
-            return f"<p>{escape(repr(self))}</p>"
         items = "".join(f"<li>{escape(difference)}</li>" for difference in self.differences)
-        return f"<p>{escape(self.manifest.name)}:</p><ul>{items}</ul>"
+        return f"<p>{escape(self.manifest.name)}:</p><ul>{items}</ul>" if items else f"<p>{escape(repr(self))}</p>"
 
 
 def verify(

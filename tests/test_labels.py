@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from made_up import make_table
 
+from vmaf_research.learn.labels import evaluate_labels
 from vmaf_research.serve.cli import main
 
 
@@ -51,3 +52,15 @@ def test_report(folder, capsys):
 def test_what_is_refused(folder, capsys, labels, options, sentence):
     assert run(folder, labels, "--no-learning", *options) == 2
     assert sentence in capsys.readouterr().err
+
+
+def test_learning_finds_what_the_teacher_misses(tmp_path):
+    "People who mind motion less than the teacher thinks, on eight sources."
+    frames = make_table(n_sources=8, n_clips=8, n_frames=12)
+    clips = frames.groupby(["source", "dis_basename"], as_index=False)[["vmaf", "motion2"]].mean()
+    bent = 1 + 4 / (1 + np.exp(-(clips["vmaf"] - 0.6 * clips["motion2"] - 70) / 12))
+    noise = np.random.default_rng(0).normal(0, 0.15, len(clips))
+    frames.to_parquet(tmp_path / "frames.parquet")
+    clips[["source", "dis_basename"]].assign(mos=(bent + noise).clip(1, 5)).to_csv(tmp_path / "mos.csv", index=False)
+    report = evaluate_labels(tmp_path / "frames.parquet", tmp_path / "mos.csv")
+    assert report.gain("learned, equal weights", "vmaf").low > 0

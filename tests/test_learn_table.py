@@ -81,6 +81,56 @@ def test_a_missing_column_is_named(tmp_path, column):
         load_training_table(path)
 
 
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda rows: rows.assign(adm2=None), "adm2 is empty in all 30 rows"),
+        (lambda rows: pd.concat([rows, rows.tail(2)]), "the same frame twice: 2 of 32 rows"),
+        (lambda rows: rows.assign(vmaf=100.0), "constant target"),
+        (lambda rows: rows[rows["source"] == "source1"], "only the source source1"),
+        (lambda rows: rows.assign(vmaf=rows["vmaf"] + 10), r"outside \[0.0, 100.0\]"),
+        (lambda rows: rows.assign(motion2="still"), "motion2 holds str, expected numbers"),
+        (lambda rows: rows.assign(motion2=True), "motion2 holds bool, expected numbers"),
+        (lambda rows: rows.assign(frame_index=0.5), "frame_index holds float64, expected whole numbers"),
+        (lambda rows: rows.assign(source=None), "no source in 30 of 30 rows"),
+        (lambda rows: rows.assign(dis_basename=[*rows["dis_basename"][:-1], ""]), "no dis_basename in 1 of 30 rows"),
+        (lambda rows: rows.iloc[:0], "no rows"),
+        (lambda rows: rows.assign(src="x"), "src and source, which mean the same"),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".parquet", ".csv", ".jsonl"])
+def test_what_is_refused(tmp_path, suffix, change, sentence):
+    path, rows = tmp_path / f"t{suffix}", change(ROWS)
+    if suffix == ".parquet":
+        rows.to_parquet(path, index=False)
+    elif suffix == ".csv":
+        rows.to_csv(path, index=False)
+    else:
+        rows.to_json(path, orient="records", lines=True, double_precision=15)
+    text = ".jsonl: has no column source" if suffix == ".jsonl" and not len(rows) else sentence
+    with pytest.raises(BadInput, match=text):
+        load_training_table(path)
+
+
+def test_features_are_not_the_target_and_other_targets_have_other_ends():
+    with pytest.raises(BadInput, match="different columns"):
+        load_training_table(ROWS, ["adm2", "vmaf"])
+    assert load_training_table(ROWS.assign(unclipped=ROWS["vmaf"] + 20), target="unclipped").target.max() > 100
+
+
+def test_a_torn_file_is_no_table(tmp_path):
+    path = tmp_path / "torn.parquet"
+    ROWS.to_parquet(path)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(BadInput, match="was it written completely"):
+        load_training_table(path)
+    lines = tmp_path / "torn.jsonl"
+    ROWS.to_json(lines, orient="records", lines=True)
+    lines.write_text(lines.read_text()[:-20])
+    with pytest.raises(BadInput, match="torn.jsonl, line 30: not valid JSON"):
+        load_training_table(lines)
+
+
 @pytest.mark.parametrize("data", [b"", b"PAR1", b"\x00" * 100, b"source,vmaf\n\xff\xfe"])
 @pytest.mark.parametrize("suffix", [".parquet", ".csv"])
 def test_files_that_are_no_tables_are_refused(tmp_path, suffix, data):

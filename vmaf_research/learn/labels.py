@@ -14,46 +14,31 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 from scipy.optimize import least_squares
 
 from .clip_models import ClipRows, clip_rows, pooling_loso
 from .metrics import Interval, cluster_bootstrap, kendall, plcc, rmse, rmse_star, show_number, srocc
-from .table import CLIPPED_TEACHER, load_training_table
+from .table import CLIPPED_TEACHER, load_training_table, read_table
 from ..measure.core import BadInput
 from ..measure.features import CANONICAL_6
 
 # %% ../../nbs/learn/55_labels.ipynb #1748be30
 def load_labels(
-    path: Path | str,  # .csv or .parquet
+    path: Path | str,  # .csv, .jsonl or Parquet
     scale: tuple[float, float],  # least and greatest score that people could give
 ) -> pd.DataFrame:  # columns `dis_basename`, `mos`, and `source` and `ci95` if the file has them
     "Mean opinion scores of clips; raises `BadInput` that names the rows that cannot be used."
     path, (low, high) = Path(path), scale
     if not low < high:
         raise BadInput(f"scale {low:g} to {high:g}: expected the least score that people could give, then the greatest")
-    if not path.is_file():
-        raise BadInput(f"{path}: no such file; expected a csv or Parquet table with the columns dis_basename and mos")
-    try:
-        labels = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
-    except (pa.ArrowException, pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeError, OSError) as error:
-        raise BadInput(f"{path}: cannot be read as a table ({error}); was it written completely?") from error
-    missing = [column for column in ("dis_basename", "mos") if column not in labels]
-    if missing:
-        raise BadInput(f"{path}: has no column {', '.join(missing)}; it has {', '.join(map(str, labels.columns))}")
-    columns = [column for column in ("source", "dis_basename", "mos", "ci95") if column in labels]
-    return _checked(labels[columns], path, scale)
-
-# %% ../../nbs/learn/55_labels.ipynb #c85c2c80
-def _checked(labels: pd.DataFrame, path: Path, scale: tuple[float, float]) -> pd.DataFrame:
+    labels = read_table(path, ["dis_basename", "mos"], ["source", "ci95"])
     keys = [column for column in ("source", "dis_basename") if column in labels]
-    labels = labels.astype(dict.fromkeys(keys, str))
-    numbers = {name: pd.to_numeric(labels[name], errors="coerce") for name in labels if name not in keys}
-    labels = labels.assign(**numbers)
-    bad = ~np.isfinite(labels[list(numbers)]).all(axis=1) | ~labels["mos"].between(*scale)
+    numbers = labels.drop(columns=keys).apply(pd.to_numeric, errors="coerce")
+    labels = labels[keys].astype(str).join(numbers)
+    bad = ~np.isfinite(numbers).all(axis=1) | ~labels["mos"].between(*scale)
     if bad.any():
         raise BadInput(
-            f"{path}: {bad.sum()} of {len(labels)} rows have no score within {scale[0]:g} to {scale[1]:g} or no "
+            f"{path}: {bad.sum()} of {len(labels)} rows have no score within {low:g} to {high:g} or no "
             f"confidence interval, first {labels.loc[bad, 'dis_basename'].iloc[0]}; remove them or correct the scale"
         )
     if labels.duplicated(keys).any():

@@ -172,7 +172,7 @@ def table_of(tmp_path, rows, name="rows.parquet"):
         (lambda rows: rows.assign(motion2=rows["motion2"].where(rows.index != 5, np.inf)), "in motion2"),
         (lambda rows: rows.assign(crf=rows["crf"].where(rows.index != 5)), "in crf: 1 of 480 rows"),
         (lambda rows: rows.assign(codec=rows["codec"].where(rows.index != 5)), "no codec in 1 of 480 rows"),
-        (lambda rows: pd.concat([rows, rows[:3]]), "the same frame twice: 3 of 483 rows, first (source0, clip0.mkv, 0)"),
+        (lambda rows: pd.concat([rows, rows[:3]]), "the same frame twice: 3 of 483 rows, first (source0,"),
         (lambda rows: rows.assign(crf=30), "the same frame twice"),
         (lambda rows: rows.assign(crf=rows["crf"] + 20), "outside its range, 0 to 51"),
         (lambda rows: rows.assign(crf="medium"), "crf holds str, expected numbers"),

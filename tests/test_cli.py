@@ -365,8 +365,8 @@ def test_score_flags_rows_beyond_the_training_range(trained, tmp_path):
     [
         (lambda table: table.drop(columns="adm2"), "has no column adm2"),
         (lambda table: table.assign(score=1.0), "already has a column score"),
-        (lambda table: table.assign(adm2=table["adm2"].where(table.index != 5)), "row 5 has no finite number in adm2"),
-        (lambda table: table.assign(adm2="high"), "adm2 does not hold numbers"),
+        (lambda table: table.assign(adm2=table["adm2"].where(table.index != 5)), "infinite values in adm2: row 5"),
+        (lambda table: table.assign(adm2="high"), "adm2 holds str, expected numbers"),
         (lambda table: table.iloc[:0], "no rows"),
     ],
 )

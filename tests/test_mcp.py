@@ -454,7 +454,7 @@ def test_features_that_cannot_be_scored(folder, registry):
         ({"model_id": IDS[0]}, "give either rows or table"),
         ({"model_id": IDS[0], "rows": []}, "has no column"),
         ({"model_id": IDS[0], "rows": [{"adm2": 1}]}, "has no column vif_scale0"),
-        ({"model_id": IDS[0], "rows": [dict.fromkeys(CANONICAL_6, 1.0), {"adm2": 1}]}, "row 1 has no finite number"),
+        ({"model_id": IDS[0], "rows": [dict.fromkeys(CANONICAL_6, 1.0), {"adm2": 1}]}, "row 1; remove these rows"),
         ({"model_id": IDS[0], "rows": [dict.fromkeys(CANONICAL_6, 1.0)], "level": 0.99}, "guarantee at most"),
         ({"model_id": IDS[0], "table": "pan.yuv"}, ".parquet"),
         ({"model_id": IDS[0], "table": "../../rows.csv"}, "outside"),

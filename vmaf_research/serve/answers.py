@@ -160,7 +160,8 @@ IntervalLevel = Annotated[
 
 def _feature_blocks(rows: list[dict[str, float]] | None, table: str | None, path: Path) -> Iterator[pa.Table]:
     "The rows that a client sent, or those of a table, block by block; raises `BadInput`."
-    from vmaf_research.ship.score import TABLE_SUFFIXES, read_blocks
+    from vmaf_research.learn.table import read_blocks
+    from vmaf_research.ship.score import TABLE_SUFFIXES
 
     if rows is not None:
         yield pa.Table.from_pylist(rows)

@@ -6,22 +6,19 @@
 __all__ = ['Candidate', 'choose', 'Answer', 'choose_encodes']
 
 # %% ../../nbs/ship/71_candidates.ipynb #11c4a759
-from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 from ..learn.metrics import VMAF_RANGE
+from ..learn.table import check_columns, read_blocks, read_numbers, read_table
 from ..measure.core import BadInput
 from ..measure.manifest import pairs_path
 from ..measure.provenance import atomic_path
-from vmaf_research.ship.score import (
-    PLACEHOLDER, Inputs, Scorer, check_paths, load_scorer, read_blocks, write_score_manifest,
-)
+from .score import PLACEHOLDER, Inputs, Scorer, check_paths, load_scorer, write_score_manifest
 
 # %% ../../nbs/ship/71_candidates.ipynb #4d36e1d4
 _CLIP, _COSTS = ["source", "dis_basename"], ["crf", "bitrate_kbps"]
@@ -30,32 +27,18 @@ _CLIP, _COSTS = ["source", "dis_basename"], ["crf", "bitrate_kbps"]
 def _read_frames(path: Path, scorer: Scorer) -> tuple[pd.DataFrame, tuple[str, ...]]:
     "Frames of encodes with what they cost, all finite, and notes; raises `BadInput` that names what is missing."
     table, features = pa.concat_tables(read_blocks(path)), scorer.feature_names
-    rows = _checked(table.to_pandas(), _CLIP, path)
-    inputs = Inputs(features, path, table.column_names, scorer.id)
-    rows = rows.assign(**dict(zip(features, inputs.of(table, 0).T, strict=True))).rename(columns=inputs.renamed)
-    if not set(_COSTS) <= set(rows.columns) and pairs_path(path).is_file():
-        listed = pa.concat_tables(read_blocks(pairs_path(path))).to_pandas()
-        pairs = _checked(listed, [*_CLIP, *_COSTS], pairs_path(path)).drop_duplicates(_CLIP)
-        new = [column for column in ("codec", *_COSTS) if column in pairs.columns and column not in rows.columns]
-        rows = rows.merge(pairs[[*_CLIP, *new]], on=_CLIP, how="left")
-    _checked(rows, _COSTS, path)
-    for column in _COSTS:
-        rows[column] = pd.to_numeric(rows[column], errors="coerce").astype(float)
-        bad = ~np.isfinite(rows[column])
-        if bad.any():
-            clip = " ".join(map(str, rows.loc[bad, _CLIP].iloc[0]))
-            raise BadInput(f"{path}: {column} of {clip} is not a finite number ({bad.sum()} such rows)")
-    return rows if "codec" in rows.columns else rows.assign(codec=""), inputs.notes
-
-
-def _checked(rows: pd.DataFrame, columns: Sequence[str], path: Path) -> pd.DataFrame:
-    "The rows, if there are any and they have the columns."
-    if rows.empty:
+    if not len(table):
         raise BadInput(f"{path}: no rows")
-    missing = [column for column in columns if column not in rows.columns]
-    if missing:
-        raise BadInput(f"{path}: has no column {', '.join(missing)}; candidate encodes need {', '.join(columns)}")
-    return rows
+    check_columns(_CLIP, table.column_names, path)
+    inputs = Inputs(features, path, table.column_names, scorer.id)
+    rows = table.to_pandas().assign(**dict(zip(features, inputs.of(table, 0).T, strict=True)))
+    rows = rows.rename(columns=inputs.renamed)
+    if not set(_COSTS) <= set(rows.columns) and pairs_path(path).is_file():
+        pairs = read_table(pairs_path(path), [*_CLIP, *_COSTS], ["codec"]).drop_duplicates(_CLIP)
+        rows = rows.merge(pairs[[*_CLIP, *pairs.columns.difference(rows.columns)]], on=_CLIP, how="left")
+    check_columns(_COSTS, rows.columns, path)
+    rows[_COSTS] = read_numbers(rows, _COSTS, path, lambda bad: " ".join(map(str, rows.loc[bad, _CLIP].iloc[0])))
+    return rows if "codec" in rows.columns else rows.assign(codec=""), inputs.notes
 
 # %% ../../nbs/ship/71_candidates.ipynb #b619d8ca
 def _score_candidates(frames: pd.DataFrame, scorer: Scorer, confidence: float) -> pd.DataFrame:

@@ -17,14 +17,13 @@ from vmaf_research.learn.recipes import RECIPES
 from vmaf_research.learn.table import KEY, load_ensemble_table
 from vmaf_research.measure.core import BadInput
 from vmaf_research.measure.provenance import seal, write_json
-from vmaf_research.ship.ensemble import PREDICTIONS, SEEDS, artefact_name, run_identity, seed_document
+from vmaf_research.ship.ensemble import PREDICTIONS, SEEDS, EnsembleRun, artefact_name, run_identity, seed_document
 from vmaf_research.ship.gate import _COMPARISONS, check
 from vmaf_research.ship.verdict import (
     _LEAST_DIFFERENCE,
     _MOST_SPREAD,
     HOLD,
     PROMOTE,
-    RunFiles,
     contract_gate,
     judge,
     least_difference,
@@ -132,7 +131,7 @@ def made_up_run(table, change=lambda seed, values: values, folder="run", **facts
     keys = dict(zip(KEY, (rows.source, rows.clip, rows.frame), strict=True))
     predictions = pd.DataFrame({**keys, "target": rows.target, **columns})
     digests = {name: "cd" * 32 for name in (*documents, PREDICTIONS)}
-    return RunFiles(folder_of(table, folder), documents, digests, predictions, table)
+    return EnsembleRun(folder_of(table, folder), table, documents, digests, predictions)
 
 
 def folder_of(table, name):
@@ -221,7 +220,7 @@ def test_the_order_of_files_and_rows_does_not_matter(table, base, order, random)
         random.sample([*run.predictions], len(run.predictions.columns))
     ]
     documents = {artefact_name(seed): run.artefacts[artefact_name(seed)] for seed in order}
-    other = RunFiles(run.folder, dict(sorted(documents.items())), run.digests, shuffled, run.table)
+    other = EnsembleRun(run.folder, run.table, dict(sorted(documents.items())), run.digests, shuffled)
     assert judge(other).lasting == judge(run).lasting
 
 

@@ -24,16 +24,16 @@ from ..learn.training import train_regressors
 from ..measure.core import BadInput, ShipRefused, VerificationFailed, validated
 from ..measure.manifest import describe_files, describe_path, run_provenance, write_manifest
 from ..measure.provenance import SEAL, json_bytes, open_sealed, seal, sha256_file, write_json
-from .ensemble import ENSEMBLE_ID, SEEDS, artefact_name, member_id
+from .ensemble import ENSEMBLE_ID, SEEDS, EnsembleRun, artefact_name, member_id, read_run
 from .gate import ship_gate
 from .package import package_model
 from .records import EnsembleRecord, RegistryRow, Sidecar
 from .refresh import corpus_facts
 from .registry import REGISTRY, Registry, install, read_registry, registry_folder, verify_registry
-from .verdict import HOLD, PROMOTE, RunFiles, Verdict, judge, read_run, read_verdict
+from .verdict import HOLD, PROMOTE, Verdict, judge, read_verdict
 
 # %% ../../nbs/ship/69_promotion.ipynb #c20c0b9d
-def _check_promoted(run: RunFiles) -> Verdict:
+def _check_promoted(run: EnsembleRun) -> Verdict:
     "The PROMOTE verdict of a run; raises `ShipRefused` if there is none that belongs to this run and its table."
     path, held = (run.folder / f"{name}.json" for name in (PROMOTE, HOLD))
     if not path.is_file():
@@ -107,13 +107,12 @@ def export_members(
 # %% ../../nbs/ship/69_promotion.ipynb #9d727875
 @dataclass(frozen=True)
 class RegistryChange:
-    "Rows that are to be replaced, and the registry as it would be; as text a unified diff of the rows."
+    "A registry as it would be with other rows; as text a unified diff of the rows."
 
     path: Path  # of registry.json
     expected: str  # SHA-256 that the file has now
-    before: tuple[RegistryRow, ...]
-    after: tuple[RegistryRow, ...]  # of the same models
     document: dict[str, Any]  # the new content, not sealed
+    text: str
 
     def write(self) -> None:
         "Write the registry in one step; raises `VerificationFailed` if somebody else changed it in between."
@@ -122,24 +121,22 @@ class RegistryChange:
         write_json(self.path, seal(self.document))
 
     def __str__(self) -> str:
-        texts = [
-            [line for row in rows for line in json_bytes(row.to_json()).decode().splitlines()]
-            for rows in (self.before, self.after)
-        ]
-        return "\n".join(difflib.unified_diff(*texts, "registry.json", "registry.json (new)", lineterm="", n=1))
+        return self.text
 
     def _repr_html_(self) -> str:
-        return f"<pre>{escape(str(self))}</pre>"
+        return f"<pre>{escape(self.text)}</pre>"
 
 
 def _change(folder: Path, registry: Registry, after: Sequence[RegistryRow], promotions: list[dict]) -> RegistryChange:
     "Replace rows by others of the same ids, and the list of promotions."
-    new = {row.id: row for row in after}
+    path, new = folder / REGISTRY, {row.id: row.to_json() for row in after}
     document = {key: value for key, value in registry.to_json().items() if key not in (SEAL, "promotions")}
-    document |= {"models": [new.get(row.id, row).to_json() for row in registry.models]}
+    document |= {"models": [new.get(row.id, row.to_json()) for row in registry.models]}
     document |= {"promotions": promotions} if promotions else {}
-    before = tuple(row for row in registry.models if row.id in new)
-    return RegistryChange(folder / REGISTRY, sha256_file(folder / REGISTRY), before, tuple(after), document)
+    before = [row.to_json() for row in registry.models if row.id in new]
+    lines = [b"".join(map(json_bytes, rows)).decode().splitlines() for rows in (before, new.values())]
+    diff = difflib.unified_diff(*lines, "registry.json", "registry.json (new)", lineterm="", n=1)
+    return RegistryChange(path, sha256_file(path), document, "\n".join(diff))
 
 # %% ../../nbs/ship/69_promotion.ipynb #0ad51587
 def _member_problems(verdict: Verdict, seed: int, sidecar: Sidecar) -> list[str]:

@@ -9,9 +9,8 @@ __all__ = ['app', 'main']
 import sys
 import warnings
 from collections.abc import Sequence
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from typer import Argument, Option
@@ -74,16 +73,9 @@ def _measure(
 _Strict = Annotated[bool, Option("--strict", help="Gate also on error, bias and the lift over the floors.")]
 
 
-class _ModelName(StrEnum):
-    "The models that `train` makes, as the command line spells them."
-
-    FR_REGRESSOR_V1 = "fr-regressor-v1"
-    FR_REGRESSOR_NANO_V1 = "fr-regressor-nano-v1"
-
-
 @app.command("train")
 def _train(
-    model: Annotated[_ModelName, Argument(help="The model to train.")],
+    model: Annotated[Literal["fr-regressor-v1", "fr-regressor-nano-v1"], Argument(help="The model to train.")],
     parquet: Annotated[Path, Option(help="A FULL_FEATURES table."), Reads()],
     out: Annotated[Path | None, Option(help="Folder of the run [default: runs/MODEL]."), Writes("run")] = None,
     seed: Annotated[int | None, Option(help="Of weights and shuffling [default: that of settings.ini].")] = None,
@@ -95,7 +87,7 @@ def _train(
     "Leave-one-source-out evaluation, ship gate and export of one model on a table."
     from vmaf_research.ship.refresh import PLANS, train_and_package
 
-    plan = PLANS[model.value.replace("-", "_")]
+    plan = PLANS[model.replace("-", "_")]
     options = {"strict": strict, "threshold": ship_threshold, "seed": seed, "export": not no_export}
     folder = out or settings().run_path / plan.model_id
     print(train_and_package(parquet, folder, (plan,), (), progress=not quiet, **options))
@@ -122,18 +114,15 @@ def _refresh(
         raise BadInput("--data-root reads raw video as it is: --clips, --frames and --codecs do not go with it")
     if not data_root and (width or pixel_format):
         raise BadInput("--width and --pix-fmt describe raw video: they go with --data-root only")
-    from vmaf_research.corpora.corpus import corpus
-    from vmaf_research.ship.refresh import refresh
-
     folder = out or settings().run_path / "refresh"
     if data_root:
-        found = corpus("netflix", data_root, **given(width=width, height=height, pix_fmt=pixel_format))
+        corpus = vmaf_research.corpus("netflix", data_root, **given(width=width, height=height, pix_fmt=pixel_format))
     else:
-        found = build_corpus(clips, folder / "corpus", codecs, height=height, frames=frames, progress=not quiet)
-    tell("warning", found.warnings)
+        corpus = build_corpus(clips, folder / "corpus", codecs, height=height, frames=frames, progress=not quiet)
+    tell("warning", corpus.warnings)
     options = {"features": feature_names(features), "strict": strict, "allow_failures": allow_failures}
     install_into = settings().model_path if install else None
-    print(refresh(found, folder, install_into=install_into, progress=not quiet, **options))
+    print(vmaf_research.refresh(corpus, folder, install_into=install_into, progress=not quiet, **options))
 
 # %% ../../nbs/serve/98_cli.ipynb #761799d2
 _OUT = "The table to write: the same with the columns score and in_range."
@@ -162,13 +151,10 @@ def _score(
     if target is not None and interval is not None:
         raise BadInput("--interval is for frames, --quality-confidence for clips: give one of them")
     if target is None:
-        from vmaf_research.ship.score import score
+        return show(vmaf_research.score(model_id, table, out, models, interval))
+    from vmaf_research.ship.candidates import choose_encodes
 
-        print(score(model_id, table, out, models, interval))
-    else:
-        from vmaf_research.ship.candidates import choose_encodes
-
-        print(choose_encodes(model_id, table, out, quality_confidence, target, models))
+    show(choose_encodes(model_id, table, out, quality_confidence, target, models))
 
 # %% ../../nbs/serve/98_cli.ipynb #31f3673a
 @app.command("doctor")

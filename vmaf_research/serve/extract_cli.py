@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 from typer import Argument, Option, Typer
 
+import vmaf_research
 from ..corpora.jobs import cluster_executor
 from ..measure.features import DEFAULT_TEACHER
 from vmaf_research.serve.options import (
@@ -37,10 +38,8 @@ def _show_extraction(result: Any, measured: int) -> None:
 
 
 def _extract(corpus: Any, out: Path, executor: Executor | None, options: dict[str, Any]) -> None:
-    from vmaf_research.corpora.extract import extract
-
     tell("warning", corpus.warnings)
-    result = extract(corpus, out, executor=executor, **options)
+    result = vmaf_research.extract(corpus, out, executor=executor, **options)
     _show_extraction(result, result.measured)
 
 # %% ../../nbs/serve/87_extract_cli.ipynb #1125fc21
@@ -58,12 +57,10 @@ def _netflix(
     quiet: Quiet = False,
 ) -> None:
     "Raw YUV in the layout of the Netflix public set."
-    from vmaf_research.corpora.corpus import corpus
-
     raw = given(width=width, height=height, pix_fmt=pixel_format)
-    found = corpus("netflix", seen_by_workers(root, scheduler), **raw)
+    corpus = vmaf_research.corpus("netflix", seen_by_workers(root, scheduler), **raw)
     with cluster_executor(scheduler) as executor:
-        _extract(found, out, executor, _measuring(features, teacher, allow_failures, quiet))
+        _extract(corpus, out, executor, _measuring(features, teacher, allow_failures, quiet))
 
 # %% ../../nbs/serve/87_extract_cli.ipynb #d6cec36a
 def build_corpus(
@@ -73,10 +70,8 @@ def build_corpus(
     **options: Any,  # of the corpus; None: its default
 ) -> Any:
     "The corpus made from a folder of videos or from the embedded sources, with the defaults of each."
-    from vmaf_research.corpora.corpus import corpus
-
     places = ("embedded", workdir) if clips is None else ("clips", clips, workdir)
-    return corpus(*places, **given(codecs=codecs and listed(codecs), **options))
+    return vmaf_research.corpus(*places, **given(codecs=codecs and listed(codecs), **options))
 
 
 def _workdir(workdir: Path | None, out: Path, scheduler: str | None) -> Path:
@@ -102,8 +97,8 @@ def _clips(
     clips, workdir = folder and seen_by_workers(folder, scheduler), _workdir(workdir, out, scheduler)
     with cluster_executor(scheduler) as executor:
         options = {"height": height, "frames": frames, "executor": executor, "progress": not quiet}
-        made = build_corpus(clips, workdir, codecs, **options)
-        _extract(made, out, executor, _measuring(features, teacher, allow_failures, quiet))
+        corpus = build_corpus(clips, workdir, codecs, **options)
+        _extract(corpus, out, executor, _measuring(features, teacher, allow_failures, quiet))
 
 
 @extract_app.command("embedded")

@@ -7,12 +7,12 @@ __all__ = ['ensemble_app', 'registry_app', 'predictor_app', 'compare_with_people
 
 # %% ../../nbs/serve/89_model_cli.ipynb #731955e8
 import sys
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from typer import Argument, Exit, Option, Typer
 
+import vmaf_research
 from ..measure.core import BadInput, settings
 from ..measure.provenance import write_bytes, write_json
 from .options import AsJson, Changes, Models, NotReplayed, Quiet, Reads, Writes, show, tell
@@ -20,22 +20,10 @@ from .options import AsJson, Changes, Models, NotReplayed, Quiet, Reads, Writes,
 # %% ../../nbs/serve/89_model_cli.ipynb #a332a35e
 ensemble_app = Typer(name="ensemble", help="Train the codec-aware ensemble, judge it, and export its members.")
 
-
-class _Recipe(StrEnum):
-    ADR0303 = "adr0303"
-    TUNED = "tuned"
-
-
-class _DeviceName(StrEnum):
-    AUTO = "auto"
-    CPU = "cpu"
-    CUDA = "cuda"
-
-
 _Run = Annotated[Path | None, Argument(help="Folder of the run [default: runs/ensemble]."), Changes()]
 _Table = Annotated[Path | None, Option("--table", help="The table [default: where the run found it]."), Reads()]
 _CorpusRoot = Annotated[Path | None, Option(help="Folder with the files of the corpus, to compare them."), Reads()]
-_Device = Annotated[_DeviceName, Option(help="Where to train.")]
+_Device = Annotated[Literal["auto", "cpu", "cuda"], Option(help="Where to train.")]
 
 
 def _run_folder(folder: Path | None) -> Path:
@@ -49,10 +37,10 @@ _ROWS = "FULL_FEATURES with its pairs table, or .parquet, .csv, .jsonl rows."
 def _ensemble_run(
     table: Annotated[Path, Argument(help=_ROWS), Reads()],
     out: Annotated[Path | None, Option(help="Folder of the run [default: runs/ensemble]."), Writes("run")] = None,
-    recipe: Annotated[_Recipe, Option(help="How the members are trained.")] = _Recipe.ADR0303,
+    recipe: Annotated[Literal["adr0303", "tuned"], Option(help="How the members are trained.")] = "adr0303",
     folds: Annotated[int | None, Option(help="How many sources there must be.")] = None,
     corpus_root: _CorpusRoot = None,
-    device: _Device = _DeviceName.AUTO,
+    device: _Device = "auto",
     dry_run: Annotated[bool, Option("--dry-run", help="One epoch, to try it; never promoted.")] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -62,8 +50,8 @@ def _ensemble_run(
 
     look_at_engine()
     look_at_golden_pair()
-    options = {"folds": folds, "corpus_root": corpus_root, "device": device.value, "dry_run": dry_run}
-    result = run_ensemble(table, _run_folder(out), recipe.value, progress=not quiet, **options)
+    options = {"folds": folds, "corpus_root": corpus_root, "device": device, "dry_run": dry_run}
+    result = run_ensemble(table, _run_folder(out), recipe, progress=not quiet, **options)
     tell("note", result.table.notes)
     show(result)
 
@@ -84,7 +72,7 @@ _INSTALL = "Also register the members, as placeholders."
 def _ensemble_export(
     run: _Run = None,
     table: _Table = None,
-    device: _Device = _DeviceName.AUTO,
+    device: _Device = "auto",
     install: Annotated[bool, Option("--install", help=_INSTALL), NotReplayed()] = False,
     models: Models = None,
     quiet: Quiet = False,
@@ -93,7 +81,7 @@ def _ensemble_export(
     from vmaf_research.ship.promotion import export_members
 
     target = (models or settings().model_path) if install else None
-    ids = export_members(_run_folder(run), table, device.value, target, progress=not quiet)
+    ids = export_members(_run_folder(run), table, device, target, progress=not quiet)
     print(f"{_run_folder(run) / 'model'}: {', '.join(ids)}")
 
 # %% ../../nbs/serve/89_model_cli.ipynb #8353c0b1
@@ -184,13 +172,11 @@ def _tune(
     quiet: Quiet = False,
 ) -> None:
     "The worst quality value of every shot that reaches a target, proved by encodes."
-    from vmaf_research.predict.predictor import Predictor
-    from vmaf_research.predict.tune import tune
-
     _refuse_raw(source)
     options = {"preset": preset, "pooling": pooling, "confidence": confidence, "height": height, "frames": frames}
-    predictor = None if models is None else Predictor(codec, models)
-    result = tune(source, codec, target_vmaf, **options, predictor=predictor, workdir=out, progress=not quiet)
+    predictor = None if models is None else vmaf_research.Predictor(codec, models)
+    options |= {"predictor": predictor, "workdir": out, "progress": not quiet}
+    result = vmaf_research.tune(source, codec, target_vmaf, **options)
     show(result, as_json)
     if html is not None:
         write_bytes(html, result.to_html().encode())
@@ -230,12 +216,12 @@ def _predict(
 ) -> None:
     "Predicted curves of all shots of a clip; nothing but one probe per shot is encoded."
     from vmaf_research.predict.pick import predict_clip
-    from vmaf_research.predict.predictor import Predictor
 
     _refuse_raw(source)
     if confidence is not None and target_vmaf is None:
         raise BadInput("--confidence is about a target: give --target-vmaf with it")
-    predictor = Predictor.analytical(codec) if formula else Predictor(codec, models)
+    kind = vmaf_research.Predictor
+    predictor = kind.analytical(codec) if formula else kind(codec, models)
     show(predict_clip(source, predictor, target_vmaf, confidence, progress=not quiet), as_json)
 
 

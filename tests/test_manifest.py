@@ -14,8 +14,8 @@ from vmaf_research.measure.engine import run_ffmpeg
 from vmaf_research.measure.manifest import describe_path, manifest_path, open_manifest, read_manifest, verify
 from vmaf_research.measure.provenance import seal, write_json
 from vmaf_research.serve.cli import app, main
+from vmaf_research.serve.manifests import replay
 from vmaf_research.serve.options import markers
-from vmaf_research.serve.replay import replay
 from vmaf_research.ship.ensemble import PREDICTIONS, run_ensemble
 
 COMMANDS = typer.main.get_command(app)

@@ -19,9 +19,8 @@ import vmaf_research
 from ..measure.core import BadInput, ResearchError, settings
 from ..measure.features import DEFAULT_TEACHER
 from ..measure.manifest import running_command
-from .corpus_cli import corpus_app
-from .extract_cli import build_corpus, extract_app
-from .manifest_cli import manifest_app
+from .corpus_cli import build_corpus, corpus_app, extract_app
+from .manifests import manifest_app
 from .model_cli import compare_with_people, ensemble_app, predictor_app, registry_app
 from vmaf_research.serve.options import (
     AllowFailures, Codecs, Features, Frames, Height, Models, NotReplayed, PixFmt, Quiet, Reads, Teachers, Width,

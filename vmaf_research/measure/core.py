@@ -45,11 +45,8 @@ class ShipRefused(ResearchError):
     exit_code = 3
 
 # %% ../../nbs/measure/10_core.ipynb #945b763c
-def html_table(
-    rows: Iterable[Iterable[Any]],  # the first cell of each is its heading
-    head: Iterable[str] = (),  # headings of the columns, if they need any
-) -> str:  # HTML
-    "A table whose first column and first line are headings; cells are text and nothing else."
+def html_table(rows: Iterable[Iterable[Any]], head: Iterable[str] = ()) -> str:
+    "Rows and headings as HTML: the first column and the first line are headings; cells are text and nothing else."
 
     def line(cells: Iterable[Any], others: str) -> str:
         tags = [(others if number else "th", escape(str(cell))) for number, cell in enumerate(cells)]
@@ -104,10 +101,8 @@ class Settings:
         return html_table((field.name, self.show(field.name)) for field in fields(self))
 
 # %% ../../nbs/measure/10_core.ipynb #4817acbc
-def settings(
-    start: Path | str | None = None,  # see `find_root`
-) -> Settings:  # paths are absolute
-    "The settings of the repository at or above `start`."
+def settings(start: Path | str | None = None) -> Settings:
+    "The settings of the repository at or above `start`, as `find_root` finds it; paths are absolute."
     folder = find_root(start)
     section = _read_settings(folder)["research"]
     paths = (folder / section[name] for name in ("model_path", "digest_path", "run_path"))

@@ -220,11 +220,8 @@ def nearest_even(value: float) -> int:
     return max(2, 2 * round(value / 2))
 
 
-def fit_height(
-    clip: Clip,
-    height: int,  # rows wanted
-) -> tuple[int, int]:  # width and height, both even
-    "Geometry of a clip at another height, its shape kept."
+def fit_height(clip: Clip, height: int) -> tuple[int, int]:  # width and height, both even
+    "Geometry of a clip at another number of rows, its shape kept."
     return nearest_even(clip.width * nearest_even(height) / clip.height), nearest_even(height)
 
 # %% ../../nbs/measure/18_encode.ipynb #c205c9e5

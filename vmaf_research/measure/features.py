@@ -63,10 +63,8 @@ FEATURE_SETS = {
 }
 
 # %% ../../nbs/measure/15_features.ipynb #add27da5
-def resolve_features(
-    features: str | Iterable[str],  # name of a set, or names of columns
-) -> tuple[str, ...]:  # names in the order given
-    "The feature names of a set or a list; raises `BadInput` that lists what exists."
+def resolve_features(features: str | Iterable[str]) -> tuple[str, ...]:  # names in the order given
+    "The feature names of a set, or of a list of columns; raises `BadInput` that lists what exists."
     if isinstance(features, str):
         if features not in FEATURE_SETS:
             raise BadInput(f"feature set {features!r}: expected one of {', '.join(FEATURE_SETS)}")

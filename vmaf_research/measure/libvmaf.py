@@ -282,11 +282,8 @@ def measure(
     return collect(run, reference, distorted, features, teachers, engine, resize)
 
 # %% ../../nbs/measure/17_libvmaf.ipynb #038e70d8
-def rgb_frames(
-    clip: Clip,
-    size: str,  # geometry to deliver, such as `640x360`
-) -> Iterator[np.ndarray]:  # [height, width, 3] uint8, one per frame
-    "The frames of a clip as 8-bit RGB."
+def rgb_frames(clip: Clip, size: str) -> Iterator[np.ndarray]:  # [height, width, 3] uint8, one per frame
+    "The frames of a clip as 8-bit RGB, in a geometry such as `640x360`."
     width, height = (int(side) for side in size.split("x"))
     filters = f"{range_filter(clip)}scale={width}:{height}:flags=bicubic+accurate_rnd+full_chroma_int,format=rgb24"
     command = [ffmpeg_path(), "-nostdin", "-v", "error", *input_arguments(clip), "-map", "0:v:0", "-vf", filters,

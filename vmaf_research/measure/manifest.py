@@ -131,11 +131,8 @@ class _RowsChanged(UserWarning):
     "An output has other rows than the one that it replaced."
 
 
-def row_change(
-    before: Mapping[str, int],  # rows by name
-    after: Mapping[str, int],
-) -> str | None:  # None if they are the same
-    "How counts of rows differ: both totals, and the names where they differ most."
+def row_change(before: Mapping[str, int], after: Mapping[str, int]) -> str | None:  # None if they are the same
+    "How counts of rows by name differ: both totals, and the names where they differ most."
     changes = {name: after.get(name, 0) - before.get(name, 0) for name in {**before, **after}}
     largest = sorted((-abs(change), name) for name, change in changes.items() if change)
     parts = [f"{changes[name]:+,} in {name}" for _, name in largest]
@@ -216,10 +213,7 @@ class Manifest:
     def outputs(self) -> dict[str, dict[str, Any]]:
         return self.facts["run_provenance"]["outputs"]
 
-    def roots(
-        self,
-        moved: Mapping[str, Path] | None = None,  # where roots are now
-    ) -> dict[str, Path]:
+    def roots(self, moved: Mapping[str, Path] | None = None) -> dict[str, Path]:
         "Where the named roots are: `output` where the manifest is, the others where they were unless they moved."
         recorded = {name: Path(folder) for name, folder in self.document["volatile"]["roots"].items()}
         if unknown := sorted(set(moved or {}) - set(recorded)):

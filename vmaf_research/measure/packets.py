@@ -94,9 +94,7 @@ def list_packets(path: Path | str) -> tuple[Fraction, tuple[Packet, ...]]:  # se
 _KINDS = {"I": "I", "i": "I", "P": "P", "p": "P", "S": "P", "B": "B", "b": "B"}  # by ffmpeg; S: MPEG-4 sprites
 
 
-def pictures(
-    path: Path | str,  # an encode, in a container that keeps time stamps (mp4, Matroska)
-) -> tuple[Picture, ...]:  # in the order in which they are shown
+def pictures(path: Path | str) -> tuple[Picture, ...]:  # in the order in which they are shown
     "Kind and size of every picture; raises `BadInput` for a stream that is missing, empty, damaged or has no times."
     path = Path(path)
     show = ["-map", "0:v:0", "-vf", "showinfo=checksum=0", "-fps_mode", "passthrough", "-f", "null", "-"]

@@ -77,10 +77,8 @@ def seal(document: dict) -> dict:  # a copy with the field `sha256_of_content` l
     return {**body, SEAL: content_digest(body)}
 
 # %% ../../nbs/measure/11_provenance.ipynb #ccbc3880
-def open_sealed(
-    path: Path | str,  # a file that was written by `write_json(path, seal(document))`
-) -> dict:  # the document, its seal included
-    "Read a sealed document; raises `BadInput` if a single bit of the file differs from what was written."
+def open_sealed(path: Path | str) -> dict:  # the document, its seal included
+    "Read what `write_json(path, seal(document))` wrote; raises `BadInput` if a single bit of the file is another."
     damaged = "it was damaged or edited, restore or rebuild it"
     try:
         document = json.loads(raw := Path(path).read_bytes())

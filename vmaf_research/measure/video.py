@@ -280,11 +280,8 @@ def convert_clip(
     return Clip(Path(out), width, height, pix_fmt, clip.fps, log.encoded)
 
 # %% ../../nbs/measure/14_video.ipynb #f98a6dc8
-def read_luma(
-    clip: Clip,
-    frame: int,  # 0-based
-) -> np.ndarray:  # [height, width], uint8 or uint16
-    "The luma plane of one frame, exactly as stored."
+def read_luma(clip: Clip, frame: int) -> np.ndarray:  # [height, width], uint8 or uint16
+    "The luma plane of one frame, counted from 0, exactly as stored."
     with tempfile.TemporaryDirectory() as folder:
         plane = Path(folder) / "plane.raw"
         pick = ["-vf", f"{_PLANAR_YUV},select=eq(n\\,{frame}),extractplanes=y", "-frames:v", "1"]

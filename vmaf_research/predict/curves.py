@@ -32,11 +32,10 @@ PREDICTOR_INPUTS = ("quality", *SHOT_FEATURE_NAMES)  # columns that a predictor'
 _LEAST = {"bits": 1e-6, "contrast": 1.0, "motion": 0.1}  # what is added, so that logarithms exist
 
 
-def describe_shots(
-    features: np.ndarray,  # [n, 13], as `ShotFeatures.vector` gives them
-) -> np.ndarray:  # float64 [n, 2], natural logarithms in the order of `DESCRIPTORS`
-    """Bits that the probe needs for a pixel, and change of a pixel from frame to frame, both by its contrast.
+def describe_shots(features: np.ndarray) -> np.ndarray:  # float64 [n, 2], natural logarithms
+    """`DESCRIPTORS` of features [n, 13].
 
+    Bits that the probe needs for a pixel, and change of a pixel from frame to frame, both by its contrast.
     Change is the mean absolute difference of neighbouring frames, contrast the standard deviation within a frame.
     """
     columns = dict(zip(SHOT_FEATURE_NAMES, np.asarray(features, dtype=np.float64).T, strict=True))

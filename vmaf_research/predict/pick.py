@@ -100,11 +100,8 @@ def pick_crf(
     return Choice(predictor.codec, target, *picked, qualities, curve, bound)
 
 # %% ../../nbs/predict/79_pick.ipynb #6f53dc4f
-def pick_keyint(
-    features: ShotFeatures,
-    kbps: float | None = None,  # of the encode; default: of the probe
-) -> tuple[int, int]:  # greatest and least distance of key frames, in frames
-    "Distances of key frames for a shot; raises `BadInput` if its rate or frame rate is not known."
+def pick_keyint(features: ShotFeatures, kbps: float | None = None) -> tuple[int, int]:  # in frames
+    "Greatest and least distance of key frames at a rate (default: the probe's); `BadInput` if a rate is not known."
     rate, fps = features.probe_bitrate_kbps if kbps is None else kbps, features.fps
     if not rate > 0 or not fps > 0:
         raise BadInput(f"a shot of {rate:g} kbit/s at {fps:g} fps: expected numbers above 0; measure the shot again")

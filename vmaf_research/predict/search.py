@@ -100,20 +100,14 @@ def prior_from_curves(
     return _prior_around(qualities, mean, np.sqrt(unbiased) * (curves - mean))
 
 
-def wide_prior(
-    qualities: np.ndarray,  # [n] integers, the best quality first
-    mean: np.ndarray,  # [n], VMAF; a rough guess
-) -> CurvePrior:
-    "Smooth curves anywhere near a rough guess."
+def wide_prior(qualities: np.ndarray, mean: np.ndarray) -> CurvePrior:
+    "Smooth curves anywhere near a rough guess: VMAF at whole quality values, best first, both [n]."
     covariance = smooth_covariance(len(qualities), _WIDE, 2 * REACH) + _unseen(len(qualities))
     return CurvePrior(np.asarray(qualities), np.asarray(mean, float), covariance)
 
 # %% ../../nbs/predict/78_search.ipynb #16b26667
-def condition(
-    prior: CurvePrior,
-    probes: Mapping[int, float],  # quality value -> measured score
-) -> CurvePrior:  # what is known after the measurements
-    "The distribution of the curve when some of its values are known exactly."
+def condition(prior: CurvePrior, probes: Mapping[int, float]) -> CurvePrior:
+    "What is known of a curve once its values at some quality values (`probes`: quality value -> score) are measured."
     if not probes:
         return prior
     known, scores = [prior.index(quality) for quality in probes], np.array(list(probes.values()))
@@ -333,10 +327,8 @@ def judge_residuals(residuals: Sequence[float]) -> Judgement:
 _VALIDATION_SHOTS = 8
 
 
-def validation_shots(
-    rates: Sequence[float],  # kbit/s of the probe, one per shot
-) -> tuple[int, ...]:  # positions in `rates`, ascending
-    "Shots to measure first, of all rates; all of them if there are few."
+def validation_shots(rates: Sequence[float]) -> tuple[int, ...]:  # positions in `rates`, ascending
+    "Shots to measure first, of all rates (kbit/s of the probe, one per shot); all of them if there are few."
     if len(rates) <= _VALIDATION_SHOTS:
         return tuple(range(len(rates)))
     quarters = np.array_split(np.argsort(rates, kind="stable"), 4)

@@ -95,10 +95,8 @@ def _luma_frames(clip: Clip) -> Iterator[np.ndarray]:  # [height, width] float32
         raise EngineError(f"{clip.path}: ffmpeg could not decode its luma to the end; check the file")
 
 
-def luma_statistics(
-    clip: Clip,  # at least two frames
-) -> dict[str, float]:  # frame_diff_mean, y_avg and y_var, as in `ShotFeatures`
-    "Brightness, contrast and change of a clip; raises `EngineError` if frames are missing."
+def luma_statistics(clip: Clip) -> dict[str, float]:  # frame_diff_mean, y_avg and y_var, as in `ShotFeatures`
+    "Brightness, contrast and change of a clip of at least two frames; raises `EngineError` if frames are missing."
     means, variances, changes, previous = [], [], [], None
     for luma in _luma_frames(clip):
         means.append(luma.mean(dtype=np.float64))

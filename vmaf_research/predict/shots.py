@@ -194,10 +194,8 @@ def cut_shot(
     return make_once(out, made_from, cut)
 
 # %% ../../nbs/predict/73_shots.ipynb #88af1a3c
-def uneven_rate(
-    clip: Clip,  # its frames are counted
-) -> float | None:  # frames per second; None: the time stamps agree with `clip.fps`, or there are none to rely on
-    "The mean rate at which the frames of a clip are shown, if it is not the rate that the clip is said to have."
+def uneven_rate(clip: Clip) -> float | None:  # frames per second; None: as `clip.fps` says, or no times to rely on
+    "The mean rate at which the counted frames of a clip are shown, if it is not the rate that it is said to have."
     if clip.raw or clip.path.suffix.lower() not in _INDEXED:
         return None
     tick, times, _ = _frame_times(*_state(clip))

@@ -355,10 +355,8 @@ def write_stub(
     return package_predictor(codec, report, folder or settings().model_path, corpus, description)
 
 
-def write_missing_stubs(
-    folder: Path | str | None = None,  # registry to write to; default: `model/` of the repository
-) -> tuple[str, ...]:  # codecs that got one
-    "A stub for every codec that has no predictor in a registry."
+def write_missing_stubs(folder: Path | str | None = None) -> tuple[str, ...]:  # codecs that got one
+    "A stub for every codec that has no predictor in a registry; default: `model/` of the repository."
     folder = Path(folder or settings().model_path)
     known = {row.id for row in read_registry(folder).models} if (folder / REGISTRY).is_file() else set()
     missing = tuple(codec for codec in PREDICTOR_CODECS if predictor_id(codec) not in known)

@@ -166,10 +166,8 @@ def _remove_dead_runs(work: Path) -> None:
 
 
 @contextmanager
-def frames_folder(
-    work: Path,  # may be shared with other runs
-) -> Iterator[Path]:
-    "A folder in `work` for the frames of one run, gone when the block ends; removes what killed runs left."
+def frames_folder(work: Path) -> Iterator[Path]:
+    "A folder for the frames of one run in `work`, which runs share; gone after the block. Removes what dead runs left."
     work.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         with _locked(work / ".lock", wait=True):  # one run at a time looks around and comes in

@@ -28,7 +28,7 @@ from vmaf_research.measure.manifest import (
 from ..measure.provenance import check_writable, scan_lines, sha256_bytes, sha256_file
 from .codecs import PREDICTOR_CODECS, find_adapter
 from .curves import CurveReport, MeasuredCurve, check_sources, counted, judge_curves
-from .predictor import check_place, check_shippable, formula_score, package_predictor
+from .predictor import check_shippable, formula_score, package_predictor
 from .shot_features import ShotFeatures, shot_features
 from ..ship.package import TEACHER
 from ..ship.records import predictor_id
@@ -210,15 +210,6 @@ class Training:
         return self.report._repr_html_()
 
 
-def _codecs_of(corpus: Path) -> tuple[str, ...]:
-    "The codecs with predictors that a file has rows of; raises `BadInput` if there are none."
-    found = {row["encoder"] for _, row in _all_rows(corpus)}
-    if codecs := tuple(codec for codec in PREDICTOR_CODECS if codec in found):
-        return codecs
-    without = f"its rows are of {', '.join(sorted(found))}, for which there are no predictors"
-    raise BadInput(f"{corpus}: {without}; expected rows of {', '.join(PREDICTOR_CODECS)}")
-
-
 def _register(rows: CodecRows, report: CurveReport, registry: Path, subject: Path, licence: str) -> Training:
     "Write the model, and the manifest that says what it was trained on."
     manifest = manifest_path(rows.path)
@@ -266,15 +257,21 @@ def train_predictors(
     behind. Manifests go beside the rows, since a registry holds nothing but registered files:
     `rows.jsonl.predictor_libx264.manifest.json`.
     """
-    corpus, registry = Path(corpus), Path(folder or settings().model_path)
-    chosen = [read_codec_rows(corpus, codec, preset) for codec in dict.fromkeys(codecs) or _codecs_of(corpus)]
+    corpus, registry, codecs = Path(corpus), Path(folder or settings().model_path), tuple(dict.fromkeys(codecs))
+    if not codecs:
+        found = {row["encoder"] for _, row in _all_rows(corpus)}
+        codecs = [codec for codec in PREDICTOR_CODECS if codec in found]
+        if not codecs:
+            without = f"its rows are of {', '.join(sorted(found))}, for which there are no predictors"
+            raise BadInput(f"{corpus}: {without}; expected rows of {', '.join(PREDICTOR_CODECS)}")
+    chosen = [read_codec_rows(corpus, codec, preset) for codec in codecs]
     subjects = [corpus.with_name(f"{corpus.name}.{predictor_id(rows.codec)}") for rows in chosen]
     paths = []
     for rows, subject in zip(chosen, subjects, strict=True):
         check_sources(rows.names.values(), rows.failed)
         paths.append(_find_sources(rows, sources))
         check_writable(manifest_path(subject), "manifest")
-        check_place(predictor_id(rows.codec), registry, synthetic=False)
+        check_writable(registry, folder=True)
     references = Path(workdir or settings().run_path / "predictor") / "ref"
     references.mkdir(parents=True, exist_ok=True)
     reports = []

@@ -204,22 +204,15 @@ def _training(report: LosoReport, dataset: str) -> dict[str, Any]:
         for floor, found in report.floors.items()
     }
     return {
-        "dataset": dataset,
-        "n_sources": len(table.sources),
-        "n_pairs": len(np.unique(table.pair)),
-        "n_rows": len(table),
-        "table_digest": table.digest,
-        "recipe": find_recipe(report.recipe).model_dump(),
-        "seed": report.final.seed,
+        "dataset": dataset, "recipe": find_recipe(report.recipe).model_dump(), "seed": report.final.seed,
         "parameters": sum(each.numel() for each in report.final.module.parameters()),
-        "in_sample_plcc": in_sample.plcc,
-        "in_sample_rmse": in_sample.rmse,
+        "n_sources": len(table.sources), "n_pairs": len(np.unique(table.pair)), "n_rows": len(table),
+        "table_digest": table.digest,
+        "in_sample_plcc": in_sample.plcc, "in_sample_rmse": in_sample.rmse,
         "in_sample_max_abs_error": in_sample.max_abs_error,
-        "per_source": report.per_source,
-        "clips": report.shipped.clips,
-        "intervals": report.shipped.intervals,
+        "per_source": report.per_source, "clips": report.shipped.clips, "intervals": report.shipped.intervals,
         "floors": floors,
-    } | {f"loso_{name}": value for name, value in report.summary.items() if name != "n_folds"}
+    } | {f"loso_{name}": value for name, value in report.summary.items() if name != "n_folds"}  # fmt: skip
 
 
 def _inputs(report: LosoReport) -> dict[str, Any]:
@@ -229,14 +222,11 @@ def _inputs(report: LosoReport) -> dict[str, Any]:
     low, high = vectors.min(axis=0).tolist(), vectors.max(axis=0).tolist()
     count, slots = _widths(fitted)
     block = {"codec_block_layout": CODEC_BLOCK, "codec_min": low[count:], "codec_max": high[count:]} if slots else {}
-    return {
-        "input_names": [INPUT, CODEC_INPUT] if slots else [INPUT],
-        "feature_order": fitted.feature_names[:count],
-        "feature_mean": fitted.feature_mean[:count].tolist(),
-        "feature_std": fitted.feature_std[:count].tolist(),
-        "feature_min": low[:count],
-        "feature_max": high[:count],
-    } | block
+    return block | {
+        "input_names": [INPUT, CODEC_INPUT] if slots else [INPUT], "feature_order": fitted.feature_names[:count],
+        "feature_mean": fitted.feature_mean[:count].tolist(), "feature_std": fitted.feature_std[:count].tolist(),
+        "feature_min": low[:count], "feature_max": high[:count],
+    }  # fmt: skip
 
 # %% ../../nbs/ship/65_package.ipynb #a0ba0920
 def package_model(
@@ -264,26 +254,13 @@ def package_model(
     graphs = export_graphs(report.final, model_id, report.table.features, report.table.digest)
     contract, raw = model_file_names(model_id)[:2]
     document = {
-        "id": model_id,
-        "kind": "fr",
-        "onnx": contract,
-        "sha256": sha256_bytes(graphs.contract),
-        "onnx_raw": raw,
-        "sha256_raw": sha256_bytes(graphs.raw),
-        "opset": settings().opset,
-        "notes": notes,
-        "description": description,
-        "license": license,
-        "shipped": True,
-        "output_names": [OUTPUT],
-        "teacher": TEACHER,
-        "output_range": VMAF_RANGE,
-        "training": _training(report, corpus["name"]),
-        "corpus": corpus,
-        "parity": graphs.parity,
-        "gate": gate,
+        "id": model_id, "kind": "fr", "notes": notes, "description": description, "license": license, "shipped": True,
+        "onnx": contract, "sha256": sha256_bytes(graphs.contract), "opset": settings().opset,
+        "onnx_raw": raw, "sha256_raw": sha256_bytes(graphs.raw), "parity": graphs.parity,
+        "output_names": [OUTPUT], "output_range": VMAF_RANGE, "teacher": TEACHER, **_inputs(report),
+        "corpus": corpus, "training": _training(report, corpus["name"]), "gate": gate,
         "calibration": calibrate_predictions(report.table, report.shipped.predictions),
-    }
+    }  # fmt: skip
     document |= {} if ensemble is None else {"ensemble": ensemble}
-    sidecar = validated(Sidecar, document | _inputs(report), f"sidecar of {model_id}")
+    sidecar = validated(Sidecar, document, f"sidecar of {model_id}")
     return write_model(folder, sidecar, {contract: graphs.contract, raw: graphs.raw}, smoke=smoke)

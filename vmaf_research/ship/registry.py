@@ -313,28 +313,21 @@ def _open(
     return Model(row, sidecar, open_session(files[row.runnable], checked=True))
 
 # %% ../../nbs/ship/64_registry.ipynb #6650b6b8
-def _open_for_update(folder: Path) -> Registry:
-    "The registry of a folder, or an empty one if the folder has none; a damaged one is refused."
-    if not (folder / REGISTRY).exists():
-        return Registry(schema_version=1)
+def _open_without(folder: Path, model_id: str) -> tuple[Registry, dict[str, Any]]:
+    "The registry of a folder, empty if the folder has none, and the same as JSON without one model and its files."
     try:
-        return read_registry(folder)
+        registry = read_registry(folder) if (folder / REGISTRY).exists() else Registry(schema_version=1)
     except VerificationFailed as error:
         raise VerificationFailed(f"{error} (nothing was written)") from error
-
-
-def _without(registry: Registry, model_id: str) -> dict[str, Any]:
-    "The registry as JSON, without one model and its files."
     own = {name for row in registry.models if row.id == model_id for name in row.file_names}
     models = [row.to_json() for row in registry.models if row.id != model_id]
     files = {name: digest for name, digest in registry.files.items() if name not in own}
-    return registry.to_json() | {"models": models, "files": files}
+    return registry, registry.to_json() | {"models": models, "files": files}
 
 
 def _register(folder: Path, row: RegistryRow, files: Mapping[str, bytes], refuse: Callable[[str], Exception]) -> Model:
     "Put a model into a registry, all of its files or nothing; an error is raised of what does not agree."
-    registry = _open_for_update(folder)
-    document = _without(registry, row.id)
+    registry, document = _open_without(folder, row.id)
     _, problems = _read_files(folder, registry, document["files"])
     if problems:
         raise VerificationFailed("; ".join(problems))
@@ -406,15 +399,12 @@ def remove_model(
     "Take a model and all of its files out of a registry; nothing happens if it is not there."
     folder = Path(folder)
     validated(_Id, {"id": model_id}, "remove_model")
-    names = set(model_file_names(model_id))  # also those that an interrupted registration left behind
-    if (folder / REGISTRY).exists():
-        registry = _open_for_update(folder)
-        names.update(name for row in registry.models if row.id == model_id for name in row.file_names)
-        document = _without(registry, model_id)
-        if document["models"]:
-            write_json(folder / REGISTRY, seal(document))
-        else:
-            (folder / REGISTRY).unlink()
+    names = {REGISTRY, *model_file_names(model_id)}  # also those that an interrupted registration left behind
+    registry, document = _open_without(folder, model_id)
+    names.update(name for row in registry.models if row.id == model_id for name in row.file_names)
+    if document["models"]:
+        write_json(folder / REGISTRY, seal(document))
+        names.remove(REGISTRY)
     for name in names:
         (folder / name).unlink(missing_ok=True)
         remove_partial(folder / name)

@@ -56,10 +56,8 @@ class BviName:
         return f"{self.width}x{self.height}"
 
 
-def parse_name(
-    key: str,  # name of a sequence, without suffix
-) -> BviName:
-    "What a name says; raises `BadInput` for one that does not follow the pattern of the set."
+def parse_name(key: str) -> BviName:
+    "What the name of a sequence, without suffix, says; raises `BadInput` if it does not follow the pattern of the set."
     match = _NAME.fullmatch(key)
     if match is None or not Fraction(match[5]):
         example = "DAdvertisingMassagesBangkokVidevo_480x272_25fps_10bit_420"
@@ -109,9 +107,9 @@ def list_videos(
 ) -> _BviListing:
     "The sequences of some tiers; raises `BadInput` if the archive cannot be read or has none of them."
     place, tiers = Path(place), tuple(tiers)
-    unknown = sorted(set(tiers) - set(TIERS))
+    unknown = ", ".join(sorted(set(tiers) - set(TIERS)))
     if unknown or not tiers:
-        raise BadInput(f"tier {', '.join(unknown) or 'none'}: expected {', '.join(TIERS)}")
+        raise BadInput(f"tier {unknown or 'none'}: expected {', '.join(TIERS)}")
     if place.is_dir():
         paths = sorted(path for path in place.rglob("*") if path.is_file())
         files = [(path.relative_to(place).as_posix(), path.stat().st_size, None) for path in paths]

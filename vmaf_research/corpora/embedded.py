@@ -44,16 +44,11 @@ STILLS: dict[str, tuple[str, str]] = {  # function of `skimage.data`: origin, li
 }
 
 # %% ../../nbs/corpora/35_embedded.ipynb #aa845fc4
-def load_still(
-    name: str,  # a key of `STILLS`
-) -> np.ndarray:  # uint8, [rows, columns] or [rows, columns, 3]
-    "A still as scikit-image ships it, averaged down to a shorter side of at most 800 pixels."
+def load_still(name: str) -> np.ndarray:  # uint8, [rows, columns] or [rows, columns, 3]
+    "A still of `STILLS` as scikit-image ships it, averaged down to a shorter side of at most 800 pixels."
     picture = getattr(skimage_data, name)()
     factor = -(-min(picture.shape[:2]) // 800)
-    if factor > 1:
-        factors = (factor, factor, 1)[: picture.ndim]
-        picture = np.rint(downscale_local_mean(picture, factors)).astype(np.uint8)
-    return picture
+    return np.rint(downscale_local_mean(picture, (factor, factor, 1)[: picture.ndim])).astype(np.uint8)
 
 # %% ../../nbs/corpora/35_embedded.ipynb #9f5cda90
 _BT601 = np.array([[65.481, 128.553, 24.966], [-37.797, -74.203, 112.0], [112.0, -93.786, -18.214]]) / 255
@@ -116,13 +111,10 @@ SCENES: tuple[Scene, ...] = (
 # %% ../../nbs/corpora/35_embedded.ipynb #31e99c4d
 def scene_views(scene: Scene, frames: int) -> list[View]:  # one per frame
     "The view of every frame of a scene."
-    views = []
-    for frame in range(frames):
-        shot = frame * len(scene.shots) // frames
-        members = [other for other in range(frames) if other * len(scene.shots) // frames == shot]
-        start, end = scene.shots[shot]
-        views.append(start.toward(end, members.index(frame) / max(1, len(members) - 1)))
-    return views
+    shots = [frame * len(scene.shots) // frames for frame in range(frames)]
+    shares = [(frame - shots.index(shot)) / max(1, shots.count(shot) - 1) for frame, shot in enumerate(shots)]
+    both = (scene.shots[shot] for shot in shots)
+    return [start.toward(end, share) for (start, end), share in zip(both, shares, strict=True)]
 
 # %% ../../nbs/corpora/35_embedded.ipynb #8f3d238e
 def sample_view(
@@ -238,9 +230,9 @@ def embedded_corpus(
     """
     workdir = Path(workdir)
     chosen = embedded_sources() if sources is None else tuple(sorted(set(sources)))
-    unknown = sorted(set(chosen) - set(embedded_sources()))
+    unknown = ", ".join(sorted(set(chosen) - set(embedded_sources())))
     if unknown:
-        raise BadInput(f"no embedded source {', '.join(unknown)}; choose from {', '.join(embedded_sources())}")
+        raise BadInput(f"no embedded source {unknown}; choose from {', '.join(embedded_sources())}")
     if height < 32 or frames < 1:
         raise BadInput(f"height {height} and frames {frames}: expected at least 32 rows and 1 frame")
     height = nearest_even(height)

@@ -68,9 +68,7 @@ class Job:
         return self.cache / "measure" / key[:2] / f"{key}.json"
 
 # %% ../../nbs/corpora/32_extract.ipynb #aacd636d
-def run_job(
-    job: Job,
-) -> bool | Problem:  # whether it had to be measured (False: it was there already), or why it cannot be
+def run_job(job: Job) -> bool | Problem:  # whether it had to be measured (False: it was there), or why it cannot be
     "Make sure that the measurement of a pair is stored."
     if load_measured(job) is not None:
         return False
@@ -151,10 +149,9 @@ def extract(
     if not allow_failures:
         corpus.raise_problems()
     digests = _digests({clip.path for pair in corpus.pairs for clip in pair.clips}, executor, progress)
-    jobs = []
-    for pair in sorted(corpus.pairs, key=lambda pair: pair.key):
-        both = (digests[pair.reference.path], digests[pair.distorted.path])
-        jobs.append(Job(pair, names, models, both, Path(cache or cache_root())))
+    pairs = sorted(corpus.pairs, key=lambda pair: pair.key)
+    both = [tuple(digests[clip.path] for clip in pair.clips) for pair in pairs]
+    jobs = [Job(pair, names, models, each, Path(cache or cache_root())) for pair, each in zip(pairs, both, strict=True)]
     results = run_jobs(run_job, [(job,) for job in jobs], executor, "measuring", progress)
     ending = {"started": started, "allow_failures": allow_failures, "executor": executor, "progress": progress}
     return finish_extraction(corpus, out, jobs, results, **ending)

@@ -39,10 +39,8 @@ from ..measure.provenance import content_digest, once, sha256_file
 from ..measure.video import Clip
 
 # %% ../../nbs/corpora/40_grid.ipynb #92e8ade2
-def parse_qualities(
-    text: str,  # such as `25,35,45`, `18:46:4` or both
-) -> tuple[float, ...]:  # in the order of the text, none twice; whole numbers stay whole
-    "The values of a list or range; raises `BadInput` if it is neither."
+def parse_qualities(text: str) -> tuple[float, ...]:  # in the order of the text, none twice; whole ones stay whole
+    "The values of a list or range such as `25,35,45`, `18:46:4` or both; raises `BadInput` if it is neither."
     values: list[Decimal] = []
     try:
         for part in text.split(","):
@@ -159,10 +157,8 @@ def _moments(name: str, values: Any) -> dict[str, float]:
     return {f"{name}_mean": float(np.mean(values)), f"{name}_std": float(np.std(values))}
 
 
-def feature_facts(
-    columns: dict[str, Any],  # per-frame values by name, the canonical six among them
-) -> dict[str, float]:
-    "Mean and standard deviation over the frames of each of the canonical six."
+def feature_facts(columns: dict[str, Any]) -> dict[str, float]:
+    "Mean and standard deviation over the frames of each of the canonical six, out of per-frame values by name."
     return {key: value for name in CANONICAL_6 for key, value in _moments(name, columns[name]).items()}
 
 

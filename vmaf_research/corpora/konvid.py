@@ -33,10 +33,8 @@ from ..measure.provenance import sha256_file
 from ..measure.video import Clip, open_clip
 
 # %% ../../nbs/corpora/38_konvid.ipynb #a303a4e8
-def clip_id(
-    name: str,  # of a file, with or without suffix, or what a csv calls it
-) -> str:
-    "The number that a video has in the data set; for a name without one, the name without its suffix."
+def clip_id(name: str) -> str:
+    "The number in the name of a video or of a csv's row; for a name without one, the name without its suffix."
     stem = re.sub(r"\.[A-Za-z]\w*$", "", name.strip())
     number = re.match(r"(\d+)(?:\.0)?(?:_|$)", stem)  # programs that take the column for numbers write 3015713153.0
     return number[1] if number else stem
@@ -67,10 +65,8 @@ class _Scores(NamedTuple):
     warnings: tuple[str, ...]
 
 # %% ../../nbs/corpora/38_konvid.ipynb #427f2ccb
-def read_scores(
-    path: Path | str,  # a csv with a header
-) -> _Scores:
-    "Read a csv of scores; raises `BadInput` if it cannot be read, has no scores, or is on another scale."
+def read_scores(path: Path | str) -> _Scores:
+    "Read a csv with a header; raises `BadInput` if it cannot be read, has no scores, or is on another scale."
     path, notes, twice = Path(path), [], set()
     found: dict[str, Score] = {}
     low, high = _MOS_SCALE
@@ -154,10 +150,11 @@ class Found(NamedTuple):
     warnings: list[str]
 
 
-def find_konvid(
-    folder: Path | str,  # the data set, or its folder of videos
-) -> Found:
-    "Videos and scores of the data set; raises `BadInput` if there is no video, or scores that cannot be read."
+def find_konvid(folder: Path | str) -> Found:
+    """Videos and scores of the data set or of its folder of videos.
+
+    Raises `BadInput` if there is no video, or scores that cannot be read.
+    """
     folder = Path(folder)
     if not folder.is_dir():
         raise BadInput(f"{folder}: no such folder; expected one with the videos of KoNViD-1k")

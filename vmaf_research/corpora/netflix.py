@@ -34,9 +34,8 @@ def depth_evidence(
     data = _sample_file(path, 1 << 20)
     if depth > 8:
         highest = int(data.view("<u2").max(initial=0))
-        if highest >= 1 << depth:
-            return f"has samples up to {highest}, so it is not {depth}-bit; expected {pix_fmt}"
-        return None
+        surplus = f"has samples up to {highest}, so it is not {depth}-bit; expected {pix_fmt}"
+        return surplus if highest >= 1 << depth else None
     low, high = data[0::2], data[1::2]
     if len(high) == 0 or high.max() > 15 or np.mean(low > 15) < 0.1:
         return None
@@ -47,11 +46,9 @@ def depth_evidence(
 def _sample_file(path: Path, count: int) -> np.ndarray:
     "So many bytes (uint8) from the beginning, the middle and the end of a file each, in pairs from even offsets."
     last = max(0, path.stat().st_size - count)
-    parts = []
-    for offset in sorted({0, last // 2 // 2 * 2, last // 2 * 2}):
-        part = np.fromfile(path, dtype=np.uint8, count=count, offset=offset)
-        parts.append(part[: len(part) // 2 * 2])
-    return np.concatenate(parts)
+    offsets = sorted({0, last // 2 // 2 * 2, last // 2 * 2})
+    parts = [np.fromfile(path, np.uint8, count, offset=offset) for offset in offsets]
+    return np.concatenate([part[: len(part) // 2 * 2] for part in parts])
 
 # %% ../../nbs/corpora/36_netflix.ipynb #9bd7d19e
 class RowLength(NamedTuple):
@@ -66,10 +63,8 @@ class RowLength(NamedTuple):
         return self.support < 0.9
 
 
-def row_length(
-    clip: Clip,  # raw video
-) -> RowLength | None:  # None if no length stands out, as in a flat picture
-    "The lag at which the rows of two frames resemble each other most, against the declared width."
+def row_length(clip: Clip) -> RowLength | None:  # None if no length stands out, as in a flat picture
+    "The lag at which the rows of two frames of raw video resemble each other most, against the declared width."
     curve = row_autocorrelation(clip) + row_autocorrelation(replace(clip, frames=clip.frames // 2 + 1))
     least = max(32, clip.width // 8)  # neighbours in a smooth picture are no evidence
     width = clip.width
@@ -248,10 +243,8 @@ PUBLIC_SET = {  # source: distorted clips, frames of each
 }
 
 
-def public_set_warnings(
-    found: dict[str, tuple[int, int]],  # source: distorted clips, frames of its reference
-) -> list[str]:  # empty if the sources are not those of the public set
-    "Differences between a tree and the public set, if it has the sources of that set, or some of them and no others."
+def public_set_warnings(found: dict[str, tuple[int, int]]) -> list[str]:
+    "Differences between a tree, told like `PUBLIC_SET`, and that, if it has all of its sources or no other ones."
     if not found or not (found.keys() <= PUBLIC_SET.keys() or PUBLIC_SET.keys() <= found.keys()):
         return []
     total, expected = (sum(pairs for pairs, _ in each.values()) for each in (found, PUBLIC_SET))
@@ -289,10 +282,8 @@ def netflix_corpus(
     (references, problems), (distorted, more) = _scan_folder(root, "ref"), _scan_folder(root, "dis")
     if sources is not None:
         there = {name.source for name in references.values()}
-        missing = sorted(set(sources) - there)
-        if missing:
-            choices = ", ".join(sorted(there)) or "none"
-            raise BadInput(f"no reference of {', '.join(missing)}; the sources here are {choices}")
+        if missing := ", ".join(sorted(set(sources) - there)):
+            raise BadInput(f"no reference of {missing}; the sources here are {', '.join(sorted(there)) or 'none'}")
         references = {path: name for path, name in references.items() if name.source in sources}
         distorted = {path: name for path, name in distorted.items() if name.source in sources}
     geometry = (width, height, pix_fmt)

@@ -71,10 +71,8 @@ def problem_report(problems: Iterable[Problem]) -> str:
     return "\n  ".join([f"{head} found; repair or remove what is named", *lines])
 
 # %% ../../nbs/corpora/31_pairs.ipynb #7c898db2
-def snapshot_digest(
-    sizes: Mapping[str, int],  # bytes by relative path
-) -> str:  # 64 hexadecimal digits
-    "Digest of the sorted lines `relative/path<TAB>size`."
+def snapshot_digest(sizes: Mapping[str, int]) -> str:  # 64 hexadecimal digits
+    "Digest of the sorted lines `relative/path<TAB>size`, in bytes."
     return sha256_bytes("".join(sorted(f"{path}\t{size}\n" for path, size in sizes.items())).encode())
 
 # %% ../../nbs/corpora/31_pairs.ipynb #0a056bdc
@@ -157,10 +155,8 @@ class Corpus:
         return f"<p><b>{escape(repr(self))}</b></p>{table}" + (f"<ul>{items}</ul>" if items else "")
 
 # %% ../../nbs/corpora/31_pairs.ipynb #b3066aac
-def table_schema(
-    teachers: Iterable[str] = (DEFAULT_TEACHER,),  # those beyond the first add a column each
-) -> pa.Schema:
-    "Arrow schema of a FULL_FEATURES table."
+def table_schema(teachers: Iterable[str] = (DEFAULT_TEACHER,)) -> pa.Schema:
+    "Arrow schema of a FULL_FEATURES table; teachers beyond the first add a column each."
     extra = [TEACHERS[name].column for name in teachers if name != DEFAULT_TEACHER]
     types = {"source": pa.string(), "dis_basename": pa.string(), "frame_index": pa.int32(), "codec": pa.string()}
     return pa.schema([(name, types.get(name, pa.float64())) for name in (*TABLE_COLUMNS, *extra)])
@@ -171,8 +167,7 @@ ROWS_PER_GROUP = 1 << 16  # pairs are collected into row groups of at least so m
 
 def write_tables(path: Path, tables: Iterator[pa.Table], schema: pa.Schema) -> int:  # rows written
     "Write tables one after the other into one Parquet file, in one step and without holding them all."
-    rows = 0
-    pending: list[pa.Table] = []
+    rows, pending = 0, []
     with atomic_path(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
         for table in tables:
             pending.append(table)

@@ -121,10 +121,8 @@ SCALES: dict[str, _Scale] = {
 _SLACK = 0.05  # in units of the scale: scores may lie so far outside, from rounding or from removing a rater's bias
 
 # %% ../../nbs/corpora/41_row_tools.ipynb #acfffcb8
-def parse_scale(
-    text: str,  # such as `my-corpus=1:10`
-) -> tuple[str, _Scale]:  # corpus and scale
-    "A declared scale; raises `BadInput` if it is none."
+def parse_scale(text: str) -> tuple[str, _Scale]:  # corpus and scale
+    "A declared scale, such as `my-corpus=1:10`; raises `BadInput` if it is none."
     name, _, bounds = text.partition("=")
     try:
         low, high = map(float, bounds.split(":"))

@@ -163,10 +163,8 @@ def _plain_value(key: RowKey, value: Any) -> Any:
     return None if value == "" and key.unavailable == _REQUIRED else value
 
 # %% ../../nbs/corpora/37_rows.ipynb #08d24300
-def upgrade_row(
-    row: Mapping[str, Any],  # of version 1, 2 or 3; NaN and empty digests mean `not known`
-) -> dict[str, Any]:
-    "A row of the current version; raises `BadInput` that says what is wrong with it."
+def upgrade_row(row: Mapping[str, Any]) -> dict[str, Any]:  # of the current version
+    "A row of version 1, 2 or 3, where NaN and empty digests mean `not known`; `BadInput` says what is wrong with it."
     version = row.get("schema_version")
     if type(version) is not int or not 1 <= version <= _VERSION:
         raise BadInput(f"key schema_version: found {version!r}, expected a whole number from 1 to {_VERSION}")
@@ -183,28 +181,21 @@ def upgrade_row(
     return new_row(**values | {"schema_version": _VERSION})
 
 # %% ../../nbs/corpora/37_rows.ipynb #4ca92174
-def write_lines(
-    path: Path | str,
-    objects: Iterable[Mapping[str, Any]],
-) -> int:  # how many
+def write_lines(path: Path | str, objects: Iterable[Mapping[str, Any]]) -> int:  # how many
     "Write JSON lines in one step; raises `BadInput` for NaN, infinity and whatever else JSON cannot say."
-    written = 0
+    number = 0
     with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
-        for each in objects:
+        for number, each in enumerate(objects, 1):
             try:
                 file.write(json.dumps(each, ensure_ascii=False, allow_nan=False) + "\n")
             except (TypeError, ValueError) as error:
-                reason = f"row {written + 1} is not JSON ({error}); write null for what is not known"
+                reason = f"row {number} is not JSON ({error}); write null for what is not known"
                 raise BadInput(f"{path}: {reason}") from error
-            written += 1
-    return written
+    return number
 
 
-def write_rows(
-    path: Path | str,
-    rows: Iterable[Mapping[str, Any]],  # as `new_row` returns them
-) -> int:  # how many
-    "Write rows as JSON lines in one step; raises `BadInput` that names the row if one is not of this version."
+def write_rows(path: Path | str, rows: Iterable[Mapping[str, Any]]) -> int:  # how many
+    "Write rows of `new_row` as JSON lines in one step; `BadInput` names the row if one is not of this version."
 
     def checked() -> Iterator[dict[str, Any]]:
         for number, row in enumerate(rows, 1):

@@ -15,8 +15,8 @@ import torch
 from torch.nn.functional import gelu
 
 from vmaf_research.learn.recipes import RECIPES
-from vmaf_research.learn.regressor import StackedPass, StackedRegressor, seeded_regressor
-from vmaf_research.learn.stacks import OPTIMIZERS, loss_gradient
+from vmaf_research.learn.regressor import seeded_regressor
+from vmaf_research.learn.stacks import OPTIMIZERS, StackedPass, StackedRegressor, loss_gradient
 
 MODELS = 45
 

@@ -491,7 +491,7 @@ def test_candidates_without_costs(candidates, tmp_path, capsys):
     pairs.loc[0, "crf"] = np.nan
     pairs.to_parquet(tmp_path / "t.parquet.pairs.parquet", index=False)
     assert main([*words, *models, "--quality-confidence", "0.8", "--target", "90"]) == 2
-    assert "crf of source0 clip0.mkv is not a finite number" in capsys.readouterr().err
+    assert "NaN or infinite values in crf: source0 clip0.mkv" in capsys.readouterr().err
     assert not (tmp_path / "a.parquet").exists()
 
 

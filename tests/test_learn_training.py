@@ -11,15 +11,12 @@ from vmaf_research.learn.loso import loso
 from vmaf_research.learn.recipes import RECIPES, find_recipe
 from vmaf_research.learn.regressor import (
     FRRegressor,
-    StackedPass,
-    StackedRegressor,
     fit_scaler,
     linear_layers,
     parameter_count,
     seeded_regressor,
-    unstack,
 )
-from vmaf_research.learn.stacks import StackedAdam, loss_gradient, train_stacks
+from vmaf_research.learn.stacks import StackedAdam, StackedPass, StackedRegressor, loss_gradient, train_stacks
 from vmaf_research.learn.table import load_training_table, source_folds
 from vmaf_research.learn.training import _rescale_inputs, train_regressors
 from vmaf_research.measure.core import BadInput
@@ -73,8 +70,8 @@ def test_stack_is_the_single_network(depth):
 
 def test_weights_survive_stacking_and_unstacking():
     modules = [seeded_regressor(seed) for seed in range(3)]
-    others = [seeded_regressor(seed) for seed in range(10, 13)]
-    unstack(StackedRegressor(modules), others)
+    stack = StackedRegressor(modules)
+    others = stack.modules([seeded_regressor(seed) for seed in range(10, 13)], stack.parameters)
     for module, other in zip(modules, others, strict=True):
         for wanted, found in zip(module.parameters(), other.parameters(), strict=True):
             assert torch.equal(wanted, found)

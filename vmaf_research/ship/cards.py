@@ -45,13 +45,11 @@ def _front_matter(sidecar: Sidecar | PredictorSidecar) -> str:
 # %% ../../nbs/ship/63_cards.ipynb #854adecf
 def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     "A Markdown table; numbers are shown by `show_number`."
-    lines = [head, ["---"] * len(head), *([_cell(value) for value in row] for row in rows)]
+    lines = [head, ["---"] * len(head)]
+    for row in rows:
+        texts = [value if isinstance(value, str) else show_number(value) for value in row]
+        lines.append([" ".join(text.replace("|", "\\|").split()) for text in texts])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def _cell(value: object) -> str:
-    text = value if isinstance(value, str) else show_number(value)
-    return " ".join(text.replace("|", "\\|").split())
 
 
 def _facts(rows: Iterable[tuple[str, object]]) -> str:

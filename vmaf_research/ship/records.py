@@ -121,7 +121,7 @@ class CorpusRecord(Record):
     engine: dict[str, Any] = {}  # what measured the features and the teacher, such as versions
     codecs: list[str] = []  # encoders of the distorted clips
 
-# %% ../../nbs/ship/62_records.ipynb #0d6fe916
+
 class FloorRecord(Record):
     "What an ordinary regressor reaches on the same folds."
 
@@ -186,7 +186,7 @@ class ParityRecord(Record):
     raw: float
     allowed: float
 
-# %% ../../nbs/ship/62_records.ipynb #315a54bd
+
 class EnsembleRecord(Record):
     "Which ensemble a model is a member of, and what allowed its export."
 

@@ -103,15 +103,14 @@ def describe_model(
     sidecar = model.sidecar
     ranges = zip(sidecar.feature_min, sidecar.feature_max, strict=True)
     level = sidecar.calibration and attainable_level(len(sidecar.calibration.frame.half_widths))
-    metrics = {name: value for name, value in sidecar.training.to_json().items() if name not in _NOT_SHOWN}
+    training, hidden = sidecar.training.to_json(), ("recipe", "table_digest", "seed")
+    metrics = {name: value for name, value in training.items() if name not in hidden}
     caveats = read_card(site, model_id).rpartition("\n## ")[2].splitlines()  # the last section of the card
     told = sidecar.to_json() | {"greatest_interval_level": level, "metrics": metrics}
     told |= {"features": dict(zip(sidecar.feature_order, ranges, strict=True))}
     told |= {"caveats": [line.removeprefix("- ") for line in caveats if line.startswith("- ")]}
     return ModelDescription.model_validate(told | {"card": CARD_ADDRESS.format(model_id=model_id)})
 
-
-_NOT_SHOWN = ("recipe", "table_digest", "seed")  # of the training
 
 # %% ../../nbs/serve/95_answers.ipynb #e3bdea38
 _MOST_ROWS = 10_000  # that a client sends itself

@@ -42,16 +42,6 @@ def column_meaning(name: str) -> str:
 _FORMATS = {".parquet": "application/x-parquet", ".csv": "text/csv", ".json": "application/json"}
 
 
-def _library() -> Any:
-    "The module mlcroissant; raises `BadInput` that says what to install."
-    try:
-        import mlcroissant
-    except ImportError as error:
-        install = "which is not installed: `pip install vmaf-research[croissant]`"
-        raise BadInput(f"Croissant needs the library mlcroissant, {install}") from error
-    return mlcroissant
-
-
 def _record_set(library: Any, name: str, path: Path) -> Any:
     "The record set of a Parquet file: one field per column."
     fields = []
@@ -117,7 +107,12 @@ def write_croissant(
     about: Mapping[str, str] | None = None,  # further facts, such as `license`, `url`, `version`, `cite_as`
 ) -> tuple[dict[str, int], list[str]]:  # columns by table; recommended properties that are missing
     "Describe the outputs of a manifest; raises `BadInput` if `out` is one, or the document cannot be loaded again."
-    out, library = Path(out), _library()
+    try:
+        import mlcroissant as library
+    except ImportError as error:
+        install = "which is not installed: `pip install vmaf-research[croissant]`"
+        raise BadInput(f"Croissant needs the library mlcroissant, {install}") from error
+    out = Path(out)
     with atomic_path(out) as temporary, _collected_warnings() as notes:
         try:
             document = _document(library, open_manifest(manifest), out.parent, about or {})

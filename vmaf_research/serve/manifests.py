@@ -25,7 +25,7 @@ from vmaf_research.measure.manifest import (
     Manifest, difference, fact_differences, file_difference, folder_differences, manifest_path, open_manifest,
     same_result, verify,
 )
-from .options import Changes, NotReplayed, Reads, Writes, given, markers, show, tell
+from .options import Changes, NotReplayed, Reads, Writes, given, markers, several, show, tell
 
 # %% ../../nbs/serve/91_manifests.ipynb #7c311a1d
 @dataclass(frozen=True)
@@ -36,10 +36,6 @@ class Invocation:
     parameters: tuple[Any, ...]  # as typer declares them, without those that a replay does without
     given: dict[str, Any]  # what the words mention, by parameter
     paths: dict[str, Reads | Changes | Writes]  # the parameters that name files or folders
-
-
-def _several(value: Any) -> list | tuple:
-    return value if isinstance(value, list | tuple) else [value]
 
 
 def take_apart(
@@ -67,7 +63,7 @@ def take_apart(
     given = {each: context.params[each] for each, source in sources.items() if source and source.name == "COMMANDLINE"}
     paths = {each: marker for each, marker in marked.items() if each in sources}
     for each in paths.keys() & given:
-        given[each] = [Path(os.path.normpath(Path(folder, path))) for path in _several(given[each])]
+        given[each] = [Path(os.path.normpath(Path(folder, path))) for path in several(given[each])]
     return Invocation(tuple(name), tuple(parameters), given, paths)
 
 # %% ../../nbs/serve/91_manifests.ipynb #661b73e5
@@ -79,7 +75,7 @@ def make_words(invocation: Invocation, places: Mapping[str, Any]) -> list[str]:
         if isinstance(value, bool):
             options += [parameter.opts[0]] if value else parameter.secondary_opts[:1]
             continue
-        spelled = list(map(str, _several(value)))
+        spelled = list(map(str, several(value)))
         if parameter.param_type_name == "argument":
             arguments += spelled
         else:

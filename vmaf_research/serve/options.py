@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Width', 'Height', 'PixFmt', 'Frames', 'Codecs', 'AllowFailures', 'Quiet', 'AsJson', 'Models', 'Scheduler', 'Features',
-           'Teachers', 'Reads', 'Changes', 'Writes', 'NotReplayed', 'markers', 'check_all_outputs', 'given', 'listed',
-           'seen_by_workers', 'feature_names', 'show', 'tell']
+           'Teachers', 'Reads', 'Changes', 'Writes', 'NotReplayed', 'markers', 'several', 'check_all_outputs', 'given',
+           'listed', 'seen_by_workers', 'feature_names', 'show', 'tell']
 
 # %% ../../nbs/serve/85_options.ipynb #bc122af7
 import inspect
@@ -63,6 +63,11 @@ def markers(
 def _holds_path(annotation: Any) -> bool:
     return annotation is Path or any(map(_holds_path, get_args(annotation)))
 
+
+def several(value: Any) -> list | tuple:
+    "The values of a parameter, which may be one or a list."
+    return value if isinstance(value, list | tuple) else [value]
+
 # %% ../../nbs/serve/85_options.ipynb #f3467965
 def _company(path: Path) -> set[Path]:
     "A file and those that may belong to it, links followed; nothing for a folder."
@@ -73,12 +78,8 @@ def _company(path: Path) -> set[Path]:
 def _check_outputs(command: TyperCommand, values: Mapping[str, Any]) -> None:
     "Raise `BadInput` for an output that is also an input, that cannot be written, or whose name says something else."
     labels = {each.name: each.opts[0] if each.opts[0][:1] == "-" else each.name.upper() for each in command.params}
-    named = [
-        (marker, labels[name], path)
-        for name, marker in markers(command).items()
-        for path in (values[name] if isinstance(values[name], list | tuple) else [values[name]])
-        if path
-    ]
+    marked = markers(command).items()
+    named = [(marker, labels[name], path) for name, marker in marked for path in several(values[name]) if path]
     taken = [(label, path) for marker, label, path in named if isinstance(marker, Reads | Changes)]
     for marker, label, path in (each for each in named if isinstance(each[0], Writes)):
         for other_label, other in taken:
@@ -132,11 +133,8 @@ def listed(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 # %% ../../nbs/serve/85_options.ipynb #e56eb369
-def seen_by_workers(
-    path: Path,
-    scheduler: str | None,  # None: the work is done in this process
-) -> Path:
-    "A path as those who work must be told it."
+def seen_by_workers(path: Path, scheduler: str | None) -> Path:
+    "A path as those who work must be told it; without a scheduler the work is done in this process."
     return path if scheduler is None else path.absolute()
 
 # %% ../../nbs/serve/85_options.ipynb #ab5abcb0

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from vmaf_research import load
 from vmaf_research.learn.metrics import show_number
 from vmaf_research.measure.core import settings
-from vmaf_research.ship.cards import _markdown_table
+from vmaf_research.ship.cards import _table
 from vmaf_research.ship.records import PREDICTOR, RegistryRow
 from vmaf_research.ship.registry import Model, Registry, read_registry
 
@@ -75,7 +75,7 @@ def _comparison(models: list[Model]) -> str:
         row += [training.loso_worst_source_rmse, training.loso_mean_plcc, training.loso_mean_srocc]
         row += [training.parameters, training.n_sources, training.n_rows, model.sidecar.teacher, status]
         rows.append(row)
-    return _markdown_table(head, rows)
+    return _table(head, rows)
 
 
 def _predictor_table(predictors: list[Model]) -> str:
@@ -90,13 +90,13 @@ def _predictor_table(predictors: list[Model]) -> str:
             row += [training.n_sources, training.loso_mean_plcc, training.loso_pooled_rmse]
             row += [training.loso_worst_source, training.loso_worst_source_rmse]
         rows.append(row)
-    return _markdown_table(head, rows)
+    return _table(head, rows)
 
 
 def _digests(registry: Registry, names: Iterable[str]) -> str:
     folder = settings().model_path
     rows = [[f"`{name}`", f"{(folder / name).stat().st_size:,}", f"`{registry.files[name]}`"] for name in names]
-    return _markdown_table(["file", "bytes", "SHA-256"], rows)
+    return _table(["file", "bytes", "SHA-256"], rows)
 
 
 def model_page(registry: Registry, row: RegistryRow) -> str:

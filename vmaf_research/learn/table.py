@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['KEY', 'RENAMED', 'CLIPPED_TEACHER', 'INPUTS', 'read_blocks', 'check_columns', 'read_table', 'read_numbers',
            'TrainingTable', 'load_training_table', 'Fold', 'source_folds', 'read_pairs', 'join_pairs', 'codec_columns',
-           'codec_notes', 'EnsembleTable', 'find_corpus_digest', 'table_inputs', 'load_ensemble_table']
+           'codec_notes', 'EnsembleTable', 'find_corpus_digest', 'load_ensemble_table']
 
 # %% ../../nbs/learn/47_table.ipynb #9fa1c274
 import json
@@ -28,7 +28,7 @@ from .metrics import VMAF_RANGE
 from ..measure.core import BadInput
 from ..measure.features import CANONICAL_6
 from ..measure.manifest import describe_path, manifest_path, pairs_path, read_manifest
-from ..measure.provenance import listing_digest, scan_lines, sha256_bytes, sha256_file
+from ..measure.provenance import listing_digest, scan_lines, sha256_bytes
 
 # %% ../../nbs/learn/47_table.ipynb #2c886286
 KEY = ("source", "dis_basename", "frame_index")
@@ -387,12 +387,19 @@ class EnsembleTable:
 
     rows: TrainingTable  # 20 columns, `INPUTS`
     path: Path
-    sha256: str  # of the file
-    pairs_sha256: str | None  # of the pairs table beside it
+    inputs: dict[str, dict]  # under the root `table`, as manifests have them: the file, and the pairs table beside it
     corpus: str  # name of the corpus
     corpus_digest: str | None  # of the corpus's files: sorted relpath<TAB>size; None: unknown which they are
     encoders: dict[str, int]  # encoder -> rows
     presets_unknown: int  # rows whose preset is not stated or not in the vocabulary
+
+    @property
+    def sha256(self) -> str:
+        return self.inputs["table"]["sha256"]
+
+    @property
+    def pairs_sha256(self) -> str | None:
+        return self.inputs.get("pairs", {}).get("sha256")
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -430,23 +437,15 @@ def find_corpus_digest(
     return sha256_bytes("".join(sorted(f"{path}\t{size}\n" for path, size in sizes.items())).encode())
 
 # %% ../../nbs/learn/47_table.ipynb #0902fa1c
-def _corpus_name(table: Path) -> str:
+def _corpus_name(table: Path, sha256: str) -> str:
     "Name of the corpus, from the manifest if there is one; raises `BadInput` if that describes another table."
     if not manifest_path(table).exists():
         return table.stem
     content = read_manifest(table)["deterministic"]
     recorded = content["run_provenance"]["outputs"].get("table", {}).get("sha256")
-    if recorded not in (None, sha256_file(table)):
+    if recorded not in (None, sha256):
         raise BadInput(f"{table}: is not the table that {manifest_path(table).name} describes; extract it again")
     return content.get("corpus", {}).get("name", table.stem)
-
-
-def table_inputs(
-    table: EnsembleTable,
-) -> dict[str, dict]:  # under the root `table`, as manifests have them
-    "The files that a table was read from."
-    paths = {"table": table.path} | ({} if table.pairs_sha256 is None else {"pairs": pairs_path(table.path)})
-    return {name: describe_path(path, {"table": table.path.parent}) for name, path in paths.items()}
 
 # %% ../../nbs/learn/47_table.ipynb #bf03e2df
 def load_ensemble_table(
@@ -469,12 +468,13 @@ def load_ensemble_table(
     identity = [name for name in ("source", *_PARAMETERS, "frame_index") if name in rows]
     _refuse_twice(rows, rows.duplicated(identity).to_numpy(), path)
     inputs = pd.concat([rows, pd.DataFrame(block, columns=CODEC_BLOCK, index=rows.index)], axis=1)
+    files = {"table": path} | ({} if pairs is None else {"pairs": pairs_path(path)})
+    described = {name: describe_path(file, {"table": path.parent}) for name, file in files.items()}
     return EnsembleTable(
         rows=_as_table(inputs, str(path), INPUTS, CLIPPED_TEACHER),
         path=path,
-        sha256=sha256_file(path),
-        pairs_sha256=None if pairs is None else sha256_file(pairs_path(path)),
-        corpus=_corpus_name(path),
+        inputs=described,
+        corpus=_corpus_name(path, described["table"]["sha256"]),
         corpus_digest=find_corpus_digest(path),
         encoders=encoders,
         presets_unknown=presets_unknown,

@@ -26,7 +26,7 @@ from ..learn.loso import Evaluation, evaluate, out_of_fold, prediction_table
 from ..learn.metrics import VMAF_RANGE, show_number
 from ..learn.recipes import Recipe, find_recipe
 from ..learn.stacks import Checkpoint
-from ..learn.table import KEY, EnsembleTable, find_corpus_digest, load_ensemble_table, table_inputs
+from ..learn.table import KEY, EnsembleTable, find_corpus_digest, load_ensemble_table
 from ..measure.core import BadInput
 from vmaf_research.measure.manifest import (
     describe_path, fact_differences, manifest_path, open_manifest, run_provenance, write_manifest,
@@ -151,7 +151,7 @@ class EnsembleRun:
         "The files that a verdict or the members of a run are made from, as manifests have them."
         paths = [*(self.folder / name for name in self.digests), manifest_path(self.folder / PREDICTIONS)]
         described = {path.name: describe_path(path, {"output": self.folder}) for path in paths if path.is_file()}
-        return {**described, **table_inputs(self.table)}
+        return {**described, **self.table.inputs}
 
     def overview(self) -> pd.DataFrame:  # one row per seed
         "Agreement with the teacher on sources that were left out."
@@ -259,7 +259,7 @@ def _write_run_manifest(out: Path, table: EnsembleTable, recipe: Recipe, seconds
     paths = {"predictions": out / PREDICTIONS} | {f"seed{seed}": out / artefact_name(seed) for seed in SEEDS}
     outputs = {name: describe_path(path, {"output": out}) for name, path in paths.items()}
     arguments = {"recipe": recipe.name, "epochs": recipe.epochs, "seeds": SEEDS}
-    provenance = run_provenance(__file__, arguments, table_inputs(table), outputs)
+    provenance = run_provenance(__file__, arguments, table.inputs, outputs)
     content = {"corpus": {"name": table.corpus, "sources": list(table.rows.sources)}, "encoders": table.encoders}
     roots = {"output": out, "table": table.path.parent}
     write_manifest(out / PREDICTIONS, "ensemble-run", provenance, content, roots, {"seconds": round(seconds, 2)})

@@ -19,9 +19,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any
 
-from .clips import VIDEO_SUFFIXES
+from .clips import VIDEO_SUFFIXES, Found
 from .extract import Extraction, Job, finish_extraction, load_measured, prepare_output, run_job
 from .jobs import run_jobs
 from .ladder import Rung, clean_folder, make_pair, record_path
@@ -93,18 +93,11 @@ class BviVideo:
             )
 
 
-class _BviListing(NamedTuple):
-    "The entries of an archive or folder, sorted out."
-
-    videos: list[BviVideo]  # of the tiers that were asked for, sorted by name
-    problems: list[Problem]
-    warnings: list[str]
-
 # %% ../../nbs/corpora/39_bvi_dvc.ipynb #4de15e0d
 def list_videos(
     place: Path | str,  # the archive, or a folder with what was in it
     tiers: Iterable[str] = tuple(TIERS),
-) -> _BviListing:
+) -> Found:  # its videos are sorted by name
     "The sequences of some tiers; raises `BadInput` if the archive cannot be read or has none of them."
     place, tiers = Path(place), tuple(tiers)
     unknown = ", ".join(sorted(set(tiers) - set(TIERS)))
@@ -142,7 +135,7 @@ def list_videos(
         found = ", ".join(f"{count} of tier {tier}" for tier, count in sorted(counts.items())) or "no sequence at all"
         reason = f"; {problems[0]}" if problems else ""
         raise BadInput(f"{place}: has no sequence of tier {', '.join(tiers)}, but {found}{reason}")
-    return _BviListing(chosen, problems, notes)
+    return Found(chosen, problems, notes)
 
 
 @contextmanager

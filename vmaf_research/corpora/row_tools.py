@@ -108,15 +108,10 @@ def _contradiction(folder: Path, earlier: tuple[Path, int], now: tuple[Path, int
 
 # %% ../../nbs/corpora/41_row_tools.ipynb #08ab6fdf
 _Scale = tuple[float, float]  # the worst and the best score that a rater could give
-_FIVE_GRADES: _Scale = (1, 5)  # absolute category rating, bad to excellent (ITU-T P.910)
 HUNDRED: _Scale = (0, 100)
 SCALES: dict[str, _Scale] = {
-    "konvid-1k": _FIVE_GRADES,
-    "konvid-150k": _FIVE_GRADES,
-    "lsvq": _FIVE_GRADES,
-    "youtube-ugc": _FIVE_GRADES,
-    "waterloo-ivc-4k": HUNDRED,
-    "netflix-public": HUNDRED,
+    **dict.fromkeys(("konvid-1k", "konvid-150k", "lsvq", "youtube-ugc"), (1, 5)),  # five grades, as in ITU-T P.910
+    **dict.fromkeys(("waterloo-ivc-4k", "netflix-public"), HUNDRED),
 }
 _SLACK = 0.05  # in units of the scale: scores may lie so far outside, from rounding or from removing a rater's bias
 

@@ -128,16 +128,14 @@ class Encoder:
 # %% ../../nbs/measure/18_encode.ipynb #e74857d3
 _X26X = _name_presets("ultrafast superfast veryfast faster fast medium slow slower veryslow veryslow placebo")
 _SOFTWARE = (
-    Encoder("libx264", "crf", (0, 51), "-preset", "medium", ("-threads", "1"), _X26X, step=0.1,
-            statistics="x264"),
+    Encoder("libx264", "crf", (0, 51), "-preset", "medium", ("-threads", "1"), _X26X, step=0.1, statistics="x264"),
     Encoder("libx265", "crf", (0, 51), "-preset", "medium",
             ("-threads", "1", "-x265-params", "pools=none:frame-threads=1:log-level=error"), _X26X, step=0.1,
             statistics="ffmpeg"),
     Encoder("libsvtav1", "crf", (1, 63), "-preset", "8", ("-svtav1-params", "lp=1"),
             _name_presets("13 13 13 11 9 7 5 3 2 1 0"), ("4", "6", "8", "10", "12", "-1", "-2"),
             step=0.25, fraction=":crf={}", statistics="ffmpeg"),
-    Encoder("libaom-av1", "crf", (0, 63), "-cpu-used", "6", ("-threads", "1"),
-            _name_presets("6 6 6 6 5 4 3 2 1 1 0")),
+    Encoder("libaom-av1", "crf", (0, 63), "-cpu-used", "6", ("-threads", "1"), _name_presets("6 6 6 6 5 4 3 2 1 1 0")),
     Encoder("libvvenc", "qp", (0, 63), "-preset", "faster", ("-vvenc-params", "threads=0"),
             _name_presets("faster faster faster faster fast medium slow slower slower slower slower"),
             pix_fmt="yuv420p10le"),

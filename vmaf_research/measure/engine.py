@@ -99,11 +99,8 @@ class Stopper:
 STOPPER: ContextVar[Stopper] = ContextVar("STOPPER")  # of the current piece of work, if anybody may stop it
 
 # %% ../../nbs/measure/13_engine.ipynb #52e5a43d
-def running(
-    command: list[str],
-    **options,  # of `subprocess.Popen`
-) -> AbstractContextManager[subprocess.Popen]:
-    "A process that is waited for at the end of the block, and killed if the block fails or the work is stopped."
+def running(command: list[str], **options) -> AbstractContextManager[subprocess.Popen]:
+    "A process (options: of `Popen`) that is waited for at the end of the block, killed if it fails or work is stopped."
     return (STOPPER.get(None) or Stopper()).running(command, **options)
 
 

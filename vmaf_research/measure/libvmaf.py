@@ -20,9 +20,7 @@ import pandas as pd
 from ssimulacra2 import compute_ssimulacra2
 
 from .core import BadInput, EngineError
-from vmaf_research.measure.engine import (
-    Engine, FfmpegLog, ffmpeg_path, find_engine, run_ffmpeg, run_vmaf, running,
-)
+from .engine import Engine, FfmpegLog, ffmpeg_path, find_engine, run_ffmpeg, run_vmaf, running
 from vmaf_research.measure.features import (
     DEFAULT_TEACHER, FEATURE_BY_NAME, TeacherModel, resolve_features, resolve_teachers, unsuited,
 )

@@ -22,9 +22,7 @@ from ..corpora.clips import make_reference
 from ..corpora.jobs import run_jobs
 from ..corpora.rows import upgrade_row
 from ..measure.core import BadInput, settings
-from vmaf_research.measure.manifest import (
-    describe_path, manifest_path, read_manifest, run_provenance, write_manifest,
-)
+from ..measure.manifest import describe_path, manifest_path, read_manifest, run_provenance, write_manifest
 from ..measure.provenance import check_writable, scan_lines, sha256_bytes, sha256_file
 from .codecs import PREDICTOR_CODECS, find_adapter
 from .curves import CurveReport, MeasuredCurve, check_sources, counted, judge_curves
@@ -71,6 +69,11 @@ class CodecRows:
     def names(self) -> dict[str, str]:
         "What sources are called, by what tells them apart; a file that lies there twice has the name of the first."
         return {each.source: Path(each.src).with_suffix("").as_posix() for each in reversed(self.points)}
+
+    @property
+    def subject(self) -> Path:
+        "What the manifest of the predictor is named after: beside the rows."
+        return self.path.with_name(f"{self.path.name}.{predictor_id(self.codec)}")
 
     @property
     def left_out(self) -> str:
@@ -210,7 +213,7 @@ class Training:
         return self.report._repr_html_()
 
 
-def _register(rows: CodecRows, report: CurveReport, registry: Path, subject: Path, licence: str) -> Training:
+def _register(rows: CodecRows, report: CurveReport, registry: Path, licence: str) -> Training:
     "Write the model, and the manifest that says what it was trained on."
     manifest = manifest_path(rows.path)
     corpus = {
@@ -234,7 +237,7 @@ def _register(rows: CodecRows, report: CurveReport, registry: Path, subject: Pat
     outputs = {name: describe_path(registry / name, roots) for name in files}
     args = {"corpus": rows.path.name, "codec": rows.codec, "preset": rows.preset, "licence": licence}
     provenance = run_provenance(__file__, args, {"rows": describe_path(rows.path, roots)}, outputs)
-    write_manifest(subject, "predictor", provenance, {}, roots)
+    write_manifest(rows.subject, "predictor", provenance, {}, roots)
     return Training(model, report, rows)
 
 
@@ -265,16 +268,14 @@ def train_predictors(
             without = f"its rows are of {', '.join(sorted(found))}, for which there are no predictors"
             raise BadInput(f"{corpus}: {without}; expected rows of {', '.join(PREDICTOR_CODECS)}")
     chosen = [read_codec_rows(corpus, codec, preset) for codec in codecs]
-    subjects = [corpus.with_name(f"{corpus.name}.{predictor_id(rows.codec)}") for rows in chosen]
-    paths = []
-    for rows, subject in zip(chosen, subjects, strict=True):
+    paths, reports = [], []
+    for rows in chosen:
         check_sources(rows.names.values(), rows.failed)
         paths.append(_find_sources(rows, sources))
-        check_writable(manifest_path(subject), "manifest")
+        check_writable(manifest_path(rows.subject), "manifest")
         check_writable(registry, folder=True)
     references = Path(workdir or settings().run_path / "predictor") / "ref"
     references.mkdir(parents=True, exist_ok=True)
-    reports = []
     for rows, found in zip(chosen, paths, strict=True):
         jobs = [(window, path, references) for window, path in found.items()]
         features = run_jobs(_window_features, jobs, executor, "features", progress)
@@ -284,8 +285,7 @@ def train_predictors(
         ]
         reports.append(judge_curves(curves, find_adapter(rows.codec).hard_range))
         check_shippable(predictor_id(rows.codec), reports[-1])
-    ready = zip(chosen, reports, subjects, strict=True)
-    return tuple(_register(rows, report, registry, subject, licence) for rows, report, subject in ready)
+    return tuple(_register(rows, report, registry, licence) for rows, report in zip(chosen, reports, strict=True))
 
 # %% ../../nbs/predict/77_training.ipynb #1e790a9b
 _SIZES = ((640, 360), (854, 480), (1280, 720), (1920, 1080), (3840, 2160))

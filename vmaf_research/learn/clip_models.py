@@ -96,19 +96,10 @@ class ClipRegressor(nn.Module):
         return (scores * weights).sum(-1)
 
 # %% ../../nbs/learn/54_clip_models.ipynb #79842b6b
-CLIP_RECIPE = Recipe(
-    name="clip_means",
-    optimizer="adamw",
-    learning_rate=5e-3,
-    weight_decay=1e-2,
-    schedule="one_cycle",
-    loss="huber",
-    epochs=150,
-    batch_size=16,  # clips
-    dropout=0.0,
-    target_center=50.0,
-    target_scale=50.0,
-)
+CLIP_RECIPE = Recipe(  # a batch is a number of clips
+    name="clip_means", optimizer="adamw", learning_rate=5e-3, weight_decay=1e-2, schedule="one_cycle", loss="huber",
+    epochs=150, batch_size=16, dropout=0.0, target_center=50.0, target_scale=50.0,
+)  # fmt: skip
 
 # %% ../../nbs/learn/54_clip_models.ipynb #23ae0dc3
 @dataclass(frozen=True)
@@ -148,11 +139,17 @@ def train_pooling(
     _check(rows, row_sets, recipe)
     frames, width = rows.features.shape[1:]
     scalers = [fit_scaler(rows.features[chosen][rows.present[chosen]]) for chosen in row_sets]
-    tiled = [_repeat(scaler, frames) for scaler in scalers]
+    fill = np.zeros(frames), np.ones(frames)  # the columns that say which frames are present stay as they are
+    tiled = [tuple(np.append(np.tile(part, frames), end) for part, end in zip(each, fill, strict=True))
+             for each in scalers]  # fmt: skip
     flat = np.hstack([rows.features.reshape(len(rows), -1), rows.present])
     labels, device = recipe_units(recipe, rows.target), torch.device("cpu")
     batches = StackedBatches(flat, labels, row_sets, tiled, seeds, recipe.batch_size, device)
-    modules = [_fresh(int(seed), width, hidden, attention) for seed in seeds]
+    modules = []
+    for seed in seeds:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(seed))
+            modules.append(ClipRegressor(width, hidden, attention))
     parameters = _descend(modules, batches, recipe, max(map(len, row_sets)), (frames, width), progress)
     for number, module in enumerate(modules):
         module.load_state_dict({name: value[number] for name, value in parameters.items()})
@@ -183,18 +180,6 @@ def _descend(modules, batches, recipe, most_clips, shape, progress) -> dict[str,
         scores.backward(loss_gradient(scores.detach().clone(), wanted[now], weights[now], recipe.loss))
         optimizer.step()
     return {name: value.detach() for name, value in parameters.items()}
-
-
-def _repeat(scaler: tuple[np.ndarray, np.ndarray], frames: int) -> tuple[np.ndarray, np.ndarray]:
-    "The scaler of a frame for all frames of a clip and the columns that say which are present."
-    mean, std = (np.tile(part, frames) for part in scaler)
-    return np.append(mean, np.zeros(frames)), np.append(std, np.ones(frames))
-
-
-def _fresh(seed: int, width: int, hidden: Sequence[int], attention: bool) -> ClipRegressor:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return ClipRegressor(width, hidden, attention)
 
 # %% ../../nbs/learn/54_clip_models.ipynb #c556c4c0
 def _check(rows: ClipRows, row_sets: Sequence[np.ndarray], recipe: Recipe) -> None:

@@ -51,10 +51,7 @@ VOCABULARIES: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 # %% ../../nbs/learn/44_codecs.ipynb #7b39ad61
-def _adapt_one_hot(
-    one_hot: np.ndarray,  # [n, slots of that vocabulary], one 1 per row
-    vocabulary: str,  # a key of `VOCABULARIES`
-) -> np.ndarray:  # float64 [n, 12], in the order of `ENCODER_VOCAB`
+def _adapt_one_hot(one_hot: np.ndarray, vocabulary: str) -> np.ndarray:  # [n, 12], in the order of `ENCODER_VOCAB`
     "One-hot columns of another vocabulary in this one's order; raises `BadInput` for rows that are not one-hot."
     if vocabulary not in VOCABULARIES:
         raise BadInput(f"vocabulary {vocabulary!r} is unknown: expected one of {', '.join(VOCABULARIES)}")
@@ -72,9 +69,7 @@ def _adapt_one_hot(
 _WIDEST_RANGE = (0, 63)  # for encoders that nobody described
 
 
-def _quality_range(
-    encoder: str,  # as ffmpeg calls it, or a name in `_ALIASES`
-) -> tuple[int, int]:  # best and worst value
+def _quality_range(encoder: str) -> tuple[int, int]:  # best and worst value
     "The values that an encoder's quality option takes."
     name = _ALIASES.get(encoder, encoder)
     return ENCODERS[name].quality_range if name in ENCODERS else _WIDEST_RANGE

@@ -16,15 +16,7 @@ import numpy as np
 import pandas as pd
 
 from vmaf_research.learn.conformal import (
-    ENCODE,
-    UNITS,
-    Calibration,
-    Calibrations,
-    Novelty,
-    attainable_level,
-    conformal_rank,
-    distance_scale,
-    ensemble_mean,
+    ENCODE, UNITS, Calibration, Calibrations, Novelty, attainable_level, conformal_rank, distance_scale, ensemble_mean,
     plain_features,
 )
 from .metrics import VMAF_RANGE, show_number
@@ -34,10 +26,7 @@ from .training import train_regressors
 from ..measure.core import BadInput
 
 # %% ../../nbs/learn/53_intervals.ipynb #bd22d1fa
-def _frame_half_widths(
-    residual: np.ndarray,  # [rows], absolute
-    source: np.ndarray,  # [rows]
-) -> np.ndarray:  # [n_sources], not decreasing; number k is for the level k / (n_sources + 1), k from 1
+def _frame_half_widths(residual: np.ndarray, source: np.ndarray) -> np.ndarray:  # number k for k / (n_sources + 1)
     "The least half-widths within which the mean over the sources of the share of their rows is k / n_sources."
     names, index, counts = np.unique(source, return_inverse=True, return_counts=True)
     order = np.argsort(residual, kind="stable")
@@ -82,9 +71,8 @@ def calibrate(
         residual, scale = residual / novelty.scale(distance), {"novelty": novelty}
     greatest = _greatest_residuals(residual, source)
     widths = np.sort(list(greatest.values())) if unit == "clip" else _frame_half_widths(residual, source)
-    return Calibration(
-        unit=unit, n_units=len(residual), half_widths=tuple(widths.tolist()), greatest=greatest, **scale
-    )
+    widths = tuple(widths.tolist())
+    return Calibration(unit=unit, n_units=len(residual), half_widths=widths, greatest=greatest, **scale)
 
 # %% ../../nbs/learn/53_intervals.ipynb #8abad4ef
 def to_unit(
@@ -191,14 +179,9 @@ class Coverage:
 
     def summary(self) -> pd.DataFrame:
         "Per method: mean coverage over the sources, the worst source, and the mean half-width."
-        return pd.DataFrame(
-            {
-                "mean coverage": self.inside.mean(),
-                "worst coverage": self.inside.min(),
-                "worst source": self.inside.idxmin(),
-                "mean half-width": self.half_width.mean(),
-            }
-        )
+        found = {"mean coverage": self.inside.mean(), "worst coverage": self.inside.min()}
+        found |= {"worst source": self.inside.idxmin(), "mean half-width": self.half_width.mean()}
+        return pd.DataFrame(found)
 
     def plot(self) -> plt.Axes:
         "Coverage of every source by every method; the line is the level."

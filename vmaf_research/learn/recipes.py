@@ -39,14 +39,15 @@ class Recipe(Record):
         super().__init__(**fields)
         for field, allowed in _CHOICES.items():
             if getattr(self, field) not in allowed:
-                raise BadInput(
-                    f"recipe {self.name!r}: {field} is {getattr(self, field)!r}, expected one of {', '.join(allowed)}"
-                )
+                self._refuse(field, f"one of {', '.join(allowed)}")
         for field in ("learning_rate", "epochs", "batch_size", "target_scale"):
             if not getattr(self, field) > 0:
-                raise BadInput(f"recipe {self.name!r}: {field} is {getattr(self, field)!r}, expected more than 0")
+                self._refuse(field, "more than 0")
         if not 0 <= self.dropout < 1:
-            raise BadInput(f"recipe {self.name!r}: dropout is {self.dropout!r}, expected a share in [0, 1)")
+            self._refuse("dropout", "a share in [0, 1)")
+
+    def _refuse(self, field: str, expected: str) -> None:
+        raise BadInput(f"recipe {self.name!r}: {field} is {getattr(self, field)!r}, expected {expected}")
 
     def _repr_html_(self) -> str:
         return html_table(self)
@@ -55,63 +56,26 @@ class Recipe(Record):
 _CHOICES = {"optimizer": ("adamw", "adam", "soap"), "schedule": ("constant", "one_cycle"), "loss": ("mse", "huber")}
 
 # %% ../../nbs/learn/49_recipes.ipynb #8ea7b0d1
-RECIPES = {
-    recipe.name: recipe
-    for recipe in (
-        Recipe(
-            name="adr0249",
-            optimizer="adamw",
-            learning_rate=1e-3,
-            weight_decay=1e-5,
-            schedule="constant",
-            loss="mse",
-            epochs=30,
-            batch_size=256,
-            dropout=0.1,
-        ),
-        Recipe(
-            name="adr0303",
-            optimizer="adam",
-            learning_rate=5e-4,
-            weight_decay=1e-5,
-            schedule="constant",
-            loss="mse",
-            epochs=200,
-            batch_size=32,
-            dropout=0.1,
-        ),
-        Recipe(
-            name="tuned",
-            optimizer="soap",
-            learning_rate=1e-2,
-            weight_decay=0.1,
-            schedule="one_cycle",
-            loss="huber",
-            epochs=60,
-            batch_size=128,
-            dropout=0.0,
-            target_center=50.0,
-            target_scale=50.0,
-            censored=True,
-        ),
-        Recipe(
-            name="teacher_function",
-            optimizer="soap",
-            learning_rate=1e-2,
-            weight_decay=0.0,
-            schedule="one_cycle",
-            loss="mse",
-            epochs=16,
-            batch_size=1024,
-            dropout=0.0,
-            target_center=50.0,
-            target_scale=50.0,
-            sampled_vectors=1_000_000,
-            refining_vectors=200_000,
-            refining_rate=3e-4,
-        ),
-    )
-}
+_RECIPES = [
+    Recipe(
+        name="adr0249", optimizer="adamw", learning_rate=1e-3, weight_decay=1e-5, schedule="constant", loss="mse",
+        epochs=30, batch_size=256, dropout=0.1,
+    ),
+    Recipe(
+        name="adr0303", optimizer="adam", learning_rate=5e-4, weight_decay=1e-5, schedule="constant", loss="mse",
+        epochs=200, batch_size=32, dropout=0.1,
+    ),
+    Recipe(
+        name="tuned", optimizer="soap", learning_rate=1e-2, weight_decay=0.1, schedule="one_cycle", loss="huber",
+        epochs=60, batch_size=128, dropout=0.0, target_center=50.0, target_scale=50.0, censored=True,
+    ),
+    Recipe(
+        name="teacher_function", optimizer="soap", learning_rate=1e-2, weight_decay=0.0, schedule="one_cycle",
+        loss="mse", epochs=16, batch_size=1024, dropout=0.0, target_center=50.0, target_scale=50.0,
+        sampled_vectors=1_000_000, refining_vectors=200_000, refining_rate=3e-4,
+    ),
+]  # fmt: skip
+RECIPES = {recipe.name: recipe for recipe in _RECIPES}
 
 # %% ../../nbs/learn/49_recipes.ipynb #6f41a494
 def find_recipe(
@@ -154,10 +118,7 @@ _LEVEL_OFFSET = np.array([0.92, -1.95, -0.55, 0.00, 0.42])  # logits at level 0
 _KINDS = {"level": 0.59, "box": 0.25, "identical": 0.02, "faint": 0.03, "gained": 0.07, "broken": 0.04}  # shares
 
 
-def _sample_quality(
-    count: int,  # vectors
-    generator: np.random.Generator,
-) -> np.ndarray:  # float64 [count, 5]: adm2, vif_scale0..3
+def _sample_quality(count: int, generator: np.random.Generator) -> np.ndarray:  # [count, 5]: adm2, vif_scale0..3
     "ADM and VIF of frames as encodes have them, and around them everything that could be."
     level = generator.uniform(-5, 8, (count, 1))
     spread = generator.choice((0.1, 0.3, 0.6, 1.2), (count, 1))
@@ -176,10 +137,7 @@ def _sample_quality(
     return quality
 
 # %% ../../nbs/learn/49_recipes.ipynb #3fc0d03c
-def _sample_motion(
-    count: int,
-    generator: np.random.Generator,
-) -> np.ndarray:  # float64 [count], motion2 in 0..255
+def _sample_motion(count: int, generator: np.random.Generator) -> np.ndarray:  # [count], motion2 in 0..255
     "Motion of stills, of usual video, of fast video and of flicker."
     kind = generator.random(count)
     usual = np.where(kind < 0.5, generator.exponential(6, count), generator.uniform(0, 26, count))

@@ -22,6 +22,9 @@ from ..measure.features import CANONICAL_6
 from ..measure.teacher import load_teacher
 
 # %% ../../nbs/learn/51_training.ipynb #8bca7cc4
+_Scaler = tuple[np.ndarray, np.ndarray]  # mean [f] and standard deviation [f] of features
+
+
 @dataclass(frozen=True)
 class FittedRegressor:
     "A trained network with the scaler that its inputs need."
@@ -47,13 +50,7 @@ class FittedRegressor:
 
 
 # %% ../../nbs/learn/51_training.ipynb #d9e67194
-def _check_training_input(
-    features: np.ndarray,  # [rows, f]
-    target: np.ndarray,  # [rows]
-    row_sets: Sequence[np.ndarray],  # K row numbers
-    seeds: Sequence[int],  # K
-    feature_names: Sequence[str],  # f
-) -> None:
+def _check_training_input(features, target, row_sets, seeds, feature_names) -> None:
     "Raise `BadInput` for arrays that do not fit together, rows that are not numbers and models without rows."
     if features.shape != (len(target), len(feature_names)):
         raise BadInput(
@@ -72,11 +69,7 @@ def _check_training_input(
 
 
 # %% ../../nbs/learn/51_training.ipynb #57682588
-def _rescale_inputs(
-    module: FRRegressor,  # changed in place
-    old: tuple[np.ndarray, np.ndarray],  # mean and deviation that its inputs are standardised with
-    new: tuple[np.ndarray, np.ndarray],  # those that they will be standardised with
-) -> None:
+def _rescale_inputs(module: FRRegressor, old: _Scaler, new: _Scaler) -> None:
     "Make `module` the same function of raw features for another scaler, by an exact change of its first layer."
     first = linear_layers(module)[0]
     weight, bias = first.weight.data.double(), first.bias.data.double()
@@ -85,11 +78,7 @@ def _rescale_inputs(
     first.weight.data.copy_(weight * factor)
 
 # %% ../../nbs/learn/51_training.ipynb #3b8945c2
-def _rescale_output(
-    module: FRRegressor,  # changed in place
-    center: float,  # VMAF
-    scale: float,  # VMAF
-) -> None:
+def _rescale_output(module: FRRegressor, center: float, scale: float) -> None:
     "Make `module` return center + scale * (what it returns now)."
     last = linear_layers(module)[-1]
     last.weight.data.mul_(scale)
@@ -102,37 +91,17 @@ _NEAR_SHARE = 0.5  # of the vectors of the second part that are made from a mode
 PRIOR_SEED, _REFINING_SEED = 0, 1  # of the generators; the seeds of the models are another matter
 
 
-def _learn_prior(
-    seeds: Sequence[int],
-    recipe: Recipe,
-    device: torch.device | str = "cpu",
-    progress: bool = False,
-    hidden: Sequence[int] = ARCHITECTURES["nano"],  # units of the hidden layers
-) -> tuple[dict[int, FRRegressor], tuple[np.ndarray, np.ndarray]]:  # by seed, in units of the recipe; their scaler
-    "One network per distinct seed that knows the teacher on `recipe.sampled_vectors` vectors of the prior."
-    vectors = sample_prior(recipe.sampled_vectors, np.random.default_rng(PRIOR_SEED))
-    distinct = sorted({int(seed) for seed in seeds})
-    sets, scalers = [np.arange(len(vectors))] * len(distinct), [fit_scaler(vectors)] * len(distinct)
-    labels = load_teacher().predict(vectors, clip=False)
-    starts = [seeded_regressor(seed, hidden=hidden, dropout=recipe.dropout) for seed in distinct]
-    modules = train_stacks(vectors, labels, sets, scalers, distinct, recipe, starts, device, progress)
-    return dict(zip(distinct, modules, strict=True)), scalers[0]
-
-# %% ../../nbs/learn/51_training.ipynb #2ae64aee
-def _learn_teacher(
-    features: np.ndarray,  # [rows, 6]
-    row_sets: Sequence[np.ndarray],  # K row numbers
-    seeds: Sequence[int],  # K
-    recipe: Recipe,
-    device: torch.device | str = "cpu",
-    progress: bool = False,
-    hidden: Sequence[int] = ARCHITECTURES["nano"],  # units of the hidden layers
-) -> tuple[list[FRRegressor], tuple[np.ndarray, np.ndarray]]:  # K networks in units of the recipe; their scaler
-    "Networks that know the prior, refined with vectors near each model's own rows."
-    modules, scaler = _learn_prior(seeds, recipe, device, progress, hidden)
-    starts = [modules[int(seed)] for seed in seeds]
+def _learn_teacher(features, row_sets, seeds, recipe, device, progress, hidden) -> tuple[list[FRRegressor], _Scaler]:
+    "Networks that know the prior, refined near each model's own rows, in units of the recipe; and their scaler."
+    vectors, teacher = sample_prior(recipe.sampled_vectors, np.random.default_rng(PRIOR_SEED)), load_teacher()
+    distinct, scaler = sorted({int(seed) for seed in seeds}), fit_scaler(vectors)
+    fresh = [seeded_regressor(seed, hidden=hidden, dropout=recipe.dropout) for seed in distinct]
+    sets, scalers = [np.arange(len(vectors))] * len(distinct), [scaler] * len(distinct)
+    labels = teacher.predict(vectors, clip=False)
+    learned = train_stacks(vectors, labels, sets, scalers, distinct, recipe, fresh, device, progress)
+    starts = [learned[distinct.index(int(seed))] for seed in seeds]
     if not recipe.refining_vectors:
-        return starts, scaler
+        return [copy.deepcopy(module) for module in starts], scaler
     near = round(recipe.refining_vectors * _NEAR_SHARE)
     shared = sample_prior(recipe.refining_vectors - near, np.random.default_rng(_REFINING_SEED))
     own = [
@@ -141,15 +110,12 @@ def _learn_teacher(
     ]
     vectors = np.vstack([shared, *own])
     sets = [np.append(np.arange(len(shared)), len(shared) + near * k + np.arange(near)) for k in range(len(own))]
-    labels = load_teacher().predict(vectors, clip=False)
+    labels, scalers = teacher.predict(vectors, clip=False), [scaler] * len(own)
     refining = recipe.changed(epochs=1, learning_rate=recipe.refining_rate)
-    scalers = [scaler] * len(own)
     return train_stacks(vectors, labels, sets, scalers, seeds, refining, starts, device, progress), scaler
 
 # %% ../../nbs/learn/51_training.ipynb #9ad28228
-def _find_device(
-    name: str,  # "auto", "cpu" or "cuda"
-) -> str:  # "cpu" or "cuda"
+def _find_device(name: str) -> str:  # "cpu" or "cuda"
     "Where to train; raises `BadInput` for CUDA where PyTorch finds none."
     if name not in ("auto", "cpu", "cuda"):
         raise BadInput(f"device {name}: expected auto, cpu or cuda")
@@ -161,7 +127,7 @@ def _find_device(
 def input_scaler(
     features: np.ndarray,  # [rows, f], raw
     feature_names: tuple[str, ...],  # f
-) -> tuple[np.ndarray, np.ndarray]:  # mean [f], standard deviation [f]
+) -> _Scaler:
     "The scaler of the features; a codec block at their end passes unchanged."
     if feature_names[-len(CODEC_BLOCK) :] != CODEC_BLOCK:
         return fit_scaler(features)
@@ -193,7 +159,6 @@ def train_regressors(
     if recipe.sampled_vectors:
         check_labels(features, target, feature_names)
         modules, learned_with = _learn_teacher(features, row_sets, seeds, recipe, place, progress, hidden)
-        modules = [copy.deepcopy(module) for module in modules]
         for module, scaler in zip(modules, scalers, strict=True):
             _rescale_inputs(module, learned_with, scaler)
     else:

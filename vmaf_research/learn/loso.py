@@ -134,10 +134,8 @@ def evaluate(
         rows = table.source == source
         per_source[source] = agreement(predictions[rows], table.target[rows])
     clipped = predictions.clip(*VMAF_RANGE)
-    intervals = {
-        statistic.__name__: cluster_bootstrap(statistic, clipped, table.target, table.source)
-        for statistic in (rmse, plcc)
-    }
+    both = {"rmse": rmse, "plcc": plcc}
+    intervals = {name: cluster_bootstrap(each, clipped, table.target, table.source) for name, each in both.items()}
     pooled = agreement(predictions, table.target)
     clips = clip_agreement(predictions, table.target, table.pair)
     return Evaluation(name, predictions, per_source, pooled, clips, intervals)
@@ -182,15 +180,10 @@ class LosoReport:
         for source, each in [*self.per_source.items(), ("all rows", self.shipped.pooled)]:
             others = each.nonsaturated
             rows[source] = {
-                "rows": each.n,
-                "saturated": each.saturated_share,
-                "PLCC": each.plcc,
-                "SROCC": each.srocc,
-                "tau-b": each.kendall,
-                "PLCC not saturated": None if others is None else others.plcc,
-                "bias": each.bias,
-                "RMSE": each.rmse,
-            }
+                "rows": each.n, "saturated": each.saturated_share, "PLCC": each.plcc, "SROCC": each.srocc,
+                "tau-b": each.kendall, "PLCC not saturated": None if others is None else others.plcc,
+                "bias": each.bias, "RMSE": each.rmse,
+            }  # fmt: skip
             for name, floor in self.floors.items():
                 rows[source][f"RMSE {name}"] = {**floor.per_source, "all rows": floor.pooled}[source].rmse
         return pd.DataFrame.from_dict(rows, orient="index")
@@ -283,14 +276,8 @@ def loso(
     predictions, model = out_of_fold(table, seeds, recipe, progress=progress, final=final)
     members = {seed: evaluate(f"{recipe}, seed {seed}", table, values) for seed, values in predictions.items()}
     found = floor_predictions(table) if floors else {}
-    return LosoReport(
-        table=table,
-        recipe=recipe,
-        seeds=tuple(seeds),
-        members=members,
-        floors={name: evaluate(name, table, values) for name, values in found.items()},
-        final=model,
-    )
+    judged = {name: evaluate(name, table, values) for name, values in found.items()}
+    return LosoReport(table, recipe, tuple(seeds), members, judged, model)
 
 # %% ../../nbs/learn/52_loso.ipynb #6c2f9a31
 def prediction_table(

@@ -23,9 +23,8 @@ setup: $(INSTALLED) ## create .venv and install the pinned dependencies
 refresh: $(INSTALLED) ## measure the embedded corpus, train, gate and package the models
 	$(BIN)/vmaf-research refresh --out runs/refresh
 
-test: $(INSTALLED) ## export-sync, notebooks, digests, notebooks against the package, pytest
+test: $(INSTALLED) ## export-sync, digests, then notebooks and tests with coverage
 	$(BIN)/python -m pytest tests/test_sync.py tests/test_settings.py
-	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n-workers 2
 	OMP_NUM_THREADS=1 $(BIN)/nbdev_test digests --n-workers 2
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --cov --cov-report=term-missing:skip-covered --cov-fail-under=90
 

@@ -198,9 +198,11 @@ def test_containers_other_models_and_resizing(folder, encoded):
 
 
 @pytest.mark.filterwarnings("ignore:.*rows look")
-def test_a_geometry_that_fits_but_is_wrong_is_warned_of(folder):
+def test_a_geometry_that_fits_but_is_wrong_is_refused_unless_trusted(folder):
     "180 rows of 320 pixels have as many bytes as 320 rows of 180."
-    found = answer(make_server([folder]), "vmaf_score", ref="pan.yuv", dis="pan.yuv", width=180, height=320)
+    server, words = make_server([folder]), {"ref": "pan.yuv", "dis": "pan.yuv", "width": 180, "height": 320}
+    assert "rows look 320 pixels long" in call(server, "vmaf_score", words).content[0].text
+    found = answer(server, "vmaf_score", **words, trust_geometry=True)
     assert any("rows look 320 pixels long" in text for text in found["warnings"])
 
 

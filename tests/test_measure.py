@@ -334,3 +334,18 @@ def test_relative_programs_are_found(monkeypatch):
     monkeypatch.chdir(Path(ffmpeg_path()).parent)
     monkeypatch.setenv("VMAF_FFMPEG", f".{os.sep}{Path(ffmpeg_path()).name}")
     assert Path(ffmpeg_path()).is_absolute()
+
+
+@pytest.mark.parametrize("stored", [8, 10, 12, 16])
+@pytest.mark.parametrize("declared", [8, 10, 12, 16])
+def test_a_bit_depth_that_fits_but_is_wrong_is_refused(pan, tmp_path, stored, declared):
+    pix_fmt, wrong = (f"yuv420p{'' if depth == 8 else f'{depth}le'}" for depth in (stored, declared))
+    path = tmp_path / "deep.yuv"
+    run_ffmpeg([*input_arguments(pan), "-pix_fmt", pix_fmt, "-f", "rawvideo", str(path)])
+    if stored == declared:
+        assert open_clip(path, 320, 180, pix_fmt).frames == 8
+        return
+    with pytest.raises(BadInput, match=f"expected {wrong}"):
+        open_clip(path, 320, 180, wrong)
+    with pytest.warns(UserWarning, match=f"expected {wrong}"):
+        assert open_clip(path, 320, 180, wrong, trust_geometry=True).pix_fmt == wrong

@@ -38,9 +38,6 @@ INSPECT = """() => {
 }"""
 
 
-pytestmark = pytest.mark.xdist_group("site")  # one test worker builds the site, once
-
-
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     "The built site, under a folder that stands for the sub-path of a server."

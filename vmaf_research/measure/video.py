@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['RAW_SUFFIXES', 'NUMBER_FRAMES', 'KEEP_FRAMES', 'PixelFormat', 'pixel_format', 'Clip', 'open_clip',
-           'row_autocorrelation', 'geometry_doubt', 'file_input', 'input_arguments', 'range_filter', 'Part',
-           'convert_clip', 'read_luma']
+           'row_autocorrelation', 'Doubt', 'width_doubt', 'depth_doubt', 'geometry_doubt', 'file_input',
+           'input_arguments', 'range_filter', 'Part', 'convert_clip', 'read_luma']
 
 # %% ../../nbs/measure/14_video.ipynb #f1dbef54
 import re
@@ -14,6 +14,7 @@ import warnings
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -85,11 +86,12 @@ def open_clip(
     pix_fmt: str | None = None,  # raw video: default yuv420p
     fps: Fraction | float | str | None = None,  # raw video: default 25
     count: bool = True,  # count the frames of a container by decoding it once
+    trust_geometry: bool = False,  # raw video: only warn of samples that speak clearly against the given geometry
 ) -> Clip:
     """Look at a video file and check it.
 
-    Raises `BadInput` for a file that is missing, empty, not video, cut off, undecodable, or not of the given geometry.
-    Warns when the bytes of raw video speak against the given width.
+    Raises `BadInput` for a file that is missing, empty, not video, cut off, undecodable, or not of the given geometry,
+    and for raw video whose samples speak clearly against the given width or bit depth; warns where they are less clear.
     """
     path = Path(path)
     if path.is_dir():
@@ -99,7 +101,7 @@ def open_clip(
     if path.stat().st_size == 0:
         raise BadInput(f"{path}: the file is empty")
     if path.suffix.lower() in RAW_SUFFIXES:
-        return _open_raw(path, width, height, pix_fmt or "yuv420p", Fraction(fps or 25))
+        return _open_raw(path, width, height, pix_fmt or "yuv420p", Fraction(fps or 25), trust_geometry)
     clip = _open_container(path, count)
     for what, given in {"width": width, "height": height, "pix_fmt": pix_fmt}.items():
         found = getattr(clip, what)
@@ -108,7 +110,7 @@ def open_clip(
     return clip
 
 # %% ../../nbs/measure/14_video.ipynb #999ec934
-def _open_raw(path: Path, width: int | None, height: int | None, pix_fmt: str, fps: Fraction) -> Clip:
+def _open_raw(path: Path, width: int | None, height: int | None, pix_fmt: str, fps: Fraction, trust: bool) -> Clip:
     "A clip of headerless YUV."
     if width is None or height is None:
         raise BadInput(f"{path}: raw video has no header, give its width and height (and pix_fmt if not yuv420p)")
@@ -116,14 +118,18 @@ def _open_raw(path: Path, width: int | None, height: int | None, pix_fmt: str, f
         raise BadInput(f"{path}: a geometry of {width}x{height} has no pixels")
     size, frame = path.stat().st_size, pixel_format(pix_fmt).frame_bytes(width, height)
     frames, rest = divmod(size, frame)
+    clip = Clip(path, width, height, pix_fmt, fps, frames, raw=True)
     if rest or frames == 0:
+        deep = depth_doubt(clip) if frames else None
         raise BadInput(
             f"{path}: {size} bytes are not a whole number of {width}x{height} {pix_fmt} frames "
             f"({frame} bytes each): {frames} frames and {rest} bytes; the file is cut off or has another geometry"
+            + (f"; {deep.sentence}" if deep else "")
         )
-    clip = Clip(path, width, height, pix_fmt, fps, frames, raw=True)
     if doubt := geometry_doubt(clip):
-        warnings.warn(f"{path}: {doubt}", stacklevel=3)
+        if doubt.sure and not trust:
+            raise BadInput(f"{path}: {doubt.sentence}; if it is right after all, say --trust-geometry")
+        warnings.warn(f"{path}: {doubt.sentence}", stacklevel=3)
     return clip
 
 # %% ../../nbs/measure/14_video.ipynb #cc9c42b8
@@ -143,8 +149,17 @@ def row_autocorrelation(clip: Clip) -> np.ndarray:  # by lag in samples, 0 to tw
     return power / power[0] * (len(step) / (len(step) - np.arange(len(power))))
 
 # %% ../../nbs/measure/14_video.ipynb #2a7eee6d
-def geometry_doubt(clip: Clip) -> str | None:  # a sentence, or None when nothing speaks against the geometry
-    "What the samples of raw video say against the declared width, if they say it clearly."
+class Doubt(NamedTuple):
+    "What the samples of raw video say against its declared geometry."
+
+    sentence: str
+    sure: bool  # no real picture looks like this in the declared geometry
+
+
+def width_doubt(
+    clip: Clip,  # raw video
+) -> Doubt | None:  # None when nothing speaks against the width
+    "The length that the rows of a clip seem to have, if it is clearly another one than the declared width."
     curve, width = row_autocorrelation(clip), clip.width
     if len(curve) <= width:
         return None
@@ -154,10 +169,43 @@ def geometry_doubt(clip: Clip) -> str | None:  # a sentence, or None when nothin
     multiple = best % width == 0  # a texture that repeats every other row says nothing against the width
     if multiple or curve[best] < max(0.3, 1.15 * near + 0.05):
         return None
-    return (
-        f"declared {width} pixels wide, but its rows look {best} pixels long "
-        f"(row correlation {curve[best]:.2f} against {near:.2f}); check the geometry"
-    )
+    found = f"its rows look {best} pixels long (row correlation {curve[best]:.2f} against {near:.2f})"
+    sure = bool(curve[best] > 0.6 and near < 0.1)
+    return Doubt(f"declared {width} pixels wide, but {found}; check the geometry", sure)
+
+# %% ../../nbs/measure/14_video.ipynb #5d0c7f12
+def depth_doubt(
+    clip: Clip,  # raw video
+) -> Doubt | None:  # None when nothing speaks against the depth
+    "The bit depth that the first, middle and last frame of a clip seem to have, if it is not the declared one."
+    form = pixel_format(clip.pix_fmt)
+    size = form.frame_bytes(clip.width, clip.height)
+    starts = sorted({frame * size // 2 * 2 for frame in (0, clip.frames // 2, clip.frames - 1)})
+    data = np.concatenate([np.fromfile(clip.path, np.uint8, size // 2 * 2, offset=start) for start in starts])
+    low, high = data[0::2], data[1::2]
+    less, more = sorted(np.mean(np.diff(part.astype(np.float64)) ** 2) for part in (low, high))
+    found = None
+    if form.depth == 8:
+        if high.max() <= 15 and np.mean(low > 15) > 0.1:
+            found = f"every second byte is at most {high.max()}, so it is {10 if high.max() <= 3 else 12}-bit"
+        elif more > 16 * max(less, 0.25):
+            found = "every second byte hardly changes beside the others, so it has two bytes a sample"
+    else:
+        highest = int(data.view("<u2").max())
+        if highest >= 1 << form.depth:
+            found = f"has samples up to {highest}, so it is not {form.depth}-bit"
+        elif 0 < highest < 1 << (form.depth - 2):
+            found = f"has no sample above {highest}, so it is {max(8, highest.bit_length())}-bit"
+        elif form.depth == 16 and np.ptp(low) and np.any(low != high) and np.corrcoef(low, high)[0, 1] > 0.8:
+            found = "both bytes of a sample are alike, so it is 8-bit, one byte a sample"
+    return Doubt(f"{found}; expected {form.name}", True) if found else None
+
+
+def geometry_doubt(
+    clip: Clip,  # raw video
+) -> Doubt | None:
+    "What the samples say against the declared bit depth or width, if they say it clearly."
+    return depth_doubt(clip) or width_doubt(clip)
 
 # %% ../../nbs/measure/14_video.ipynb #f0c33353
 NUMBER_FRAMES = "settb=1/25,setpts=N"  # filters: frame k gets time stamp k; the unit does not matter

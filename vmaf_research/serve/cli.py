@@ -23,8 +23,8 @@ from .corpus_cli import build_corpus, corpus_app, extract_app
 from .manifests import manifest_app
 from .model_cli import compare_with_people, ensemble_app, predictor_app, registry_app
 from vmaf_research.serve.options import (
-    AllowFailures, Codecs, Features, Frames, Height, Models, NotReplayed, PixFmt, Quiet, Reads, Teachers, Width,
-    Writes, check_all_outputs, feature_names, given, show, tell,
+    AllowFailures, Codecs, Features, Frames, Height, Models, NotReplayed, PixFmt, Quiet, Reads, Teachers, TrustGeometry,
+    Width, Writes, check_all_outputs, feature_names, given, show, tell,
 )
 
 # %% ../../nbs/serve/98_cli.ipynb #db8501ea
@@ -47,6 +47,7 @@ def _measure(
     width: Width = None,
     height: Height = None,
     pixel_format: PixFmt = None,
+    trust_geometry: TrustGeometry = False,
     features: Features = "fast",
     teacher: Teachers = (DEFAULT_TEACHER,),
     resize: Annotated[bool, Option("--resize", help="Scale the distorted clip to the reference.")] = False,
@@ -56,9 +57,9 @@ def _measure(
     from vmaf_research.measure.libvmaf import measure
     from vmaf_research.measure.video import open_clip
 
-    geometry = (width, height, pixel_format)
-    first = open_clip(reference, *geometry, count=False)
-    second = open_clip(distorted, *((None,) * 3 if resize and distorted.suffix != ".yuv" else geometry), count=False)
+    geometry, how = (width, height, pixel_format), {"count": False, "trust_geometry": trust_geometry}
+    first = open_clip(reference, *geometry, **how)
+    second = open_clip(distorted, *((None,) * 3 if resize and distorted.suffix != ".yuv" else geometry), **how)
     result = measure(first, second, features=feature_names(features), teachers=teacher, resize=resize)
     if as_json:
         return show(result, as_json)
@@ -100,6 +101,7 @@ def _refresh(
     width: Width = None,
     height: Height = None,
     pixel_format: PixFmt = None,
+    trust_geometry: TrustGeometry = False,
     frames: Frames = None,
     codecs: Codecs = None,
     features: Features = "fast",
@@ -111,11 +113,12 @@ def _refresh(
     "All of it: corpus, table, evaluation, gate, models with sidecar and card, report."
     if data_root and (clips or frames or codecs):
         raise BadInput("--data-root reads raw video as it is: --clips, --frames and --codecs do not go with it")
-    if not data_root and (width or pixel_format):
-        raise BadInput("--width and --pix-fmt describe raw video: they go with --data-root only")
+    if not data_root and (width or pixel_format or trust_geometry):
+        raise BadInput("--width, --pix-fmt and --trust-geometry are of raw video: they go with --data-root only")
     folder = out or settings().run_path / "refresh"
     if data_root:
-        corpus = vmaf_research.corpus("netflix", data_root, **given(width=width, height=height, pix_fmt=pixel_format))
+        raw = given(width=width, height=height, pix_fmt=pixel_format)
+        corpus = vmaf_research.corpus("netflix", data_root, trust_geometry=trust_geometry, **raw)
     else:
         corpus = build_corpus(clips, folder / "corpus", codecs, height=height, frames=frames, progress=not quiet)
     tell("warning", corpus.warnings)

@@ -17,8 +17,8 @@ from ..corpora.jobs import cluster_executor
 from ..measure.core import BadInput
 from ..measure.features import DEFAULT_TEACHER
 from vmaf_research.serve.options import (
-    AllowFailures, AsJson, Codecs, Features, Frames, Height, PixFmt, Quiet, Reads, Scheduler, Teachers, Width, Writes,
-    feature_names, given, listed, seen_by_workers, show, tell,
+    AllowFailures, AsJson, Codecs, Features, Frames, Height, PixFmt, Quiet, Reads, Scheduler, Teachers, TrustGeometry,
+    Width, Writes, feature_names, given, listed, seen_by_workers, show, tell,
 )
 
 # %% ../../nbs/serve/88_corpus_cli.ipynb #07482a3a
@@ -55,6 +55,7 @@ def _netflix(
     width: Width = None,
     height: Height = None,
     pixel_format: PixFmt = None,
+    trust_geometry: TrustGeometry = False,
     scheduler: Scheduler = None,
     features: Features = "fast",
     teacher: Teachers = (DEFAULT_TEACHER,),
@@ -62,7 +63,7 @@ def _netflix(
     quiet: Quiet = False,
 ) -> None:
     "Raw YUV in the layout of the Netflix public set."
-    raw = given(width=width, height=height, pix_fmt=pixel_format)
+    raw = given(width=width, height=height, pix_fmt=pixel_format, trust_geometry=trust_geometry)
     corpus = vmaf_research.corpus("netflix", seen_by_workers(root, scheduler), **raw)
     with cluster_executor(scheduler) as executor:
         _extract(corpus, out, executor, _measuring(features, teacher, allow_failures, quiet))

@@ -63,8 +63,14 @@ class Chapter:
 
 
 def imports_of(trees):
-    "Modules of the package that code imports, with the names."
-    for node in (node for tree in trees for node in ast.walk(tree)):
+    "Modules of the package that code imports, or looks up in their room, with the names."
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    rooms = {alias.name for node in nodes if isinstance(node, ast.ImportFrom) and node.module == PACKAGE
+             for alias in node.names if alias.name in MAY_IMPORT}  # fmt: skip
+    for node in nodes:
+        if isinstance(node, ast.Attribute) and isinstance(inner := node.value, ast.Attribute):
+            if isinstance(inner.value, ast.Name) and inner.value.id in rooms:  # ship.registry.load
+                yield f"{inner.value.id}.{inner.attr}", node.attr
         if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith(PACKAGE):
             continue
         module = node.module.removeprefix(PACKAGE).removeprefix(".")
@@ -239,6 +245,8 @@ def test_what_the_tests_of_structure_find(tmp_path):
     high = f"{EXPORTED}def high():\n    from vmaf_research.measure.low import low"
     plant(tmp_path, "learn/11_high", ("code", high, []))
     assert "learn.high.high: no other module imports it" in public_name_problems(chapters(tmp_path))[0]
+    plant(tmp_path, "serve/12_top", ("code", "from vmaf_research import learn\n\nlearn.high.high()", []))
+    assert public_name_problems(chapters(tmp_path)) == []  # found in its room
     plant(tmp_path, "measure/10_low", low, ("code", "from vmaf_research.learn.high import high", []))
     assert order_problems(chapters(tmp_path)) == [
         "10_low.ipynb: imports learn.high, which has a higher number",

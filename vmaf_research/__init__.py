@@ -5,6 +5,7 @@ costs nothing; `measure` is also the room of that name.
 """
 
 from importlib import import_module as _import_module
+from importlib.util import find_spec as _find_spec
 
 __version__ = "0.1.0"
 
@@ -34,3 +35,14 @@ def __getattr__(name):
 
 def __dir__():
     return sorted([*globals(), *_FRONT_DOOR])
+
+
+def _modules_of(room):
+    "What a room has as its `__getattr__`: each module in it is imported when it is first used."
+
+    def module(name):
+        if _find_spec(f"{room}.{name}") is None:
+            raise AttributeError(f"module {room!r} has no attribute {name!r}")
+        return _import_module(f"{room}.{name}")
+
+    return module

@@ -22,6 +22,7 @@ import pandas as pd
 import pyarrow as pa
 from pydantic import BaseModel, Field
 
+from .. import learn, predict, ship
 from ..measure.core import BadInput, VerificationFailed
 from vmaf_research.measure.manifest import (
     as_manifest_path, manifest_path, open_manifest, pairs_path, read_manifest, verify,
@@ -55,10 +56,7 @@ class ModelList(BaseModel):
 
 def list_models(site: Site) -> ModelList:
     "List the registered models that predict VMAF from libvmaf features; score_features runs them."
-    from vmaf_research.ship.records import PREDICTOR
-    from vmaf_research.ship.registry import read_registry
-
-    rows = [row for row in read_registry(site.models).models if row.kind != PREDICTOR]
+    rows = [row for row in ship.registry.read_registry(site.models).models if row.kind != ship.records.PREDICTOR]
     return ModelList(models=[row.model_dump() | {"card": CARD_ADDRESS.format(model_id=row.id)} for row in rows])
 
 # %% ../../nbs/serve/95_answers.ipynb #3b7bf7ec
@@ -85,24 +83,18 @@ class ModelDescription(BaseModel):
 
 def read_card(site: Site, model_id: str) -> str:
     "The model card of a registered model, its bytes checked; raises `BadInput` for an unknown id."
-    from vmaf_research.ship.registry import load
-
-    return (site.models / load(model_id, site.models).row.card).read_text()
+    return (site.models / ship.registry.load(model_id, site.models).row.card).read_text()
 
 
 def describe_model(
     site: Site, model_id: Annotated[str, Field(description="Id of a registered model, from list_models.")]
 ) -> ModelDescription:
     "Describe a registered model: inputs and their ranges, accuracy on sources it had not seen, and caveats."
-    from vmaf_research.learn.conformal import attainable_level
-    from vmaf_research.ship.registry import load
-    from vmaf_research.ship.score import check_scores_frames
-
-    model = load(model_id, site.models)
-    check_scores_frames(model)
+    model = ship.registry.load(model_id, site.models)
+    ship.score.check_scores_frames(model)
     sidecar = model.sidecar
     ranges = zip(sidecar.feature_min, sidecar.feature_max, strict=True)
-    level = sidecar.calibration and attainable_level(len(sidecar.calibration.frame.half_widths))
+    level = sidecar.calibration and learn.conformal.attainable_level(len(sidecar.calibration.frame.half_widths))
     training, hidden = sidecar.training.to_json(), ("recipe", "table_digest", "seed")
     metrics = {name: value for name, value in training.items() if name not in hidden}
     caveats = read_card(site, model_id).rpartition("\n## ")[2].splitlines()  # the last section of the card
@@ -110,7 +102,6 @@ def describe_model(
     told |= {"features": dict(zip(sidecar.feature_order, ranges, strict=True))}
     told |= {"caveats": [line.removeprefix("- ") for line in caveats if line.startswith("- ")]}
     return ModelDescription.model_validate(told | {"card": CARD_ADDRESS.format(model_id=model_id)})
-
 
 # %% ../../nbs/serve/95_answers.ipynb #e3bdea38
 _MOST_ROWS = 10_000  # that a client sends itself
@@ -137,17 +128,14 @@ class FeatureScores(BaseModel):
 
 def _feature_blocks(rows: list[dict[str, float]] | None, table: str | None, path: Path) -> Iterator[pa.Table]:
     "The rows that a client sent, or those of a table, block by block; raises `BadInput`."
-    from vmaf_research.learn.table import read_blocks
-    from vmaf_research.ship.score import TABLE_SUFFIXES
-
     if rows is not None:
         yield pa.Table.from_pylist(rows)
         return
-    if path.suffix not in TABLE_SUFFIXES:
-        raise BadInput(f"{table!r}: expected a name that ends in {' or '.join(TABLE_SUFFIXES)}")
+    if path.suffix not in (suffixes := ship.score.TABLE_SUFFIXES):
+        raise BadInput(f"{table!r}: expected a name that ends in {' or '.join(suffixes)}")
     if path.stat().st_size > _MOST_TABLE_BYTES:
         raise BadInput(f"{table!r}: larger than {_MOST_TABLE_BYTES >> 20} MiB; use `vmaf-research score` for it")
-    yield from read_blocks(path, as_text=False)
+    yield from learn.table.read_blocks(path, as_text=False)
 
 
 _SCORER = "Id of a registered model, or of an ensemble: that of its members without _seed and number."
@@ -167,15 +155,14 @@ def score_features(
 
     Give either rows or a table; describe_model says which features are needed.
     """
-    from vmaf_research.ship.score import Inputs, load_scorer
-
-    model = load_scorer(model_id, site.models)
+    model = ship.score.load_scorer(model_id, site.models)
     if (rows is None) == (table is None):
         raise BadInput("give either rows or table")
     path = Path("rows") if table is None else site.roots.file(table)
     scores, known, half_width = [np.empty(0)], [np.empty(0, dtype=bool)], None
     for block in _feature_blocks(rows, table, path):
-        features = Inputs(model.feature_names, path, block.column_names, model.id).of(block, sum(map(len, scores)))
+        inputs = ship.score.Inputs(model.feature_names, path, block.column_names, model.id)
+        features = inputs.of(block, sum(map(len, scores)))
         found = model.score(features, level)
         scores.append(found.score)
         known.append(model.in_range(features))
@@ -249,17 +236,14 @@ def predict_crf(
     A prediction can be several points off: encode and call vmaf_score to be sure. Predictors of hardware encoders are
     synthetic stubs and say so.
     """
-    from vmaf_research.predict.pick import predict_clip  # torch takes seconds to import
-    from vmaf_research.predict.predictor import Predictor
-
     path = site.roots.file(source)
     if path.suffix.lower() in RAW_SUFFIXES:
         raise BadInput(f"{source!r}: raw video has no header that says its geometry; convert it to Y4M")
     check_pixels(open_clip(path, count=False), source)
-    predictor = Predictor(codec, site.models)
-    found = predict_clip(path, predictor, target, confidence, _OwnThread(), progress=False).to_json()["shots"]
-    count = 2 * sum(len(shot["curve"]) for shot in found)
-    if count > MOST_VALUES:
+    predictor = predict.predictor.Predictor(codec, site.models)
+    clip = predict.pick.predict_clip(path, predictor, target, confidence, _OwnThread(), progress=False)
+    found = clip.to_json()["shots"]
+    if (count := 2 * sum(len(shot["curve"]) for shot in found)) > MOST_VALUES:
         numbers = f"{count} numbers for {len(found)} shots, an answer has up to {MOST_VALUES}"
         raise BadInput(f"{source!r}: {numbers}; cut the clip into parts")
     shots = [ShotChoice.model_validate(shot | {"warnings": shot["doubts"]}) for shot in found]
@@ -366,9 +350,8 @@ def describe_corpus(site: Site, table: Annotated[str, Field(description=_CORPUS_
     pairs = pd.read_parquet(pairs_file, columns=["codec", "crf", "width", "height"])
     told = facts | facts["corpus"] | {"codecs": {}, "vmaf": summarise_teacher(path)}
     for codec, crfs in pairs.groupby("codec")["crf"]:
-        ends = {"lowest_quality_value": min(crfs.dropna(), default=None)}
-        ends |= {"highest_quality_value": max(crfs.dropna(), default=None)}
-        told["codecs"][codec] = {"pairs": len(crfs), **ends}
+        least, most = (end(crfs.dropna(), default=None) for end in (min, max))
+        told["codecs"][codec] = CodecSummary(pairs=len(crfs), lowest_quality_value=least, highest_quality_value=most)
     told["geometries"] = Counter(f"{width}x{height}" for width, height in pairs[["width", "height"]].to_numpy())
     told["failures"] = [site.hide(f"{each['id']}: {each['reason']}") for each in facts["failures"][:50]]
     told["warnings"] = [site.hide(text) for text in facts["warnings"]]
@@ -411,14 +394,12 @@ def describe_verdict(
     run: Annotated[str, Field(description="Folder of a run of the ensemble, or its PROMOTE.json or HOLD.json.")],
 ) -> VerdictReport:
     "Read the verdict that `vmaf-research ensemble validate` wrote: PROMOTE or HOLD, and every check behind it."
-    from vmaf_research.ship.verdict import HOLD, PROMOTE, read_verdict  # torch takes seconds to import
-
     path = site.roots.path(run)
     if path.is_dir():
-        path = next((path / f"{name}.json" for name in (PROMOTE, HOLD) if (path / f"{name}.json").exists()), None)
-        if path is None:
+        files = [path / f"{name}.json" for name in (ship.verdict.PROMOTE, ship.verdict.HOLD)]
+        if (path := next(filter(Path.exists, files), None)) is None:
             raise BadInput(f"{run!r}: no verdict; `vmaf-research ensemble validate` writes one")
-    verdict = read_verdict(site.roots.file(str(path)))
+    verdict = ship.verdict.read_verdict(site.roots.file(str(path)))
     seeds = verdict.document["gate"]["per_seed_plccs"].items()
     told = {"seeds": [{"seed": seed, "mean_plcc": plcc} for seed, plcc in seeds], "digest": verdict.digest}
     told |= {"reasons": [site.hide(each) for each in verdict.reasons], "table": verdict.document["table"]["name"]}

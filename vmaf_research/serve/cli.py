@@ -16,10 +16,13 @@ import typer
 from typer import Argument, Option
 
 import vmaf_research
+from .. import ship
 from ..measure.core import BadInput, ResearchError, settings
 from ..measure.features import DEFAULT_TEACHER
 from ..measure.manifest import running_command
+from ..measure.video import open_clip
 from .corpus_cli import build_corpus, corpus_app, extract_app
+from .doctor import doctor
 from .manifests import manifest_app
 from .model_cli import compare_with_people, ensemble_app, predictor_app, registry_app
 from vmaf_research.serve.options import (
@@ -54,13 +57,10 @@ def _measure(
     as_json: Annotated[bool, Option("--json", help="One JSON object with every frame.")] = False,
 ) -> None:
     "Measure a pair: per-frame features and teacher scores in one libvmaf pass."
-    from vmaf_research.measure.libvmaf import measure
-    from vmaf_research.measure.video import open_clip
-
     geometry, how = (width, height, pixel_format), {"count": False, "trust_geometry": trust_geometry}
     first = open_clip(reference, *geometry, **how)
     second = open_clip(distorted, *((None,) * 3 if resize and distorted.suffix != ".yuv" else geometry), **how)
-    result = measure(first, second, features=feature_names(features), teachers=teacher, resize=resize)
+    result = vmaf_research.measure(first, second, features=feature_names(features), teachers=teacher, resize=resize)
     if as_json:
         return show(result, as_json)
     print(f"{result.frames} frames, {result.compared}")
@@ -85,12 +85,10 @@ def _train(
     quiet: Quiet = False,
 ) -> None:
     "Leave-one-source-out evaluation, ship gate and export of one model on a table."
-    from vmaf_research.ship.refresh import PLANS, train_and_package
-
-    plan = PLANS[model.replace("-", "_")]
+    plan = ship.refresh.PLANS[model.replace("-", "_")]
     options = {"strict": strict, "threshold": ship_threshold, "seed": seed, "export": not no_export}
     folder = out or settings().run_path / plan.model_id
-    print(train_and_package(parquet, folder, (plan,), (), progress=not quiet, **options))
+    print(ship.refresh.train_and_package(parquet, folder, (plan,), (), progress=not quiet, **options))
 
 # %% ../../nbs/serve/98_cli.ipynb #f691bfcd
 @app.command("refresh")
@@ -154,9 +152,7 @@ def _score(
         raise BadInput("--interval is for frames, --quality-confidence for clips: give one of them")
     if target is None:
         return show(vmaf_research.score(model_id, table, out, models, interval))
-    from vmaf_research.ship.candidates import choose_encodes
-
-    show(choose_encodes(model_id, table, out, quality_confidence, target, models))
+    show(ship.candidates.choose_encodes(model_id, table, out, quality_confidence, target, models))
 
 # %% ../../nbs/serve/98_cli.ipynb #31f3673a
 @app.command("doctor")
@@ -164,8 +160,6 @@ def _doctor(
     quick: Annotated[bool, Option("--quick", help="Engine and disk only.")] = False, models: Models = None
 ) -> None:
     "Check what measuring needs, and say what to do about each problem; exit code 1 if there is one."
-    from vmaf_research.serve.doctor import doctor
-
     health = doctor(quick, models)
     show(health, ok=health.ok)
 
@@ -198,18 +192,14 @@ def _start(
     version: Annotated[bool, Option("--version", callback=_version, is_eager=True, help="Show it.")] = False,
 ) -> None:
     if context.invoked_subcommand in ("extract", "train", "refresh"):
-        from vmaf_research.serve.doctor import doctor
-
         tell("warning", (check.sentence for check in doctor(quick=True).checks if not check.ok))
 
 # %% ../../nbs/serve/98_cli.ipynb #78492ed1
 check_all_outputs(app)
 
 # %% ../../nbs/serve/98_cli.ipynb #e80b3523
-def main(
-    arguments: Sequence[str] | None = None,  # default: those of the process
-) -> int:  # exit code
-    "Run a command; what it refuses becomes a sentence on standard error and an exit code."
+def main(arguments: Sequence[str] | None = None) -> int:
+    "Run a command, by default that of the process: its exit code; a refusal becomes a sentence on standard error."
     warnings.showwarning = lambda message, *rest: print(f"warning: {message}", file=sys.stderr)
     words = sys.argv[1:] if arguments is None else list(arguments)
     try:

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 from typer import Argument, Option, Typer
 
 import vmaf_research
+from .. import corpora
 from ..corpora.jobs import cluster_executor
 from ..measure.core import BadInput
 from ..measure.features import DEFAULT_TEACHER
@@ -69,13 +70,8 @@ def _netflix(
         _extract(corpus, out, executor, _measuring(features, teacher, allow_failures, quiet))
 
 # %% ../../nbs/serve/88_corpus_cli.ipynb #d6cec36a
-def build_corpus(
-    clips: Path | None,  # folder of videos; None: the embedded sources
-    workdir: Path,
-    codecs: str | None,
-    **options: Any,  # of the corpus; None: its default
-) -> Any:
-    "The corpus made from a folder of videos or from the embedded sources, with the defaults of each."
+def build_corpus(clips: Path | None, workdir: Path, codecs: str | None, **options: Any) -> Any:
+    "The corpus made from a folder of videos, or without one from the embedded sources; options that are None: its own."
     places = ("embedded", workdir) if clips is None else ("clips", clips, workdir)
     return vmaf_research.corpus(*places, **given(codecs=codecs and listed(codecs), **options))
 
@@ -138,13 +134,11 @@ def _konvid(
     quiet: Quiet = False,
 ) -> None:
     "The videos of KoNViD-1k, each encoded by libx264 and measured in the same process."
-    from vmaf_research.corpora.grid import parse_qualities
-    from vmaf_research.corpora.konvid import extract_konvid
-
     options = _measuring(features, teacher, allow_failures, quiet)
-    options |= {"qualities": parse_qualities(crf), "preset": preset, "workdir": _workdir(workdir, out, scheduler)}
+    options |= {"qualities": corpora.grid.parse_qualities(crf), "preset": preset}
+    folder, workdir = seen_by_workers(folder, scheduler), _workdir(workdir, out, scheduler)
     with cluster_executor(scheduler) as executor:
-        result = extract_konvid(seen_by_workers(folder, scheduler), out, executor=executor, **options)
+        result = corpora.konvid.extract_konvid(folder, out, workdir=workdir, executor=executor, **options)
     tell("warning", result.warnings)
     _show_extraction(result.extraction, result.made)
     print(f"{result.view}: the same rows as pairs of KoNViD")
@@ -168,15 +162,13 @@ def _bvi_dvc(
     quiet: Quiet = False,
 ) -> None:
     "BVI-DVC: each sequence is taken out of the archive, encoded, measured and removed."
-    from vmaf_research.corpora.bvi_dvc import TIERS, extract_bvi_dvc
-    from vmaf_research.corpora.grid import parse_qualities
-
     place, out = seen_by_workers(place, scheduler), seen_by_workers(out, scheduler)
+    tiers = tuple(corpora.bvi_dvc.TIERS) if tier == "all" else listed(tier)
     options = _measuring(features, teacher, allow_failures, quiet)
-    options |= {"tiers": tuple(TIERS) if tier == "all" else listed(tier), "codecs": listed(codecs), "preset": preset}
-    options |= {"qualities": parse_qualities(crf), "workdir": _workdir(workdir, out, scheduler)}
+    options |= {"tiers": tiers, "codecs": listed(codecs), "qualities": corpora.grid.parse_qualities(crf)}
+    options |= {"preset": preset, "workdir": _workdir(workdir, out, scheduler)}
     with cluster_executor(scheduler) as executor:
-        result = extract_bvi_dvc(place, out, executor=executor, **options)
+        result = corpora.bvi_dvc.extract_bvi_dvc(place, out, executor=executor, **options)
     _show_extraction(result, result.measured)
 
 # %% ../../nbs/serve/88_corpus_cli.ipynb #e58c1e42
@@ -202,9 +194,7 @@ def _merge(
     skip_bad_lines: _SkipBadLines = False,
 ) -> None:
     "Merge files of rows into one, each encode once."
-    from vmaf_research.corpora.row_tools import merge_rows
-
-    _show_made(merge_rows(rows, out, keep_first, skip_bad_lines))
+    _show_made(corpora.row_tools.merge_rows(rows, out, keep_first, skip_bad_lines))
 
 # %% ../../nbs/serve/88_corpus_cli.ipynb #03ba0081
 _KNOWN = "konvid-1k, konvid-150k, lsvq, youtube-ugc, waterloo-ivc-4k, netflix-public"
@@ -219,9 +209,8 @@ def _aggregate(
     skip_bad_lines: _SkipBadLines = False,
 ) -> None:
     "Bring opinion scores of several corpora to one scale from 0 to 100, each video once."
-    from vmaf_research.corpora.row_tools import aggregate_ratings, parse_scale
-
-    _show_made(aggregate_ratings(ratings, out, dict(map(parse_scale, scale)), skip_bad_lines))
+    scales = dict(map(corpora.row_tools.parse_scale, scale))
+    _show_made(corpora.row_tools.aggregate_ratings(ratings, out, scales, skip_bad_lines))
 
 # %% ../../nbs/serve/88_corpus_cli.ipynb #e766f0a7
 _PAGE = "Write a page with a plot instead."
@@ -235,27 +224,24 @@ def _describe(
     skip_bad_lines: _SkipBadLines = False,
 ) -> None:
     "Count rows per source, encoder and quality; ranges, saturated scores, duplicates."
-    from vmaf_research.corpora.row_tools import describe_rows, write_description
-
     if html is not None:
-        _show_made(write_description(rows, html, skip_bad_lines))
-    else:
-        found = describe_rows(rows, skip_bad_lines)
-        show(found, as_json)
-        tell("left out", found.read.skipped)
+        return _show_made(corpora.row_tools.write_description(rows, html, skip_bad_lines))
+    found = corpora.row_tools.describe_rows(rows, skip_bad_lines)
+    show(found, as_json)
+    tell("left out", found.read.skipped)
 
 
 @corpus_app.command("to-parquet")
 def _to_parquet(rows: _Rows, out: _Table, skip_bad_lines: _SkipBadLines = False) -> None:
     "Write rows as a table with typed columns."
-    from vmaf_research.corpora.rows import rows_to_parquet
-
-    _show_made(rows_to_parquet(rows, out, skip_bad_lines))
+    _show_made(corpora.rows.rows_to_parquet(rows, out, skip_bad_lines))
 
 # %% ../../nbs/serve/88_corpus_cli.ipynb #aa93898c
 _CRF = "25,35,45 or 18:46:4, on each encoder's own scale; CODEC=… for one; may be repeated."
 _ROWS = "The rows to write, a .jsonl file; encodes go to a folder beside it."
 _PER_FRAME = "Also write a FULL_FEATURES table, a .parquet file."
+_SECONDS = "Use so many seconds of the middle of each video instead."
+_FINE = "Look for --target instead of taking --crf."
 
 
 @corpus_app.command("grid")
@@ -267,22 +253,16 @@ def _grid(
     preset: _Preset = "medium",
     height: Annotated[int | None, Option(help="Scale the sources to so many rows [default: as they are].")] = None,
     frames: Annotated[int | None, Option(help="First frames of each video to use [default: all].")] = None,
-    sample_seconds: Annotated[
-        float | None, Option(help="Use so many seconds of the middle of each video instead.")
-    ] = None,
+    sample_seconds: Annotated[float | None, Option(help=_SECONDS)] = None,
     per_frame: Annotated[Path | None, Option(help=_PER_FRAME), Writes("table", ".parquet")] = None,
     features: Features = "canonical6",
-    coarse_to_fine: Annotated[
-        bool, Option("--coarse-to-fine", help="Look for --target instead of taking --crf.")
-    ] = False,
+    coarse_to_fine: Annotated[bool, Option("--coarse-to-fine", help=_FINE)] = False,
     target: Annotated[float | None, Option(help="VMAF around which the grid from coarse to fine is dense.")] = None,
     allow_failures: AllowFailures = False,
     scheduler: Scheduler = None,
     quiet: Quiet = False,
 ) -> None:
     "Encode, verify and measure every source by every codec at every quality: one row for each."
-    from vmaf_research.corpora.grid import grid
-
     if coarse_to_fine != (target is not None):
         raise BadInput("--coarse-to-fine and --target go together")
     sources, out = seen_by_workers(sources, scheduler), seen_by_workers(out, scheduler)
@@ -290,7 +270,7 @@ def _grid(
     options |= {"frames": frames, "seconds": sample_seconds, "per_frame": per_frame}
     options |= {"features": feature_names(features), "allow_failures": allow_failures, "progress": not quiet}
     with cluster_executor(scheduler) as executor:
-        made = grid(sources, out, executor=executor, **options)
+        made = corpora.grid.grid(sources, out, executor=executor, **options)
     tell("warning", made.warnings)
     print(f"{made.path}: {len(made.rows)} rows, {made.made} made now")
     tell("left out", made.failures)
@@ -308,7 +288,5 @@ def _bvi_dvc_rows(
     quiet: Quiet = False,
 ) -> None:
     "Turn libvmaf's own JSON about BVI-DVC into rows."
-    from vmaf_research.corpora.row_tools import rows_from_logs
-
     options = {"videos": videos, "encoder": encoder, "preset": preset, "crf": crf, "allow_failures": allow_failures}
-    _show_made(rows_from_logs(logs, out, progress=not quiet, **options))
+    _show_made(corpora.row_tools.rows_from_logs(logs, out, progress=not quiet, **options))

@@ -9,8 +9,8 @@ __all__ = ['column_meaning', 'write_croissant']
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -40,19 +40,17 @@ def column_meaning(name: str) -> str:
 
 # %% ../../nbs/serve/90_croissant.ipynb #f2920a7a
 _FORMATS = {".parquet": "application/x-parquet", ".csv": "text/csv", ".json": "application/json"}
+_KINDS = {"INTEGER": pa.types.is_integer, "FLOAT": pa.types.is_floating, "BOOL": pa.types.is_boolean}
 
 
 def _record_set(library: Any, name: str, path: Path) -> Any:
     "The record set of a Parquet file: one field per column."
     fields = []
     for column in pq.read_schema(path):
-        kind = library.DataType.TEXT
-        kind = library.DataType.INTEGER if pa.types.is_integer(column.type) else kind
-        kind = library.DataType.FLOAT if pa.types.is_floating(column.type) else kind
-        kind = library.DataType.BOOL if pa.types.is_boolean(column.type) else kind
+        kind = next((kind for kind, fits in _KINDS.items() if fits(column.type)), "TEXT")
         about = {"id": f"{name}_rows/{column.name}", "name": column.name, "description": column_meaning(column.name)}
         source = library.Source(file_object=name, extract=library.Extract(column=column.name))
-        fields.append(library.Field(**about, data_types=[kind], source=source))
+        fields.append(library.Field(**about, data_types=[getattr(library.DataType, kind)], source=source))
     return library.RecordSet(id=f"{name}_rows", name=f"{name}_rows", description=f"Rows of {path.name}.", fields=fields)
 
 
@@ -87,19 +85,6 @@ def _document(library: Any, manifest: Manifest, folder: Path, about: Mapping[str
     )
     return json.loads(json.dumps(metadata.to_json(), default=str))
 
-# %% ../../nbs/serve/90_croissant.ipynb #c7b35aa4
-@contextmanager
-def _collected_warnings() -> Iterator[list[str]]:
-    "Take what the library logs, instead of printing it."
-    logger, handler, notes = logging.getLogger("absl"), logging.Handler(), []
-    handler.emit = lambda record: notes.append(record.getMessage())
-    before = (logger.propagate, logger.handlers)
-    logger.propagate, logger.handlers = False, [handler]
-    try:
-        yield notes
-    finally:
-        logger.propagate, logger.handlers = before
-
 # %% ../../nbs/serve/90_croissant.ipynb #b238953f
 def write_croissant(
     manifest: Path | str,  # a manifest, or the output that it describes
@@ -112,8 +97,10 @@ def write_croissant(
     except ImportError as error:
         install = "which is not installed: `pip install vmaf-research[croissant]`"
         raise BadInput(f"Croissant needs the library mlcroissant, {install}") from error
-    out = Path(out)
-    with atomic_path(out) as temporary, _collected_warnings() as notes:
+    out, logger, records = Path(out), logging.getLogger("absl"), []
+    with atomic_path(out) as temporary, ExitStack() as stack:
+        logger.addFilter(records.append)  # which is not true, so that nothing is printed
+        stack.callback(logger.removeFilter, records.append)
         try:
             document = _document(library, open_manifest(manifest), out.parent, about or {})
             if out.name in [each["contentUrl"] for each in document["distribution"]]:
@@ -124,5 +111,5 @@ def write_croissant(
             tables = {name: len(next(islice(dataset.records(name), 1), {})) for name in names}
         except (library.ValidationError, library.GenerationError) as error:
             raise BadInput(f"{manifest}: cannot be described for Croissant ({error})") from error
-    missing = {line for note in notes for line in note.splitlines() if "is recommended" in line}
+    missing = {line for each in records for line in each.getMessage().splitlines() if "is recommended" in line}
     return tables, sorted(line.split('"')[1].rsplit("/", 1)[-1] for line in missing)

@@ -15,12 +15,13 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, Field
 
+import vmaf_research
+from .. import ship
 from vmaf_research.measure.core import (
     BadInput, EngineError, ResearchError, VerificationFailed, cache_root, html_table, settings,
 )
 from ..measure.encode import ENCODERS, available_encoders
 from ..measure.engine import find_engine
-from ..measure.libvmaf import measure
 from ..measure.video import open_clip
 
 # %% ../../nbs/serve/86_doctor.ipynb #19e1293d
@@ -73,22 +74,16 @@ def _look_at_encoders() -> str:
     present = available_encoders()
     missing = [name for name, encoder in ENCODERS.items() if name not in present and not encoder.hardware]
     if "libx264" not in present:
-        raise EngineError(
-            "this ffmpeg has no libx264, with which corpora are made by default; "
-            "unset VMAF_FFMPEG, or point it at an ffmpeg that has it"
-        )
+        advice = "unset VMAF_FFMPEG, or point it at an ffmpeg that has it"
+        raise EngineError(f"this ffmpeg has no libx264, with which corpora are made by default; {advice}")
     return ", ".join(present) + (f"; not in this ffmpeg: {', '.join(missing)}" if missing else "")
 
 # %% ../../nbs/serve/86_doctor.ipynb #b86c9cd8
 GOLDEN_VMAF = 35.0687  # mean of the pair, published with libvmaf 3.2
-_GOLDEN_TOLERANCE = 0.001
 
 
-def write_checkerboard(
-    path: Path,
-    offset: int,  # pixels to the right
-) -> None:
-    "The checkerboard of libvmaf's tests: three frames of 1920×1080, raw 8-bit 4:2:0."
+def write_checkerboard(path: Path, offset: int) -> None:
+    "The checkerboard of libvmaf's tests, `offset` pixels to the right: three frames of 1920×1080, raw 8-bit 4:2:0."
     x, y = np.meshgrid(np.arange(1920), np.arange(1080))
     with open(path, "wb") as file:
         for time in range(3):
@@ -102,13 +97,12 @@ def look_at_golden_pair() -> str:
         paths = [Path(folder) / f"checkerboard_{offset}.yuv" for offset in (0, 1)]
         for offset, path in enumerate(paths):
             write_checkerboard(path, offset)
-        score = measure(*(open_clip(path, 1920, 1080) for path in paths), features=()).mean()["vmaf"]
-    if abs(score - GOLDEN_VMAF) > _GOLDEN_TOLERANCE:
-        raise EngineError(
-            f"the generated checkerboard pair scores {score:.4f} instead of {GOLDEN_VMAF}; "
-            "this libvmaf measures something else, unset VMAF_FFMPEG or install imageio-ffmpeg>=0.8"
-        )
-    return f"the generated checkerboard pair scores {score:.4f}, as published"
+        result = vmaf_research.measure(*(open_clip(path, 1920, 1080) for path in paths), features=())
+    found = f"the generated checkerboard pair scores {result.mean()['vmaf']:.4f}"
+    if abs(result.mean()["vmaf"] - GOLDEN_VMAF) > 0.001:
+        advice = "this libvmaf measures something else, unset VMAF_FFMPEG or install imageio-ffmpeg>=0.8"
+        raise EngineError(f"{found} instead of {GOLDEN_VMAF}; {advice}")
+    return f"{found}, as published"
 
 # %% ../../nbs/serve/86_doctor.ipynb #e47f7fe0
 _LEAST_FREE = 1 << 30  # bytes
@@ -135,14 +129,11 @@ def _look_at_disk() -> str:
 
 def _look_at_models(folder: Path) -> str:
     "How many models are registered; raises `VerificationFailed` for a registry with a problem."
-    from vmaf_research.ship.registry import REGISTRY, read_registry, verify_registry
-
-    if not (folder / REGISTRY).exists():
+    if not (folder / ship.registry.REGISTRY).exists():
         return "none registered yet; `vmaf-research refresh --install` trains and registers some"
-    problems = verify_registry(folder)
-    if problems:
+    if problems := ship.registry.verify_registry(folder):
         raise VerificationFailed("; ".join(problems))
-    ids = [row.id for row in read_registry(folder).models]
+    ids = [row.id for row in ship.registry.read_registry(folder).models]
     return f"{len(ids)} registered, every file as it was written: {', '.join(ids)}"
 
 # %% ../../nbs/serve/86_doctor.ipynb #e2d360d1

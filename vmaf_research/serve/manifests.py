@@ -38,12 +38,11 @@ class Invocation:
     paths: dict[str, Reads | Changes | Writes]  # the parameters that name files or folders
 
 
-def take_apart(
-    words: tuple[str, ...],  # after `vmaf-research`
-    commands: Any,  # the tree of commands
-    folder: Path | str = "",  # that paths were typed in
-) -> Invocation:  # paths are in lists
-    "What the words of a manifest mean; raises `BadInput` if this version has no such command or option."
+def take_apart(words: tuple[str, ...], commands: Any, folder: Path | str = "") -> Invocation:
+    """What the words after `vmaf-research` mean in the tree of commands: paths are lists, and start at the folder.
+
+    Raises `BadInput` if this version has no such command or option.
+    """
     command, rest, name = commands, list(words), []
     while hasattr(command, "commands"):
         if not rest or rest[0] not in command.commands:
@@ -55,8 +54,7 @@ def take_apart(
         text = error.format_message() if hasattr(error, "format_message") else type(error).__name__
         raise BadInput(f"vmaf-research {' '.join(words)}: this version does not take these words ({text})") from error
     marked = markers(command)
-    unknown = sorted(each for each, marker in marked.items() if marker is None)
-    if unknown:
+    if unknown := sorted(each for each, marker in marked.items() if marker is None):
         raise BadInput(f"{' '.join(name)}: cannot be replayed, {', '.join(unknown)} may be read or written")
     parameters = [each for each in command.params if not isinstance(marked.get(each.name), NotReplayed)]
     sources = {each.name: context.get_parameter_source(each.name) for each in parameters}
@@ -147,16 +145,11 @@ def _run_again(words: list[str], folder: Path, use_cache: bool) -> tuple[int, st
         return code, log.read()
 
 # %% ../../nbs/serve/91_manifests.ipynb #b197e6e5
-_CODE = ("package", "run_provenance")  # of the deterministic block; inputs and outputs are compared one by one
-
-
 def _output_difference(recorded: Manifest, repeated: Manifest, name: str) -> str | None:
     "How an output came out differently, as exactly as the recorded files still allow."
     if name not in recorded.outputs or name not in repeated.outputs:
         return f"output {name}: was written only {'now' if name in repeated.outputs else 'in the recorded run'}"
-    (old, old_path), (new, new_path) = (
-        (run.outputs[name], _place(run.outputs[name], run.roots())) for run in (recorded, repeated)
-    )
+    old, new = recorded.outputs[name], repeated.outputs[name]
     label = f"output {name} ({old['path']})"
     facts = ("sha256_apart_from",) if "sha256_apart_from" in old else ("kind", "size", "sha256")
     if all(old.get(fact) == new.get(fact) for fact in facts):
@@ -166,10 +159,11 @@ def _output_difference(recorded: Manifest, repeated: Manifest, name: str) -> str
     if difference(name, old, recorded.roots()):
         digests = f"sha256 {old['sha256'][:12]}… recorded, {new['sha256'][:12]}… now"
         return f"{label}: {digests}; the recorded one is gone or changed, so nobody can say what differs"
+    paths = _place(old, recorded.roots()), _place(new, repeated.roots())
     if old["kind"] == "directory":
-        found = "; ".join(folder_differences(old_path, new_path))
+        found = "; ".join(folder_differences(*paths))
     else:
-        found = "" if same_result(old_path, new_path) else file_difference(old_path, new_path)
+        found = "" if same_result(*paths) else file_difference(*paths)
     return f"{label}: {found}" if found else None
 
 
@@ -180,15 +174,16 @@ def _circumstances(manifest: Manifest) -> dict[str, Any]:
     return code | {"python": past["python"], "platform": past["platform"]}
 
 
-def _compare(recorded: Manifest, repeated: Manifest) -> tuple[list[str], list[str]]:  # differences, circumstances
+def _compare(recorded: Manifest, repeated: Manifest) -> tuple[tuple[str, ...], tuple[str, ...]]:
     "What a repetition did not reproduce, and what is different about its circumstances."
     runs = (recorded, repeated)
     digests = [{name: each.get("sha256") for name, each in run.inputs.items()} for run in runs]
     differences = [_output_difference(*runs, name) for name in recorded.outputs | repeated.outputs]
     differences += [f"input {name}" for name in fact_differences(*digests)]
-    differences += [f"fact {name}" for name in fact_differences(recorded.facts, repeated.facts, _CODE)]
+    apart = ("package", "run_provenance")  # inputs and outputs are compared one by one
+    differences += [f"fact {name}" for name in fact_differences(recorded.facts, repeated.facts, apart)]
     differences += verify(repeated.path).differences
-    return [each for each in differences if each], fact_differences(*map(_circumstances, runs))
+    return tuple(filter(None, differences)), tuple(fact_differences(*map(_circumstances, runs)))
 
 # %% ../../nbs/serve/91_manifests.ipynb #be7dc776
 @dataclass(frozen=True)
@@ -260,9 +255,8 @@ def replay(
         if not repeated.is_file():
             reason = printed.strip().splitlines()[-1:] or ["it printed nothing"]
             raise BadInput(f"{recorded.path}: the command ended with {code} and wrote no {repeated.name}: {reason[0]}")
-        differences, context = _compare(recorded, open_manifest(repeated))
-    kept = None if keep is None else folder
-    return Replay(recorded.path, tuple(recorded.outputs), tuple(differences), tuple(context), use_cache, kept)
+        found = _compare(recorded, open_manifest(repeated))
+    return Replay(recorded.path, tuple(recorded.outputs), *found, use_cache, folder if keep else None)
 
 # %% ../../nbs/serve/91_manifests.ipynb #144193fa
 manifest_app = Typer(name="manifest", help="Look at what was recorded about a result, check it, and run it again.")

@@ -109,11 +109,8 @@ def _add_resources(server: MCPServer, site: Site) -> None:
 
 # %% ../../nbs/serve/96_mcp.ipynb #454211f3
 _TIME_LIMIT = 600.0  # seconds of one call, unless the user says otherwise
-_INSTRUCTIONS = (
-    "Measures video quality with libvmaf and runs small models that reproduce VMAF. Paths are relative to {first} or "
-    "absolute; readable are {folders}. Errors say what to change. If something fails for no obvious reason, call "
-    "doctor."
-)
+_TASK = "Measures video quality with libvmaf and runs small models that reproduce VMAF."
+_HELP = "Errors say what to change. If something fails for no obvious reason, call doctor."
 
 
 def make_server(
@@ -126,13 +123,12 @@ def make_server(
     site = Site(Roots(allow), models or settings().model_path, settings().digest_path)
     workers = workers or Workers(core_count(), _TIME_LIMIT)
     folders = [str(folder) for folder in site.roots.folders]
-    told = _INSTRUCTIONS.format(first=folders[0], folders=", ".join(folders))
+    told = f"{_TASK} Paths are relative to {folders[0]} or absolute; readable are {', '.join(folders)}. {_HELP}"
     options |= {"version": vmaf_research.__version__, "instructions": told, "log_level": "WARNING"}
     server = MCPServer("vmaf-research", **options)
     safe = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
     for name, function in TOOLS.items():
-        tool = _served(name, site, workers)
-        server.add_tool(tool, description=inspect.getdoc(function), annotations=safe)
+        server.add_tool(_served(name, site, workers), description=inspect.getdoc(function), annotations=safe)
     _add_resources(server, site)
     return server
 
@@ -155,10 +151,8 @@ class _OneToken:
         return AccessToken(token=token, client_id="local", scopes=[]) if same else None
 
 # %% ../../nbs/serve/96_mcp.ipynb #cc75a7aa
-def take_port(
-    port: int,  # 0: any that is free
-) -> socket.socket:  # listens; `getsockname()[1]` is the port
-    "A port of the loopback address; raises `BadInput` for one that is no port, or that another program has."
+def take_port(port: int) -> socket.socket:
+    "Listen on a port of the loopback address, 0: any; raises `BadInput` for no port, or one that another program has."
     if not 0 <= port <= 65535:
         raise BadInput(f"port {port}: expected 1 to 65535, or 0 for any that is free")
     try:

@@ -13,8 +13,11 @@ from typing import Annotated, Literal
 from typer import Argument, Exit, Option, Typer
 
 import vmaf_research
+from .. import learn, predict, ship
 from ..measure.core import BadInput, settings
 from ..measure.provenance import write_bytes, write_json
+from ..measure.video import RAW_SUFFIXES
+from .doctor import look_at_engine, look_at_golden_pair
 from .options import AsJson, Changes, Models, NotReplayed, Quiet, Reads, Writes, show, tell
 
 # %% ../../nbs/serve/89_model_cli.ipynb #a332a35e
@@ -45,13 +48,10 @@ def _ensemble_run(
     quiet: Quiet = False,
 ) -> None:
     "Train five seeds on all folds; started again, it goes on where it was stopped."
-    from vmaf_research.serve.doctor import look_at_engine, look_at_golden_pair
-    from vmaf_research.ship.ensemble import run_ensemble
-
     look_at_engine()
     look_at_golden_pair()
     options = {"folds": folds, "corpus_root": corpus_root, "device": device, "dry_run": dry_run}
-    result = run_ensemble(table, _run_folder(out), recipe, progress=not quiet, **options)
+    result = ship.ensemble.run_ensemble(table, _run_folder(out), recipe, progress=not quiet, **options)
     tell("note", result.table.notes)
     show(result)
 
@@ -59,9 +59,7 @@ def _ensemble_run(
 @ensemble_app.command("validate")
 def _ensemble_validate(run: _Run = None, table: _Table = None, corpus_root: _CorpusRoot = None) -> None:
     "Judge a run: PROMOTE.json and exit code 0, or HOLD.json and exit code 1."
-    from vmaf_research.ship.verdict import validate
-
-    verdict = validate(_run_folder(run), table, corpus_root)
+    verdict = ship.verdict.validate(_run_folder(run), table, corpus_root)
     show(verdict, ok=verdict.promoted)
 
 
@@ -78,10 +76,8 @@ def _ensemble_export(
     quiet: Quiet = False,
 ) -> None:
     "Train the members on all rows and write them to RUN/model, with smoke: true; needs a PROMOTE verdict."
-    from vmaf_research.ship.promotion import export_members
-
     target = (models or settings().model_path) if install else None
-    ids = export_members(_run_folder(run), table, device, target, progress=not quiet)
+    ids = ship.promotion.export_members(_run_folder(run), table, device, target, progress=not quiet)
     print(f"{_run_folder(run) / 'model'}: {', '.join(ids)}")
 
 # %% ../../nbs/serve/89_model_cli.ipynb #8353c0b1
@@ -92,9 +88,7 @@ _ChangedModels = Annotated[Path | None, Option("--models", help="Folder of the r
 @registry_app.command("list")
 def _registry_list(models: Models = None) -> None:
     "Registered models."
-    from vmaf_research.ship.registry import read_registry
-
-    for row in read_registry(models).models:
+    for row in ship.registry.read_registry(models).models:
         state = "smoke test only" if row.smoke else "in use"
         print(f"{row.id:24} {row.kind:4} {state:16} sha256 {row.sha256[:12]}  {row.description}")
 
@@ -102,13 +96,10 @@ def _registry_list(models: Models = None) -> None:
 @registry_app.command("verify")
 def _registry_verify(models: Models = None) -> None:
     "Check every file under model/ against the registry, and everything in them against each other."
-    from vmaf_research.ship.registry import REGISTRY, read_registry, verify_registry
-
     folder = models or settings().model_path
-    if not (folder / REGISTRY).exists():
-        read_registry(folder)  # says that there is none; a damaged one is a problem like others
-    problems = verify_registry(folder)
-    if problems:
+    if not (folder / ship.registry.REGISTRY).exists():
+        ship.registry.read_registry(folder)  # says that there is none; a damaged one is a problem like others
+    if problems := ship.registry.verify_registry(folder):
         print("\n".join(problems), file=sys.stderr)
         raise Exit(1)
     print("all registered models are as they were written")
@@ -120,9 +111,7 @@ def _registry_promote(
     models: _ChangedModels = None,
 ) -> None:
     "Turn smoke off for the members of an ensemble, if the verdict is about them."
-    from vmaf_research.ship.promotion import plan_promotion
-
-    change = plan_promotion(verdict, models)
+    change = ship.promotion.plan_promotion(verdict, models)
     print(change)
     change.write()
 
@@ -130,9 +119,7 @@ def _registry_promote(
 @registry_app.command("rollback")
 def _registry_rollback(models: _ChangedModels = None) -> None:
     "Restore the rows as they were before the last promotion."
-    from vmaf_research.ship.promotion import plan_rollback
-
-    change = plan_rollback(models)
+    change = ship.promotion.plan_rollback(models)
     print(change)
     change.write()
 
@@ -144,8 +131,6 @@ _Codec = Annotated[str, Option("--codec", help="Encoder, such as libx264 or libs
 
 
 def _refuse_raw(source: Path) -> None:
-    from vmaf_research.measure.video import RAW_SUFFIXES
-
     if source.suffix.lower() in RAW_SUFFIXES:
         raise BadInput(f"{source}: raw video has no header that says its geometry; convert it to Y4M")
 
@@ -197,10 +182,9 @@ def _train(
     quiet: Quiet = False,
 ) -> None:
     "Train the predictors of codecs on measured encodes, evaluate them by leaving sources out, and register them."
-    from vmaf_research.predict.training import train_predictors
-
     options = {"sources": sources, "preset": preset, "folder": models, "licence": licence, "progress": not quiet}
-    print(*train_predictors(corpus, codec, **options), f"registered in {models or settings().model_path}", sep="\n")
+    trained = predict.training.train_predictors(corpus, codec, **options)
+    print(*trained, f"registered in {models or settings().model_path}", sep="\n")
 
 
 @predictor_app.command("predict")
@@ -215,22 +199,18 @@ def _predict(
     quiet: Quiet = False,
 ) -> None:
     "Predicted curves of all shots of a clip; nothing but one probe per shot is encoded."
-    from vmaf_research.predict.pick import predict_clip
-
     _refuse_raw(source)
     if confidence is not None and target_vmaf is None:
         raise BadInput("--confidence is about a target: give --target-vmaf with it")
     kind = vmaf_research.Predictor
     predictor = kind.analytical(codec) if formula else kind(codec, models)
-    show(predict_clip(source, predictor, target_vmaf, confidence, progress=not quiet), as_json)
+    show(predict.pick.predict_clip(source, predictor, target_vmaf, confidence, progress=not quiet), as_json)
 
 
 @predictor_app.command("stubs")
 def _stubs(models: _ChangedModels = None) -> None:
     "Register a synthetic stub for every codec that has no predictor, so that programs find one. Not for production."
-    from vmaf_research.predict.training import write_missing_stubs
-
-    print(", ".join(write_missing_stubs(models)) or "every codec has a predictor")
+    print(", ".join(predict.training.write_missing_stubs(models)) or "every codec has a predictor")
 
 # %% ../../nbs/serve/89_model_cli.ipynb #38e056a2
 _LABELS = "Scores: .csv or .parquet with dis_basename, mos [, source, ci95]."
@@ -247,13 +227,12 @@ def compare_with_people(
     out: Annotated[Path | None, Option(help="Also write the result as JSON."), Writes("result", ".json")] = None,
 ) -> None:
     "Which predictor agrees with people's scores, on sources left out."
-    from vmaf_research.learn.labels import evaluate_labels
-
     try:
         low, high = map(float, scale.split(","))
     except ValueError:
         raise BadInput(f"--scale {scale}: expected the least and the greatest score, such as 1,5") from None
-    report = evaluate_labels(table, labels, (low, high), tuple(column), learned=not no_learning, seed=seed)
+    options = {"learned": not no_learning, "seed": seed}
+    report = learn.labels.evaluate_labels(table, labels, (low, high), tuple(column), **options)
     show(report)
     if out is not None:
         write_json(out, report.to_json())

@@ -12,7 +12,7 @@ import inspect
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -45,16 +45,14 @@ class NotReplayed:
     "What would leave the temporary folder of a replay, or this machine."
 
 
-_MARKERS = (Reads, Changes, Writes, NotReplayed)
+_Marker = Reads | Changes | Writes | NotReplayed
 
 
-def markers(
-    command: Any,  # as typer declares it
-) -> dict[str, Reads | Changes | Writes | NotReplayed | None]:  # None: a path of which nobody says what it is for
-    "What the types of the parameters of a command say about them."
+def markers(command: Any) -> dict[str, _Marker | None]:
+    "What the types of the parameters of a command say about them; `None`: a path of which nobody says what it is for."
     found = {}
     for name, parameter in inspect.signature(command.callback).parameters.items():
-        marks = [each for each in get_args(parameter.annotation) if isinstance(each, _MARKERS)]
+        marks = [each for each in get_args(parameter.annotation) if isinstance(each, _Marker)]
         if marks or _holds_path(parameter.annotation):
             found[name] = next(iter(marks), None)
     return found
@@ -75,30 +73,26 @@ def _company(path: Path) -> set[Path]:
     return set() if path.is_dir() else {path, pairs_path(path), manifest_path(path)}
 
 
-def _check_outputs(command: TyperCommand, values: Mapping[str, Any]) -> None:
-    "Raise `BadInput` for an output that is also an input, that cannot be written, or whose name says something else."
-    labels = {each.name: each.opts[0] if each.opts[0][:1] == "-" else each.name.upper() for each in command.params}
-    marked = markers(command).items()
-    named = [(marker, labels[name], path) for name, marker in marked for path in several(values[name]) if path]
-    taken = [(label, path) for marker, label, path in named if isinstance(marker, Reads | Changes)]
-    for marker, label, path in (each for each in named if isinstance(each[0], Writes)):
-        for other_label, other in taken:
-            if not _company(path).isdisjoint(_company(other)):
-                same = os.path.realpath(path) == os.path.realpath(other)
-                relation = "is the same file as" if same else "would replace a file that belongs to"
-                raise BadInput(f"{path}: {label} {relation} {other_label} {other}; choose another name for {label}")
-        taken.append((label, path))
-        check_writable(path, marker.what, folder=not marker.suffixes)
-        if marker.suffixes and path.suffix not in marker.suffixes:
-            expected = " or ".join(marker.suffixes)
-            raise BadInput(f"{path}: expected a name that ends in {expected} for the {marker.what} of {label}")
-
-
 class _CheckedCommand(TyperCommand):
     "A command that looks at its output paths before it starts."
 
     def invoke(self, context: typer.Context) -> Any:
-        _check_outputs(self, context.params)
+        "Raise `BadInput` for an output that is also an input, cannot be written, or whose name says something else."
+        labels = {each.name: each.opts[0] if each.opts[0][:1] == "-" else each.name.upper() for each in self.params}
+        marked, values = markers(self).items(), context.params
+        named = [(marker, labels[name], path) for name, marker in marked for path in several(values[name]) if path]
+        taken = [(label, path) for marker, label, path in named if isinstance(marker, Reads | Changes)]
+        for marker, label, path in (each for each in named if isinstance(each[0], Writes)):
+            for other_label, other in taken:
+                if not _company(path).isdisjoint(_company(other)):
+                    same = os.path.realpath(path) == os.path.realpath(other)
+                    relation = "is the same file as" if same else "would replace a file that belongs to"
+                    raise BadInput(f"{path}: {label} {relation} {other_label} {other}; choose another name for {label}")
+            taken.append((label, path))
+            check_writable(path, marker.what, folder=not marker.suffixes)
+            if marker.suffixes and path.suffix not in marker.suffixes:
+                expected = " or ".join(marker.suffixes)
+                raise BadInput(f"{path}: expected a name that ends in {expected} for the {marker.what} of {label}")
         return super().invoke(context)
 
 
@@ -140,10 +134,8 @@ def seen_by_workers(path: Path, scheduler: str | None) -> Path:
     return path if scheduler is None else path.absolute()
 
 # %% ../../nbs/serve/85_options.ipynb #ab5abcb0
-def feature_names(
-    text: str,  # a feature set, or names with commas
-) -> str | tuple[str, ...]:
-    "What `measure` and `extract` take as features; raises `BadInput` if none is named, or one that does not exist."
+def feature_names(text: str) -> str | tuple[str, ...]:
+    "A feature set, or the features in a list with commas; raises `BadInput` for none, or one that does not exist."
     if text in FEATURE_SETS:
         return text
     if not listed(text):

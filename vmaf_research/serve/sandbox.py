@@ -68,31 +68,22 @@ _NAME = r"[^\s'\":;,()<>|]"  # a character of a path, if it has no spaces
 _ANY_PATH = rf"(?<![\w./\\])(?:[A-Za-z]:)?[/\\](?![/\\]){_NAME}+"
 
 
-def hide_paths(
-    text: str,
-    roots: Roots,
-    private: Sequence[Path] = (),  # further folders that may occur in messages
-) -> str:
-    "A message with paths outside of the allowed folders cut to their last part."
+def hide_paths(text: str, roots: Roots, private: Sequence[Path] = ()) -> str:
+    "A message with paths outside of the allowed folders, such as those in private ones, cut to their last part."
     known = [cache_root(), Path(tempfile.gettempdir()), Path(sys.prefix), Path.home(), *private]
     folders = sorted({*map(str, known), *map(str, roots.folders)} - {"/"}, key=len, reverse=True)
     pattern = rf"(?:{'|'.join(map(re.escape, folders))})(?:[/\\]{_NAME}*|(?!{_NAME}))|{_ANY_PATH}"
 
     def shortened(match: re.Match) -> str:
-        path = Path(match[0])
-        return match[0] if roots.holds(path) else f"…/{path.name}"
+        return match[0] if roots.holds(Path(match[0])) else f"…/{Path(match[0]).name}"
 
     return re.sub(pattern, shortened, text)
 
 # %% ../../nbs/serve/93_sandbox.ipynb #faf43a75
 class Workers:
-    "Runs functions in threads, a few at a time, each with a time limit."
+    "Runs functions in threads, at most so many at a time, each for at most so many seconds."
 
-    def __init__(
-        self,
-        most: int,  # calls that run at a time
-        seconds: float,  # time limit of one call, from when it runs
-    ):
+    def __init__(self, most: int, seconds: float):
         if seconds <= 0:
             raise BadInput(f"a time limit of {seconds:g} s leaves no time; expected more than 0")
         self.seconds, self._ended = seconds, False
@@ -147,11 +138,8 @@ async def _stop_at_the_end(stopper: Stopper) -> None:
         stopper.stop()
 
 # %% ../../nbs/serve/93_sandbox.ipynb #f3770a2c
-def frame_pictures(
-    clip: Clip,
-    frames: Sequence[int],  # numbers from 0, each once
-) -> dict[int, bytes]:  # PNG, 8-bit RGB, by frame number
-    "Frames of a clip as they are shown; raises `EngineError` if one of them is not there."
+def frame_pictures(clip: Clip, frames: Sequence[int]) -> dict[int, bytes]:
+    "Frames of a clip, by number from 0, as they are shown: PNG, 8-bit RGB; raises `EngineError` if one is not there."
     wanted = sorted(frames)
     choice = "+".join(rf"eq(n\,{frame})" for frame in wanted)
     filters = f"select={choice},{range_filter(clip)}scale=flags=bicubic+accurate_rnd+full_chroma_int,format=rgb24"
@@ -176,8 +164,7 @@ class Pictures:
         "Keep a picture; its key."
         key = sha256_bytes(png)[:32]
         with self._lock:
-            self._kept.pop(key, None)
-            self._kept[key] = png
+            self._kept[key] = self._kept.pop(key, png)  # now the newest
             while sum(map(len, self._kept.values())) > self.most_bytes and len(self._kept) > 1:
                 del self._kept[next(iter(self._kept))]
         return key

@@ -54,11 +54,8 @@ Resize = Annotated[bool, Field(description="Scale the distorted clip to the refe
 _MOST_PIXELS = 8192 * 4320
 
 
-def check_pixels(
-    clip: Clip,
-    name: str,  # as the client named it
-) -> None:
-    "Raise `BadInput` for pictures that are too large."
+def check_pixels(clip: Clip, name: str) -> None:
+    "Raise `BadInput` for pictures that are too large, with the name that the client gave."
     if clip.width * clip.height > _MOST_PIXELS:
         raise BadInput(f"{name!r}: {clip.size} pixels are more than this server reads; scale the video down")
 
@@ -136,12 +133,10 @@ def vmaf_score(
     """
     names = tuple(dict.fromkeys(name for asked in features for name in FEATURE_SETS.get(asked, (asked,))))
     result, _, doubts = _measure(site, ref, dis, width, height, pixfmt, bitdepth, trust_geometry, resize, model, names)
-    count = result.frames * len(result.columns)
-    if per_frame and count > MOST_VALUES:
-        raise BadInput(
-            f"{result.frames} frames with {len(result.columns)} columns are {count} numbers, an answer has up to "
-            f"{MOST_VALUES}; leave out per_frame or ask for fewer features"
-        )
+    if per_frame and (count := result.frames * len(result.columns)) > MOST_VALUES:
+        asked = f"{result.frames} frames with {len(result.columns)} columns are {count} numbers"
+        advice = "leave out per_frame or ask for fewer features"
+        raise BadInput(f"{asked}, an answer has up to {MOST_VALUES}; {advice}")
     return PairScore(
         vmaf=result.mean()[TEACHERS[model].column],
         model=model,

@@ -67,9 +67,8 @@ def parse_name(key: str) -> BviName:
     name = BviName(key, tier, content, int(width), int(height), Fraction(fps), form.name)
     expected = "{}x{}".format(*TIERS[tier])
     if name.size != expected:
-        raise BadInput(
-            f"{key}: tier {tier} is {expected}, but the name says {name.size}; check where the file comes from"
-        )
+        found = f"tier {tier} is {expected}, but the name says {name.size}"
+        raise BadInput(f"{key}: {found}; check where the file comes from")
     return name
 
 # %% ../../nbs/corpora/39_bvi_dvc.ipynb #12880b3c
@@ -87,10 +86,9 @@ class BviVideo:
             raise BadInput(f"{self.member}: the file is empty; get it again")
         frame = pixel_format(self.name.pix_fmt).frame_bytes(self.name.width, self.name.height)
         if PurePosixPath(self.member).suffix.lower() in RAW_SUFFIXES and self.size % frame:
-            raise BadInput(
-                f"{self.member}: {self.size} bytes are not a whole number of {self.name.size} {self.name.pix_fmt} "
-                f"frames ({frame} bytes each); it is cut off or has another geometry"
-            )
+            whole = f"a whole number of {self.name.size} {self.name.pix_fmt} frames ({frame} bytes each)"
+            reason = f"{self.size} bytes are not {whole}; it is cut off or has another geometry"
+            raise BadInput(f"{self.member}: {reason}")
 
 
 # %% ../../nbs/corpora/39_bvi_dvc.ipynb #4de15e0d
@@ -109,10 +107,9 @@ def list_videos(
         problems, parent, what = [], None, "a video file by its name"
     else:
         with _open_archive(place) as opened:
-            reasons = [(entry, _entry_problem(entry)) for entry in opened.infolist()]
-        usable = (entry for entry, reason in reasons if not (reason or entry.is_dir()))
-        files = [(entry.filename, entry.file_size, entry.CRC) for entry in usable]
-        problems = [Problem(entry.filename, reason) for entry, reason in reasons if reason]
+            reasons = {entry: _entry_problem(entry) for entry in opened.infolist()}
+        files = [(e.filename, e.file_size, e.CRC) for e, reason in reasons.items() if not (reason or e.is_dir())]
+        problems = [Problem(entry.filename, reason) for entry, reason in reasons.items() if reason]
         parent, what = "Videos", "a video in a folder Videos"
     notes, videos = [], {}
     for member, size, crc in files:
@@ -138,17 +135,14 @@ def list_videos(
     return Found(chosen, problems, notes)
 
 
-@contextmanager
-def _open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
+def _open_archive(path: Path) -> zipfile.ZipFile:
     "An archive; raises `BadInput` if it is missing, cut off or none."
     if not path.is_file():
         raise BadInput(f"{path}: no such file or folder; expected the archive of BVI-DVC or what was in it")
     try:
-        opened = zipfile.ZipFile(path)
+        return zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise BadInput(f"{path}: not a zip archive that can be read, or cut off ({error}); get it again") from error
-    with opened:
-        yield opened
 
 
 def _entry_problem(entry: zipfile.ZipInfo) -> str | None:
@@ -206,6 +200,9 @@ def _blocks(archive: Path, member: str) -> Iterator[bytes]:
         raise BadInput(f"{member}: cannot be unpacked from {archive.name} ({error}); get the archive again") from error
 
 # %% ../../nbs/corpora/39_bvi_dvc.ipynb #b5355aa8
+_SHAPE = ("width", "height", "pix_fmt", "fps", "frames", "full_range")  # of a sequence, as its record has it
+
+
 def _measure_video(
     place: Path, video: BviVideo, rungs: tuple[Rung, ...], workdir: Path, features: tuple[str, ...],
     teachers: tuple[str, ...], cache: Path,
@@ -224,16 +221,15 @@ def _measure_video(
         identity = {"identity": [video.member, video.size, content]}
         known = recorded(record_path(path), identity)
         if known is not None:
-            shape = (known["width"], known["height"], known["pix_fmt"], Fraction(known["fps"]), known["frames"])
-            reference = Clip(path, *shape, path.suffix in RAW_SUFFIXES, known["full_range"])
+            shape = {name: known[name] for name in _SHAPE} | {"fps": Fraction(known["fps"])}
+            reference = Clip(path, **shape, raw=path.suffix in RAW_SUFFIXES)
             plan = (key, reference, known["sha256"])
             there = [make_pair(*plan, rung, workdir / "dis", _not_there) for rung in rungs]
             jobs = [job_of(pair, known["sha256"]) for pair in there if isinstance(pair, Pair)]
             if len(jobs) == len(rungs) and all(load_measured(job) is not None for job in jobs):
                 return [(job, False) for job in jobs]
         with take_out(place, video, workdir / "ref") as (reference, digest):
-            shape = {"width": reference.width, "height": reference.height, "pix_fmt": reference.pix_fmt}
-            shape |= {"fps": str(reference.fps), "frames": reference.frames, "full_range": reference.full_range}
+            shape = {name: getattr(reference, name) for name in _SHAPE} | {"fps": str(reference.fps)}
             write_json(record_path(path), seal(identity | {"sha256": digest} | shape))
             made = [make_pair(key, reference, digest, rung, workdir / "dis") for rung in rungs]
             jobs = [each if isinstance(each, Problem) else job_of(each, digest) for each in made]
@@ -282,17 +278,16 @@ def extract_bvi_dvc(
     found = list_videos(place, tiers)
     if found.problems and not allow_failures:
         raise BadInput(f"{place}: {problem_report(found.problems)}, or pass --allow-failures")
+    tasks, rest = [], (workdir, names, models, Path(cache or cache_root()))
     for part in ("ref", "dis"):
         clean_folder(workdir / part)
-    tasks = []
     for video in found.videos:
         rungs = tuple(Rung(codec, video.name.height, quality, presets[codec]) for codec, quality in steps)
-        tasks.append((place, video, rungs, workdir, names, models, Path(cache or cache_root())))
+        tasks.append((place, video, rungs, *rest))
     made = [each for several in run_jobs(_measure_video, tasks, executor, "BVI-DVC", progress) for each in several]
     measured = sorted((each for each in made if isinstance(each, tuple)), key=lambda item: item[0].pair.key)
     problems = (*found.problems, *(each for each in made if isinstance(each, Problem)))
     jobs, results = [job for job, _ in measured], [result for _, result in measured]
     originals = tuple(place / video.member for video in found.videos) if place.is_dir() else (place,)
     corpus = Corpus("bvi-dvc", workdir, tuple(job.pair for job in jobs), problems, tuple(found.warnings), originals)
-    ending = {"started": started, "allow_failures": allow_failures, "executor": executor, "progress": progress}
-    return finish_extraction(corpus, out, jobs, results, **ending)
+    return finish_extraction(corpus, out, jobs, results, started, allow_failures, executor, progress)

@@ -78,15 +78,13 @@ def make_reference(
 ) -> tuple[Clip | None, Problem | None, list[str]]:  # the reference or the problem; warnings
     "Turn a video into a reference."
     made_from = {"video_sha256": sha256_file(path), "height": height, "frames": frames, "decoder": encoder_version()}
-    if seconds is not None:
-        made_from["middle_seconds"] = seconds
+    made_from |= {} if seconds is None else {"middle_seconds": seconds}
 
     def convert() -> Clip:
-        original = open_clip(path)
-        wanted = 0 if seconds is None else max(1, round(seconds * original.fps))
+        original, part = open_clip(path), None
+        wanted = original.frames if seconds is None else max(1, round(seconds * original.fps))
         first = (original.frames - wanted) // 2
-        part = None
-        if seconds is not None and first >= 1:
+        if first >= 1:
             part = Part((), f"select=between(n\\,{first}\\,{first + wanted - 1})", wanted)
         return convert_clip(original, out, *fit_height(original, height or original.height), frames=frames, part=part)
 
@@ -104,15 +102,10 @@ def make_reference(
 
 # %% ../../nbs/corpora/34_clips.ipynb #a0ab77b0
 def make_references(
-    videos: dict[str, Path],  # by source
-    folder: Path,  # where references go
-    height: int | None,  # as in `make_reference`, and so on
-    frames: int | None,
-    executor: Executor | None,
-    progress: bool,
-    seconds: float | None = None,
-) -> tuple[dict[str, Clip], list[Problem], list[str]]:  # references by source, problems, warnings
-    "Turn many videos into references."
+    videos: dict[str, Path], folder: Path, executor: Executor | None, progress: bool,
+    height: int | None, frames: int | None, seconds: float | None = None,
+) -> tuple[dict[str, Clip], list[Problem], list[str]]:  # references, problems, warnings  # fmt: skip
+    "Turn videos, by source, into references in a folder, by source; the last three as in `make_reference`."
     clean_folder(folder)
     rows = None if height is None else nearest_even(height)
     jobs = [(name, path, folder / f"{name}.y4m", rows, frames, seconds) for name, path in sorted(videos.items())]
@@ -142,7 +135,7 @@ def clips_corpus(
         raise BadInput(f"height {height} and frames {frames}: expected at least 32 rows and 1 frame")
     rungs = ladder(height, codecs)
     found = find_videos(Path(folder))
-    references, problems, notes = make_references(found.videos, workdir / "ref", height, frames, executor, progress)
+    references, problems, notes = make_references(found.videos, workdir / "ref", executor, progress, height, frames)
     pairs, failed = encode_ladder(references, rungs, workdir / "dis", executor, progress)
     problems, originals = (*found.problems, *problems, *failed), tuple(found.videos.values())
     return Corpus("clips", workdir, tuple(pairs), problems, (*found.warnings, *notes), originals)

@@ -134,13 +134,11 @@ def sample_view(
     )
 
 # %% ../../nbs/corpora/35_embedded.ipynb #8632077e
-def render_scene(
-    scene: Scene,
-    width: int,  # pixels, even
-    height: int,
-    frames: int,
-) -> Iterator[list[np.ndarray]]:  # frame by frame: Y, Cb and Cr planes, uint8, limited range
-    "The frames of a scene. The random parts have a seed of their own, so that every call gives the same."
+def render_scene(scene: Scene, width: int, height: int, frames: int) -> Iterator[list[np.ndarray]]:
+    """The frames of a scene of even width and height: Y, Cb and Cr planes of each, uint8, limited range.
+
+    The random parts have a seed of their own, so that every call gives the same.
+    """
     planes = [spline_filter(plane, 3, np.float32, "mirror") for plane in still_planes(load_still(scene.still))]
     random = np.random.default_rng(int(sha256_bytes(scene.source.encode())[:8], 16))
     tremble = scene.shake * random.standard_normal((frames + 4, 2))
@@ -195,23 +193,16 @@ def embedded_sources() -> tuple[str, ...]:
     return tuple(sorted([*(scene.source for scene in SCENES), *_GENERATORS]))
 
 # %% ../../nbs/corpora/35_embedded.ipynb #466ae697
-def make_source(
-    source: str,  # one of `embedded_sources()`
-    folder: Path,  # where the reference goes
-    width: int,
-    height: int,
-    frames: int,
-) -> Clip:
-    "The reference of one source, rendered unless the same one is there from an earlier run."
-    out = Path(folder) / f"{source}.y4m"
-    shape = {"width": width, "height": height, "frames": frames}
+def make_source(source: str, folder: Path, width: int, height: int, frames: int) -> Clip:
+    "The reference of one of `embedded_sources()`, rendered unless the same one is in the folder from an earlier run."
+    out, shape = Path(folder) / f"{source}.y4m", {"width": width, "height": height, "frames": frames}
     if source in _GENERATORS:
         made_from = {"generator": _GENERATORS[source], **shape, "encoder": encoder_version()}
-        return make_once(out, made_from, lambda: _write_generated(source, out, width, height, frames))
+        return make_once(out, made_from, lambda: _write_generated(source, out, **shape))
     scene = next(scene for scene in SCENES if scene.source == source)
     libraries = {name: version(name) for name in ("numpy", "scipy", "scikit-image")}
     made_from = {"scene": repr(scene), **shape, "libraries": libraries}
-    return make_once(out, made_from, lambda: write_scene(scene, out, width, height, frames))
+    return make_once(out, made_from, lambda: write_scene(scene, out, **shape))
 
 # %% ../../nbs/corpora/35_embedded.ipynb #0fc3552f
 def embedded_corpus(

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from html import escape
+
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from .jobs import run_jobs
 from vmaf_research.corpora.pairs import (
     PAIR_SCHEMA, Corpus, Pair, Problem, problem_report, snapshot_digest, table_schema, write_tables,
 )
-from ..measure.core import BadInput, EngineError, ResearchError, cache_root
+from ..measure.core import BadInput, EngineError, ResearchError, cache_root, html_table
 from ..measure.engine import find_engine
 from vmaf_research.measure.features import (
     CANONICAL_6, DEFAULT_TEACHER, FULL_FEATURES, resolve_features, resolve_teachers,
@@ -73,10 +73,9 @@ def run_job(job: Job) -> bool | Problem:  # whether it had to be measured (False
     if load_measured(job) is not None:
         return False
     pair = job.pair
-    how = {"features": job.features, "teachers": job.teachers}
+    resize = pair.encode_height is not None and not pair.distorted.raw
     try:
-        resize = pair.encode_height is not None and not pair.distorted.raw
-        store_measured(job, measure(*pair.clips, **how, resize=resize))
+        store_measured(job, measure(*pair.clips, features=job.features, teachers=job.teachers, resize=resize))
     except ResearchError as error:
         return Problem("/".join(pair.key), str(error))
     return True
@@ -123,8 +122,7 @@ class Extraction:
         return f"Extraction({self.table.name}: {counts})"
 
     def _repr_html_(self) -> str:
-        items = "".join(f"<li>{escape(str(failure))}</li>" for failure in self.failures)
-        return f"<p>{escape(repr(self))}</p>" + (f"<ul>{items}</ul>" if items else "")
+        return html_table([[failure] for failure in self.failures], [repr(self)])
 
 # %% ../../nbs/corpora/32_extract.ipynb #d02f327f
 def extract(
@@ -153,8 +151,7 @@ def extract(
     both = [tuple(digests[clip.path] for clip in pair.clips) for pair in pairs]
     jobs = [Job(pair, names, models, each, Path(cache or cache_root())) for pair, each in zip(pairs, both, strict=True)]
     results = run_jobs(run_job, [(job,) for job in jobs], executor, "measuring", progress)
-    ending = {"started": started, "allow_failures": allow_failures, "executor": executor, "progress": progress}
-    return finish_extraction(corpus, out, jobs, results, **ending)
+    return finish_extraction(corpus, out, jobs, results, started, allow_failures, executor, progress)
 
 
 def _digests(paths: Iterable[Path], executor: Executor | None, progress: bool) -> dict[Path, str]:
@@ -168,9 +165,7 @@ def _digests(paths: Iterable[Path], executor: Executor | None, progress: bool) -
 
 # %% ../../nbs/corpora/32_extract.ipynb #00a6efd9
 def prepare_output(
-    out: Path,
-    features: str | Iterable[str],
-    teachers: Iterable[str],
+    out: Path, features: str | Iterable[str], teachers: Iterable[str]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:  # names of features and of teachers
     "Resolve what is to be measured, and remove what a killed run left beside the tables."
     names = resolve_features(features)
@@ -187,7 +182,6 @@ def finish_extraction(
     out: Path,
     jobs: list[Job],  # one per pair, sorted by (source, dis_basename)
     results: list[bool | Problem],  # of `run_job`, in the order of the jobs
-    *,
     started: float,  # `time.monotonic()` when the work began
     allow_failures: bool,
     executor: Executor | None = None,
@@ -255,20 +249,16 @@ def _write_manifest(
     "The manifest of an extraction."
     names, models = jobs[0].features, jobs[0].teachers
     roots = {"corpus": corpus.root, "output": out.parent}
-    files = []  # label, root, path, size, digest
+    inputs = {}
     if originals:
-        roots["originals"] = folder = common_folder(list(originals))
-        for path, digest in originals.items():
-            name = path.absolute().relative_to(folder).as_posix()
-            files.append((f"originals/{name}", "originals", name, path.stat().st_size, digest))
+        roots["originals"] = common_folder(list(originals))
+    for path, digest in originals.items():
+        described = describe_path(path, {"originals": roots["originals"]}, digest=digest)
+        inputs[f"originals/{described['path']}"] = described
     for job in jobs:
-        sizes, digests = job.files(), dict(zip(job.pair.clips, job.digests, strict=True))
-        for name, clip in ((corpus.relative_path(clip), clip) for clip in sizes):
-            files.append((name, "corpus", name, sizes[clip], digests[clip]))
-    inputs = {
-        label: {"root": root, "path": path, "kind": "file", "size": size, "sha256": digest}
-        for label, root, path, size, digest in files
-    }
+        digests = dict(zip(job.pair.clips, job.digests, strict=True))
+        for clip, name in ((clip, corpus.relative_path(clip)) for clip in job.files()):
+            inputs[name] = describe_path(corpus.root / name, {"corpus": corpus.root}, digest=digests[clip])
     outputs = {"table": describe_path(out, roots), "pairs": describe_path(pairs_path(out), roots)}
     args = {"corpus": corpus.name, "features": names, "teachers": models}
     left_out = [name for name in FULL_FEATURES if name not in names]

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['VOLATILE_KEYS', 'parse_qualities', 'coarse_qualities', 'fine_qualities', 'plan_qualities', 'GridSource', 'Cell',
-           'feature_facts', 'run_cell', 'Grid', 'grid', 'stable_digest']
+           'score_facts', 'shape_facts', 'run_cell', 'Grid', 'grid', 'stable_digest']
 
 # %% ../../nbs/corpora/40_grid.ipynb #dfb960c4
 import time
@@ -14,7 +14,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
-from html import escape
+
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +27,7 @@ from .jobs import run_jobs
 from .ladder import clean_folder, record_path
 from .pairs import Corpus, Pair, Problem, problem_report
 from .rows import new_row, write_rows
-from ..measure.core import BadInput, EngineError, ResearchError, cache_root
+from ..measure.core import BadInput, EngineError, ResearchError, cache_root, html_table
 from vmaf_research.measure.encode import (
     ENCODE_SUFFIX, Encode, Encoder, encode_arguments, encode_recorded, encoder_version, find_encoder,
 )
@@ -141,15 +141,11 @@ class Cell:
 
     def made_from(self) -> dict[str, Any]:
         "Everything that decides the row of this cell, as plain values."
-        return {
-            "version": 1,  # raise it when the meaning of a stored row changes
-            "src": [self.source.src, self.source.src_sha256],
-            "reference_sha256": self.source.reference_sha256,
-            "clip_mode": self.clip_mode,
-            "arguments": encode_arguments(self.source.reference, self.codec, self.quality, self.preset),
-            "encoder": encoder_version(),
-            "engine": find_engine().identity(),
-        }
+        source, version = self.source, 1  # raise it when the meaning of a stored row changes
+        arguments = encode_arguments(source.reference, self.codec, self.quality, self.preset)
+        facts = {"version": version, "src": [source.src, source.src_sha256]}
+        facts |= {"reference_sha256": source.reference_sha256, "clip_mode": self.clip_mode, "arguments": arguments}
+        return facts | {"encoder": encoder_version(), "engine": find_engine().identity()}
 
 # %% ../../nbs/corpora/40_grid.ipynb #f734841e
 def _moments(name: str, values: Any) -> dict[str, float]:
@@ -157,26 +153,29 @@ def _moments(name: str, values: Any) -> dict[str, float]:
     return {f"{name}_mean": float(np.mean(values)), f"{name}_std": float(np.std(values))}
 
 
-def feature_facts(columns: dict[str, Any]) -> dict[str, float]:
-    "Mean and standard deviation over the frames of each of the canonical six, out of per-frame values by name."
-    return {key: value for name in CANONICAL_6 for key, value in _moments(name, columns[name]).items()}
+def score_facts(columns: dict[str, Any]) -> dict[str, Any]:  # keys of a row
+    "What per-frame values, by name, say about an encode: the mean of VMAF, and the moments of the canonical six."
+    facts = {"vmaf_score": float(np.mean(columns["vmaf"])), "vmaf_model": DEFAULT_TEACHER}
+    return facts | {key: value for name in CANONICAL_6 for key, value in _moments(name, columns[name]).items()}
+
+
+def shape_facts(
+    form: Any,  # with the width, height, pix_fmt and fps of a clip
+    frames: int,
+) -> dict[str, Any]:  # keys of a row
+    "What the geometry and the length of a clip say about an encode."
+    facts = {"width": form.width, "height": form.height, "pix_fmt": form.pix_fmt}
+    return facts | {"framerate": float(form.fps), "duration_s": float(frames / form.fps)}
 
 
 def _encode_facts(encoded: Encode) -> dict[str, Any]:
     "The keys of a row that describe an encode; those that its encoder does not tell are left out."
     clip, told = encoded.clip, encoded.statistics
     bits = [8 * picture.size for picture in pictures(clip.path)]
-    facts = {
-        "width": clip.width,
-        "height": clip.height,
-        "pix_fmt": clip.pix_fmt,
-        "framerate": float(clip.fps),
-        "duration_s": float(clip.frames / clip.fps),
-        "encode_size_bytes": clip.path.stat().st_size,
-        "bitrate_kbps": sum(bits) / 1000 * float(clip.fps) / len(bits),
-        "encode_time_ms": round(1000 * encoded.seconds, 3),
-    }
-    facts |= _moments("enc_internal_bits", bits)
+    facts = shape_facts(clip, clip.frames) | _moments("enc_internal_bits", bits)
+    facts["encode_size_bytes"] = clip.path.stat().st_size
+    facts["bitrate_kbps"] = sum(bits) / 1000 * float(clip.fps) / len(bits)
+    facts["encode_time_ms"] = round(1000 * encoded.seconds, 3)
     if told is not None:
         facts |= _moments("enc_internal_qp", told.quantisers)
     if told is not None and told.motion_bits:
@@ -232,26 +231,14 @@ def _cell_pair(cell: Cell, row: dict[str, Any]) -> Pair:
 
 def _cell_row(cell: Cell, facts: dict[str, Any], measured: dict[str, Any]) -> dict[str, Any]:
     "The row of a cell; raises `BadInput` for a value outside the schema."
-    columns, engine = measured["columns"], measured["engine"]
-    return new_row(
-        run_id=content_digest(cell.made_from())[:32],
-        timestamp=datetime.now(UTC).isoformat(timespec="seconds"),
-        src=cell.source.src,
-        src_sha256=cell.source.src_sha256,
-        encoder=cell.codec,
-        encoder_version=encoder_version(),
-        preset=cell.preset,
-        crf=cell.quality,
-        encode_path=f"{cell.folder.parent.name}/{cell.folder.name}/{cell.path.name}",
-        vmaf_score=float(np.mean(columns["vmaf"])),
-        vmaf_model=DEFAULT_TEACHER,
-        ffmpeg_version=engine["ffmpeg"],
-        vmaf_binary_version=engine["libvmaf"],
-        exit_status=0,
-        clip_mode=cell.clip_mode,
-        **facts,
-        **feature_facts(columns),
-    )
+    source, engine = cell.source, measured["engine"]
+    row = facts | score_facts(measured["columns"])
+    row |= {"run_id": content_digest(cell.made_from())[:32], "clip_mode": cell.clip_mode, "exit_status": 0}
+    row |= {"timestamp": datetime.now(UTC).isoformat(timespec="seconds"), "src": source.src}
+    row |= {"src_sha256": source.src_sha256, "encoder": cell.codec, "preset": cell.preset, "crf": cell.quality}
+    row |= {"ffmpeg_version": engine["ffmpeg"], "vmaf_binary_version": engine["libvmaf"]}
+    path = f"{cell.folder.parent.name}/{cell.folder.name}/{cell.path.name}"
+    return new_row(**row, encoder_version=encoder_version(), encode_path=path)
 
 # %% ../../nbs/corpora/40_grid.ipynb #8e413763
 @dataclass(frozen=True)
@@ -269,8 +256,7 @@ class Grid:
         return f"Grid({self.path.name}: {len(self.rows)} rows, {self.made} made now, {len(self.failures)} failures)"
 
     def _repr_html_(self) -> str:
-        items = "".join(f"<li>{escape(str(failure))}</li>" for failure in self.failures)
-        return f"<p>{escape(repr(self))}</p>" + (f"<ul>{items}</ul>" if items else "")
+        return html_table([[failure] for failure in self.failures], [repr(self)])
 
     def plot(self, axes: Any = None) -> Any:  # matplotlib axes
         "VMAF over bit rate, a line for each source and codec; returns the axes."
@@ -363,7 +349,7 @@ def _grid_sources(
     if frames is not None and seconds is not None:
         raise BadInput("the first frames and a sample of the middle were both asked for: give one of them")
     found = find_videos(folder)
-    how = (height, frames, executor, progress, seconds)
+    how = (executor, progress, height, frames, seconds)
     references, problems, notes = make_references(found.videos, workdir / "ref", *how)
     sources = []
     for name, reference in references.items():
@@ -397,16 +383,12 @@ def _write_grid(
     "Write the rows and their manifest, which names every video and every encode."
     rows = tuple(result.row for result in done)
     write_rows(out, rows)
-    roots = {"sources": folder, "output": out.parent}
-
-    def describe(root: str, path: str, digest: str) -> dict[str, Any]:
-        size = (roots[root] / path).stat().st_size
-        return {"root": root, "path": path, "kind": "file", "size": size, "sha256": digest}
-
-    inputs = {source.src: describe("sources", source.src, source.src_sha256) for source in sources}
+    there, here = {"sources": folder}, {"output": out.parent}
+    inputs = {each.src: describe_path(folder / each.src, there, digest=each.src_sha256) for each in sources}
     stable = {"apart_from": list(VOLATILE_KEYS), "sha256_apart_from": stable_digest(rows)}
-    outputs = {"rows": describe_path(out, {"output": out.parent}) | stable}
-    outputs |= {each.row["encode_path"]: describe("output", each.row["encode_path"], each.sha256) for each in done}
+    outputs = {"rows": describe_path(out, here) | stable}
+    encodes = {each.row["encode_path"]: each.sha256 for each in done}
+    outputs |= {path: describe_path(out.parent / path, here, digest=digest) for path, digest in encodes.items()}
     content = {
         "engine": find_engine().identity(),
         "encoder": encoder_version(),
@@ -417,5 +399,5 @@ def _write_grid(
     }
     made = sum(result.made for result in done)
     provenance = run_provenance(__file__, args, inputs, outputs)
-    manifest = write_manifest(out, "encode-grid", provenance, content, roots, {"made_now": made})
+    manifest = write_manifest(out, "encode-grid", provenance, content, there | here, {"made_now": made})
     return Grid(out, manifest, rows, made, failures, notes)

@@ -13,12 +13,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .clips import source_name
+from .clips import Found, source_name
 from .extract import Extraction, Job, extract, run_job, store_measured
 from .jobs import run_jobs
 from .ladder import clean_folder, make_once
@@ -74,8 +74,7 @@ def read_scores(path: Path | str) -> _Scores:
             reader = csv.DictReader(file)
             header = reader.fieldnames or ()
             names = {name.strip().casefold(): name for name in header}
-            spellings = _COLUMNS.items()
-            columns = {key: next((names[text] for text in known if text in names), None) for key, known in spellings}
+            columns = {key: next(filter(None, map(names.get, known)), None) for key, known in _COLUMNS.items()}
             for key in ("id", "mos"):
                 if columns[key] is None:
                     has = ", ".join(header) or "none at all"
@@ -116,12 +115,8 @@ _SCORE_SCHEMA = pa.schema([
 ])  # fmt: skip
 
 
-def write_scores(
-    path: Path,  # a .parquet file
-    sources: Mapping[str, str],  # source -> number of the video
-    scores: _Scores,
-) -> None:
-    "Write the scores of the sources of a corpus, sorted; null for a source without one."
+def write_scores(path: Path, sources: Mapping[str, str], scores: _Scores) -> None:
+    "Write the scores of sources, each with the number of its video, as a sorted Parquet table; null for one without."
     known = [(source, *scores.of.get(sources[source], (None,) * 3), *_MOS_SCALE) for source in sorted(sources)]
     rows = [dict(zip(_SCORE_SCHEMA.names, row, strict=True)) for row in known]
     write_tables(path, iter([pa.Table.from_pylist(rows, _SCORE_SCHEMA)]), _SCORE_SCHEMA)
@@ -132,17 +127,8 @@ _SCORE_FOLDERS = (".", "KoNViD_1k_metadata", "metadata", VIDEO_FOLDER)
 _NAMED = 5  # of the videos or scores that have no counterpart
 
 
-class _Found(NamedTuple):
-    "What a folder of the data set has."
-
-    videos: dict[str, Path]  # by source
-    scores: _Scores | None
-    problems: list[Problem]
-    warnings: list[str]
-
-
-def find_konvid(folder: Path | str) -> _Found:
-    """Videos and scores of the data set or of its folder of videos.
+def find_konvid(folder: Path | str) -> tuple[Found, _Scores | None]:  # None: the data set has none
+    """Videos (by source) and scores of the data set or of its folder of videos.
 
     Raises `BadInput` if there is no video, or scores that cannot be read.
     """
@@ -166,11 +152,9 @@ def find_konvid(folder: Path | str) -> _Found:
             continue
         names = ", ".join(path.name for path in paths)
         problems += [Problem(path.name, f"the same video as others ({names}); keep one of them") for path in paths]
-    places = [folder / name for name in _SCORE_FOLDERS]
     patterns = ("*attributes*.csv", "*mos*.csv")  # the first has more
-    tables = (path for pattern in patterns for place in places for path in sorted(place.glob(pattern)))
-    table = next(tables, None)
-    scores = None if table is None else read_scores(table)
+    tables = [path for like in patterns for name in _SCORE_FOLDERS for path in sorted((folder / name).glob(like))]
+    scores = read_scores(tables[0]) if tables else None
     if scores is not None:
         notes += scores.warnings
         ids = {clip_id(path.name) for path in videos.values()}
@@ -178,8 +162,8 @@ def find_konvid(folder: Path | str) -> _Found:
         for what, names in strangers.items():
             if names:
                 more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-                notes.append(f"{table.name}: {len(names)} {what}: {', '.join(sorted(names)[:_NAMED])}{more}")
-    return _Found(videos, scores, problems, notes)
+                notes.append(f"{scores.path.name}: {len(names)} {what}: {', '.join(sorted(names)[:_NAMED])}{more}")
+    return Found(videos, problems, notes), scores
 
 # %% ../../nbs/corpora/38_konvid.ipynb #bf81ff91
 _CODEC, _PIX_FMT = "libx264", "yuv420p"
@@ -196,23 +180,22 @@ def _make_encode(
         if reference.pix_fmt != _PIX_FMT:
             return Problem(video.name, f"its pictures are {reference.pix_fmt}, expected {_PIX_FMT}; convert it")
         digest = sha256_file(video)
-        arguments = encode_arguments(reference, _CODEC, quality, preset)
-        made_from = {"reference_sha256": digest, "arguments": arguments, "encoder": encoder_version()}
-        results = []
+        how, measured = (_CODEC, quality, preset), []
+        made_from = {"reference_sha256": digest, "arguments": encode_arguments(reference, *how)}
+        made_from["encoder"] = encoder_version()
 
         def make() -> Clip:
-            options = {"features": features, "teachers": teachers}
-            clip, result = encode_and_measure(reference, path, _CODEC, quality, preset, **options)
-            results.append(result)
+            clip, result = encode_and_measure(reference, path, *how, features=features, teachers=teachers)
+            measured.append(result)
             return clip
 
         clip = replace(make_once(path, made_from, make), full_range=reference.full_range)
         both = (replace(reference, frames=clip.frames), clip)
         pair = Pair(source, *both, _CODEC, preset, float(quality), clip.height, bitrate_kbps(clip))
         job = Job(pair, features, teachers, (digest, sha256_file(path)), cache)
-        if results:
-            store_measured(job, results[0])
-        outcome = bool(results) or run_job(job)
+        for result in measured:
+            store_measured(job, result)
+        outcome = bool(measured) or run_job(job)
         return outcome if isinstance(outcome, Problem) else (pair, outcome)
     except ResearchError as error:
         return Problem(video.name, str(error).removeprefix(f"{video}: "))
@@ -274,13 +257,18 @@ def extract_konvid(
     out = Path(out)
     names = tuple(dict.fromkeys((*CANONICAL_6, *resolve_features(features))))
     models = tuple(teacher.name for teacher in resolve_teachers(teachers))
-    found = find_konvid(folder)
+    found, scored = find_konvid(folder)
     workdir = out.parent / f"{out.stem}.corpus" if workdir is None else Path(workdir)
     for quality in qualities:
         find_encoder(_CODEC).arguments(quality, preset)
-    links = _link_videos(found.videos, workdir / "ref")
-    rest = (preset, names, models, clean_folder(workdir / "dis"), Path(cache or cache_root()))
-    jobs = [(source, links[source], quality, *rest) for source in sorted(links) for quality in qualities]
+    references, encodes = (clean_folder(workdir / part) for part in ("ref", "dis"))
+    jobs, rest = [], (preset, names, models, encodes, Path(cache or cache_root()))
+    for source, video in sorted(found.videos.items()):
+        link = references / f"{source}.mp4"
+        if not (link.is_symlink() and link.readlink() == video.absolute()):
+            link.unlink(missing_ok=True)
+            link.symlink_to(video.absolute())
+        jobs += [(source, link, quality, *rest) for quality in qualities]
     results = run_jobs(_make_encode, jobs, executor, "encode and measure", progress)
     made = [result for result in results if not isinstance(result, Problem)]
     failed: dict[str, Problem] = {}
@@ -295,28 +283,16 @@ def extract_konvid(
     corpus = Corpus("konvid", workdir, pairs, problems, tuple(found.warnings), originals)
     options = {"features": names, "teachers": models, "executor": executor, "cache": cache}
     extraction = extract(corpus, out, **options, allow_failures=allow_failures, progress=progress)
-    view, scores = Path(f"{out}.konvid.parquet"), None if found.scores is None else Path(f"{out}.mos.parquet")
+    view, scores = Path(f"{out}.konvid.parquet"), None if scored is None else Path(f"{out}.mos.parquet")
     _write_view(out, view, len(qualities) > 1)
     if scores is not None:
-        write_scores(scores, {source: clip_id(found.videos[source].name) for source in corpus.sources}, found.scores)
-    _write_konvid_manifest(found, corpus, out, view, scores, {"qualities": qualities, "preset": preset})
+        write_scores(scores, {source: clip_id(found.videos[source].name) for source in corpus.sources}, scored)
+    _write_konvid_manifest(found, scored, corpus, out, view, scores, {"qualities": qualities, "preset": preset})
     return KonvidExtraction(extraction, view, scores, sum(new for _, new in made), corpus.warnings)
 
 
-def _link_videos(videos: dict[str, Path], folder: Path) -> dict[str, Path]:
-    "Make sure that a folder has a link to each video under the name of its source; returns the links by source."
-    folder.mkdir(parents=True, exist_ok=True)
-    links = {source: folder / f"{source}.mp4" for source in videos}
-    for source, link in links.items():
-        video = videos[source].absolute()
-        if not (link.is_symlink() and link.readlink() == video):
-            link.unlink(missing_ok=True)
-            link.symlink_to(video)
-    return links
-
-
 def _write_konvid_manifest(
-    found: _Found, corpus: Corpus, out: Path, view: Path, scores: Path | None, args: dict[str, Any]
+    found: Found, scored: _Scores | None, corpus: Corpus, out: Path, view: Path, scores: Path | None, args: dict
 ) -> None:
     "The manifest of the view and the scores."
     roots = {"output": out.parent}
@@ -324,14 +300,11 @@ def _write_konvid_manifest(
     outputs = {"view": describe_path(view, roots)}
     if scores is not None:
         outputs["scores"] = describe_path(scores, roots)
-        roots["scores"] = found.scores.path.parent
-        inputs["scores"] = describe_path(found.scores.path, {"scores": roots["scores"]})
+        roots["scores"] = scored.path.parent
+        inputs["scores"] = describe_path(scored.path, {"scores": roots["scores"]})
     selected = sorted([*(path.name for path in found.videos.values()), *(each.id for each in found.problems)])
-    processed = [found.videos[source].name for source in corpus.sources]
-    failed = [vars(each) for each in corpus.problems]
-    content = {
-        "clips": {"selected": selected, "processed": processed, "failed": failed},
-        "counts": {"selected": len(selected), "processed": len(processed), "failed": len(failed)},
-        "warnings": list(corpus.warnings),
-    }
+    clips = {"selected": selected, "processed": [found.videos[source].name for source in corpus.sources]}
+    clips["failed"] = [vars(each) for each in corpus.problems]
+    counts = {name: len(entries) for name, entries in clips.items()}
+    content = {"clips": clips, "counts": counts, "warnings": list(corpus.warnings)}
     write_manifest(view, "konvid-pairs", run_provenance(__file__, args, inputs, outputs), content, roots)

@@ -11,7 +11,6 @@ import filecmp
 import re
 import warnings
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import replace
 from difflib import get_close_matches
 from fractions import Fraction
@@ -95,13 +94,11 @@ class _Opened(NamedTuple):
     def doubtful(self) -> bool:
         return self.rows is not None and self.rows.contradicts
 
-    def doubt(self) -> list[str]:
+    def doubt(self) -> str:
         "A warning about rows that contradict the width where the other clip of the pair gives no certainty."
-        if not self.doubtful:
-            return []
-        place = f"{self.clip.path.parent.name}/{self.clip.path.name}"
-        declared = f"read as {self.clip.width} pixels wide"
-        return [f"{place}: {declared}, but its rows look {self.rows.length} pixels long; check it"]
+        path, width = self.clip.path, self.clip.width
+        seen = f"read as {width} pixels wide, but its rows look {self.rows.length} pixels long"
+        return f"{path.parent.name}/{path.name}: {seen}; check it"
 
 
 def _open_raw(path: Path, fps: Fraction, trust: bool, **geometry: Any) -> _Opened:
@@ -177,11 +174,9 @@ def _compare_clips(reference: _Opened, distorted: _Opened) -> list[str]:
     "What is wrong with a distorted clip, held against its reference; empty if nothing is."
     if distorted.clip is None:
         return distorted.reasons
-    reasons = []
     name, frames, expected = reference.clip.path.name, distorted.clip.frames, reference.clip.frames
-    if frames != expected:
-        count = f"has {frames} frames, but its reference {name} has {expected}"
-        reasons.append(f"{count}; it is cut off or of another geometry")
+    count = f"has {frames} frames, but its reference {name} has {expected}"
+    reasons = [f"{count}; it is cut off or of another geometry"] if frames != expected else []
     if distorted.doubtful and reference.rows and not reference.doubtful:
         length, width = distorted.rows.length, reference.clip.width
         reasons.append(f"its rows look {length} pixels long, those of its reference {width}; it has another geometry")
@@ -261,6 +256,7 @@ def netflix_corpus(
     if not root.is_dir():
         raise BadInput(f"{root}: no such folder; expected one that holds ref/ and dis/")
     (references, problems), (distorted, more) = _scan_folder(root, "ref"), _scan_folder(root, "dis")
+    problems += more
     if sources is not None:
         there = {name.source for name in references.values()}
         if missing := ", ".join(sorted(set(sources) - there)):
@@ -269,44 +265,33 @@ def netflix_corpus(
         distorted = {path: name for path, name in distorted.items() if name.source in sources}
     opening = partial(_open_raw, trust=trust_geometry, width=width, height=height, pix_fmt=pix_fmt)
     counts = Counter(name.source for name in distorted.values())
-    opened, unusable = _open_references(references, counts, opening)
-    pairs, failed, doubts = _make_pairs(references, opened, distorted, opening)
-    problems = (*problems, *more, *unusable, *failed)
-    found = {source: (counts[source], reference.clip.frames) for source, reference in opened.items()}
-    notes = [] if sources else public_set_warnings(found)
-    return Corpus("netflix", root, tuple(pairs), problems, (*notes, *doubts, *_repeated_files(pairs)))
-
-
-def _open_references(
-    references: dict[Path, ReferenceName], counts: Counter, opening: Callable[[Path, Fraction], _Opened]
-) -> tuple[dict[str, _Opened], list[Problem]]:
-    "Open the references, by source, and find those that are damaged, there twice, or without anything to compare."
-    opened, problems = {}, []
+    opened: dict[str, _Opened] = {}
     for source in sorted({name.source for name in references.values()}):
         paths = [path for path, name in references.items() if name.source == source]
-        unused = f" (its {counts[source]} distorted files are not used)" if counts[source] else ""
-        found = opening(paths[0], references[paths[0]].fps)
+        reference = opening(paths[0], references[paths[0]].fps)
+        reasons = reference.reasons
         if len(paths) > 1:
-            names = ", ".join(path.name for path in paths)
-            reason = f"{source} has {len(paths)} references ({names}); keep one{unused}"
-            problems.append(Problem(f"ref/{paths[1].name}", reason))
-        elif found.clip is None:
-            problems.append(Problem(f"ref/{paths[0].name}", "; ".join(found.reasons) + unused))
-        elif not counts[source]:
-            reason = f"there is no distorted file of source {source} in dis/; remove it or add some"
-            problems.append(Problem(f"ref/{paths[0].name}", reason))
-        else:
-            opened[source] = found
-    return opened, problems
+            reasons = [f"{source} has {len(paths)} references ({', '.join(path.name for path in paths)}); keep one"]
+        elif not reasons and not counts[source]:
+            reasons = [f"there is no distorted file of source {source} in dis/; remove it or add some"]
+        if not reasons:
+            opened[source] = reference
+            continue
+        unused = f" (its {counts[source]} distorted files are not used)" if counts[source] else ""
+        problems.append(Problem(f"ref/{paths[:2][-1].name}", "; ".join(reasons) + unused))
+    pairs, failed, doubts = _make_pairs(references, opened, distorted, opening)
+    found = {source: (counts[source], reference.clip.frames) for source, reference in opened.items()}
+    notes = [] if sources else public_set_warnings(found)
+    return Corpus("netflix", root, tuple(pairs), (*problems, *failed), (*notes, *doubts, *_repeated_files(pairs)))
 
 
 def _make_pairs(
     references: dict[Path, ReferenceName], opened: dict[str, _Opened], distorted: dict[Path, DistortedName],
-    opening: Callable[[Path, Fraction], _Opened],
+    opening: partial[_Opened],
 ) -> tuple[list[Pair], list[Problem], list[str]]:  # fmt: skip
     "Open the distorted files and pair each with its reference; pairs, problems, and warnings."
     pairs, problems = [], []
-    doubts = [text for found in opened.values() for text in found.doubt()]
+    doubts = [reference.doubt() for reference in opened.values() if reference.doubtful]
     known = {name.source for name in references.values()}
     for path, name in distorted.items():
         if name.source not in known:
@@ -314,13 +299,12 @@ def _make_pairs(
             hint = f" (did you mean {close[0]}?)" if close else ""
             reason = f"its reference ref/{name.source}_<fps>fps.yuv is missing{hint}"
             problems.append(Problem(f"dis/{path.name}", reason))
-        elif name.source in opened:
-            reference = opened[name.source]
+        elif reference := opened.get(name.source):
             found = opening(path, reference.clip.fps)
             if reasons := _compare_clips(reference, found):
                 problems.append(Problem(f"dis/{path.name}", "; ".join(reasons)))
                 continue
-            doubts += found.doubt()
+            doubts += [found.doubt()] if found.doubtful else []
             how = {"encode_height": name.encode_height, "bitrate_kbps": float(name.bitrate_kbps)}
             pairs.append(Pair(name.source, reference.clip, found.clip, **how))
     return pairs, problems, doubts

@@ -149,10 +149,8 @@ class Corpus:
             codecs = ", ".join(sorted({pair.codec for pair in pairs}))
             rows.append((source, len(pairs), f"{clip.width}×{clip.height}", clip.pix_fmt, clip.frames, codecs))
         table = html_table(rows, ("source", "pairs", "size", "format", "frames", "codecs"))
-        notes = [f"<b>problem</b>: {escape(str(problem))}" for problem in self.problems]
-        notes += [f"<b>warning</b>: {escape(text)}" for text in self.warnings]
-        items = "".join(f"<li>{note}</li>" for note in notes)
-        return f"<p><b>{escape(repr(self))}</b></p>{table}" + (f"<ul>{items}</ul>" if items else "")
+        notes = [*(("problem", each) for each in self.problems), *(("warning", each) for each in self.warnings)]
+        return f"<p><b>{escape(repr(self))}</b></p>{table}{html_table(notes)}"
 
 # %% ../../nbs/corpora/31_pairs.ipynb #b3066aac
 def table_schema(teachers: Iterable[str] = (DEFAULT_TEACHER,)) -> pa.Schema:

@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 
 from .bvi_dvc import BviVideo, list_videos, parse_name, take_out
-from .grid import feature_facts
+from .grid import score_facts, shape_facts
 from .jobs import run_jobs
 from .pairs import Problem, problem_report
 from vmaf_research.corpora.rows import (
@@ -65,10 +65,9 @@ def merge_rows(
     Raises `BadInput` for a bad line, and for two rows that give different results for the same encode; nothing is
     written then.
     """
-    paths, out = [Path(path) for path in paths], Path(out)
     if len(paths) < 2:
         raise BadInput(f"{len(paths)} file to merge; expected at least two")
-    check_files(paths, out)
+    paths, out = check_files(paths, out)
     counts = dict.fromkeys(("rows read", "rows", "duplicates", "contradictions", "sources", "lines skipped"), 0)
     seen: dict[tuple, tuple[str, Path, int]] = {}  # digest without the circumstances, and place, of rows that are kept
     skipped, notes = [], []
@@ -77,21 +76,21 @@ def merge_rows(
         for path in paths:
             for line, row in scan_lines(path, upgrade_row, skipped if skip_bad_lines else None):
                 counts["rows read"] += 1
-                digest = content_digest({key: row[key] for key in row if key not in _CIRCUMSTANCES})
-                now = (digest, path, line)
+                now = (content_digest({key: row[key] for key in row if key not in _CIRCUMSTANCES}), path, line)
                 earlier = seen.setdefault(_row_identity(row), now)
                 if earlier is now:
                     yield row
-                    continue
-                counts["duplicates" if earlier[0] == digest else "contradictions"] += 1
-                if earlier[0] != digest and len(notes) < _NOTED:
-                    notes.append(_contradiction(common_folder(paths), earlier[1:], now[1:], row))
-                if earlier[0] != digest and not keep_first:
-                    raise BadInput(f"{notes[0]}; correct one of them, or keep the first with --keep-first")
+                elif earlier[0] == now[0]:
+                    counts["duplicates"] += 1
+                else:
+                    counts["contradictions"] += 1
+                    if len(notes) < _NOTED:
+                        notes.append(_contradiction(common_folder(paths), earlier[1:], now[1:], row))
+                    if not keep_first:
+                        raise BadInput(f"{notes[0]}; correct one of them, or keep the first with --keep-first")
 
     counts["rows"] = write_rows(out, first_rows())
-    counts["sources"] = len({identity[0] for identity in seen})
-    counts["lines skipped"] = len(skipped)
+    counts |= {"sources": len({identity[0] for identity in seen}), "lines skipped": len(skipped)}
     args = {"inputs": [path.name for path in paths], "keep_first": keep_first, "skip_bad_lines": skip_bad_lines}
     key = ["src_sha256 or src", *_IDENTITY]
     return finish_rows(__file__, out, "corpus-rows-merged", paths, args, counts, skipped, notes, dedup_key=key)
@@ -176,15 +175,13 @@ def aggregate_ratings(
     Raises `BadInput` for a line that cannot be used, for a corpus whose scale nobody declared, and for two scores of
     the same corpus for the same file; nothing is written then.
     """
-    paths, out = [Path(path) for path in paths], Path(out)
     if not paths:
         raise BadInput("no file of ratings was named; name at least one")
-    check_files(paths, out)
-    known = {**SCALES, **(scales or {})}
+    paths, out = check_files(paths, out)
+    known = SCALES | dict(scales or {})
     ratings, skipped = [], []
     for path in paths:
-        found = scan_lines(path, lambda row: scale_rating(row, known), skipped if skip_bad_lines else None)
-        for line, row in found:
+        for line, row in scan_lines(path, lambda row: scale_rating(row, known), skipped if skip_bad_lines else None):
             if row["corpus"] not in known:  # an error even where bad lines are skipped
                 raise BadInput(
                     f"{path}, line {line}: nobody declared the scale of corpus {row['corpus']!r}; the declared ones "
@@ -196,10 +193,10 @@ def aggregate_ratings(
         raise BadInput(f"{', '.join(map(str, paths))}: not a single rating; expected JSON lines with corpus and mos")
     counts = {"ratings read": len(ratings), "ratings": write_lines(out, kept)}
     counts |= {"duplicates": len(ratings) - len(kept), "lines skipped": len(skipped)}
-    rows_of = Counter(row["corpus"] for row in kept)
+    rows_of = Counter(row["corpus"] for row in kept)  # sorted, as they are
     declared = {name: "{:g}:{:g}".format(*known[name]) for name in sorted({row["corpus"] for row in ratings})}
     args = {"inputs": [path.name for path in paths], "skip_bad_lines": skip_bad_lines}
-    content = {"scales": declared, "slack": _SLACK, "rows_of": dict(sorted(rows_of.items()))}
+    content = {"scales": declared, "slack": _SLACK, "rows_of": dict(rows_of)}
     return finish_rows(__file__, out, "opinion-scores", paths, args, counts, skipped, **content)
 
 
@@ -303,8 +300,7 @@ def write_description(
     skip_bad_lines: bool = False,
 ) -> RowsMade:
     "Write what `describe_rows` finds as one HTML page with a manifest."
-    path, out = Path(path), Path(out)
-    check_files([path], out)
+    (path,), out = check_files([path], out)
     found = describe_rows(path, skip_bad_lines)
     picture = io.BytesIO()
     figure = found.plot()[0].figure
@@ -339,7 +335,7 @@ def _read_log(path: Path | str) -> tuple[dict[str, np.ndarray], str]:
         raise BadInput(f"{path}: has no {', '.join(absent)}; expected {DEFAULT_TEACHER} and its six features")
     for key in keys.values():
         for number, value in enumerate(frame.get(key) for frame in frames):
-            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            if not _is_number(value):
                 raise BadInput(f"{path}: frame {number} has no finite {key}, found {value!r}; measure it again")
     columns = {name: np.array([frame[key] for frame in frames], float) for name, key in keys.items()}
     mean = float(np.mean(columns["vmaf"]))
@@ -356,22 +352,8 @@ def _log_row(path: Path, seen: Mapping[str, tuple[str, int]], settings: Mapping[
     digest, frames = seen.get(name.key, (None, count))
     if frames != count:
         raise BadInput(f"{path}: has {count} frames, but the video has {frames}; measure it again")
-    return new_row(
-        src=f"bvi-dvc:{name.key}",
-        src_sha256=digest,
-        width=name.width,
-        height=name.height,
-        pix_fmt=name.pix_fmt,
-        framerate=float(name.fps),
-        duration_s=float(count / name.fps),
-        vmaf_score=float(np.mean(columns["vmaf"])),
-        vmaf_model=DEFAULT_TEACHER,
-        vmaf_binary_version=version,
-        exit_status=0,
-        clip_mode="full",
-        **settings,
-        **feature_facts(columns),
-    )
+    facts = shape_facts(name, count) | score_facts(columns) | {"vmaf_binary_version": version, **settings}
+    return new_row(src=f"bvi-dvc:{name.key}", src_sha256=digest, exit_status=0, clip_mode="full", **facts)
 
 # %% ../../nbs/corpora/41_row_tools.ipynb #920aa467
 def rows_from_logs(
@@ -398,16 +380,13 @@ def rows_from_logs(
     settings = {"encoder": encoder, "preset": preset, "crf": crf}
     seen, rows, problems = {}, [], []
     if videos is not None:
-        keys = {path.stem for path in logs}
-        listing = list_videos(videos)
+        keys, listing = {path.stem for path in logs}, list_videos(videos)
         problems += [problem for problem in listing.problems if PurePosixPath(problem.id).stem in keys]
         jobs = [(Path(videos), video) for video in listing.videos if video.name.key in keys]
         results = run_jobs(_see_video, jobs, executor, "reading videos", progress)
-        for (_, video), result in zip(jobs, results, strict=True):
-            if isinstance(result, Problem):
-                problems.append(result)
-            else:
-                seen[video.name.key] = result
+        problems += [result for result in results if isinstance(result, Problem)]
+        both = zip(jobs, results, strict=True)
+        seen = {video.name.key: result for (_, video), result in both if not isinstance(result, Problem)}
     for path in logs:
         try:
             rows.append(_log_row(path, seen, settings))
@@ -417,9 +396,8 @@ def rows_from_logs(
         raise BadInput(f"{folder}: {problem_report(problems)}, or pass --allow-failures")
     counts = {"rows": write_rows(out, rows), "with digest of the source": sum(bool(row["src_sha256"]) for row in rows)}
     counts["failures"] = len(problems)
-    failures = [vars(problem) for problem in problems]
-    notes = [f"left out: {problem}" for problem in problems]
-    return finish_rows(__file__, out, "bvi-dvc-rows", logs, settings, counts, notes=notes, failures=failures)
+    told = {"notes": [f"left out: {problem}" for problem in problems], "failures": [vars(each) for each in problems]}
+    return finish_rows(__file__, out, "bvi-dvc-rows", logs, settings, counts, **told)
 
 
 def _see_video(place: Path, video: BviVideo) -> tuple[str, int] | Problem:

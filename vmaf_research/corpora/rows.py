@@ -10,10 +10,10 @@ __all__ = ['LARGEST', 'ROW_SCHEMA', 'ROW_KEYS', 'RowKey', 'new_row', 'upgrade_ro
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from html import escape
+
 from itertools import islice
 from numbers import Integral, Real
 from pathlib import Path
@@ -31,6 +31,16 @@ from ..measure.provenance import atomic_path, common_folder, scan_lines
 _VERSION = 3
 _REQUIRED = "required"  # in place of an unavailable value: every row knows this
 LARGEST = 2**63 - 1  # what a 64-bit column holds
+_KINDS: dict[str, tuple[type, Callable[[Any], Any], str]] = {  # types, plain value (fails, or None: none), in words
+    "integer": (Integral, int, "a whole number"),
+    "number": (Real, lambda value: float(value) if math.isfinite(value) else None, "a finite number"),
+    "flag": (bool, bool, "true or false"),
+    "text": (str, lambda text: text.encode().decode(), "text"),  # half of a surrogate pair cannot be written
+    "sha256": (str, lambda text: text if re.fullmatch("[0-9a-f]{64}", text) else None,
+               "64 hexadecimal digits in lower case"),
+    "time": (str, lambda text: datetime.fromisoformat(text) and text.encode().decode(),
+             "a time such as 2026-05-09T12:00:00+00:00"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -48,9 +58,7 @@ class RowKey:
     @property
     def expected(self) -> str:
         "Which values it takes, in words."
-        known = {"sha256": "64 hexadecimal digits in lower case", "time": "a time such as 2026-05-09T12:00:00+00:00",
-                 "flag": "true or false", "text": "text"}  # fmt: skip
-        text = known.get(self.kind, "a finite number" if self.kind == "number" else "a whole number")
+        text = _KINDS[self.kind][2]
         if self.low is not None:
             text += f" of at least {self.low:g}" if self.high is None else f" from {self.low:g} to {self.high:g}"
         if self.unavailable == _REQUIRED:
@@ -129,31 +137,15 @@ def _check_value(key: RowKey, value: Any) -> Any:
     "The value as it stands in a row, of a plain type; raises `BadInput` if the key does not take it."
     if key.unavailable != _REQUIRED and type(value) is type(key.unavailable) and value == key.unavailable:
         return value
-    plain = _plain_value(key, value)
+    types, make_plain, _ = _KINDS[key.kind]
+    try:
+        fits = isinstance(value, types) and isinstance(value, bool) == (key.kind == "flag") and value != ""
+        plain = make_plain(value) if fits else None
+    except (OverflowError, ValueError):
+        plain = None
     if plain is None or (key.low is not None and plain < key.low) or (key.high is not None and plain > key.high):
         raise BadInput(f"key {key.name}: found {value!r}, expected {key.expected}")
     return plain
-
-
-def _plain_value(key: RowKey, value: Any) -> Any:
-    "A value of the right kind, or None; ranges are not looked at."
-    types = {"flag": bool, "integer": Integral, "number": Real}.get(key.kind, str)
-    if not isinstance(value, types) or (isinstance(value, bool) and key.kind != "flag"):
-        return None
-    try:
-        if key.kind == "integer":
-            return int(value)
-        if key.kind == "number":
-            return float(value) if math.isfinite(value) else None
-        if key.kind == "time":
-            datetime.fromisoformat(value)
-        if types is str:
-            value.encode()  # half of a surrogate pair cannot be written
-    except (OverflowError, ValueError):
-        return None
-    if key.kind == "sha256" and not re.fullmatch("[0-9a-f]{64}", value):
-        return None
-    return None if value == "" and key.unavailable == _REQUIRED else value
 
 # %% ../../nbs/corpora/37_rows.ipynb #08d24300
 def upgrade_row(row: Mapping[str, Any]) -> dict[str, Any]:  # of the current version
@@ -214,8 +206,7 @@ class CorpusRows:
         return f"CorpusRows({self.path.name}: {counts})"
 
     def _repr_html_(self) -> str:
-        items = "".join(f"<li>{escape(text)}</li>" for text in self.skipped)
-        return f"<p>{escape(repr(self))}</p>" + (f"<ul>{items}</ul>" if items else "")
+        return html_table([[text] for text in self.skipped], [repr(self)])
 
 
 def read_corpus_rows(
@@ -230,10 +221,10 @@ def read_corpus_rows(
     return CorpusRows(Path(path), tuple(row for _, row in rows), tuple(skipped), upgraded)
 
 # %% ../../nbs/corpora/37_rows.ipynb #0dba51af
-def check_files(inputs: Sequence[Path], out: Path) -> None:
-    "Raise `BadInput` if a file is missing or named twice, or if the output is one of the inputs."
-    seen = set()
-    for path in inputs:
+def check_files(inputs: Sequence[Path | str], out: Path | str) -> tuple[list[Path], Path]:
+    "Both as paths; raises `BadInput` if a file is missing or named twice, or if the output is one of the inputs."
+    paths, out, seen = [Path(path) for path in inputs], Path(out), set()
+    for path in paths:
         if not path.is_file():
             raise BadInput(f"{path}: no such file; expected a file of JSON lines")
         if path.resolve() in seen:
@@ -241,6 +232,7 @@ def check_files(inputs: Sequence[Path], out: Path) -> None:
         seen.add(path.resolve())
     if out.resolve() in seen:
         raise BadInput(f"{out}: is input and output at once; choose another name for the output")
+    return paths, out
 
 # %% ../../nbs/corpora/37_rows.ipynb #326bb159
 @dataclass(frozen=True)
@@ -267,20 +259,18 @@ def finish_rows(
     inputs: Sequence[Path],
     args: Mapping[str, Any],
     counts: dict[str, int],
-    skipped: Iterable[str] = (),
-    notes: Iterable[str] = (),
+    skipped: Sequence[str] = (),
+    notes: Sequence[str] = (),
     **content: Any,  # what else a repetition must reproduce
 ) -> RowsMade:
     "Write the manifest of an output that was just written."
     folder = common_folder(inputs)
-    roots = {"input": folder, "output": out.parent}
     described = [describe_path(path, {"input": folder}) for path in inputs]
     outputs = {"output": describe_path(out, {"output": out.parent})}
     provenance = run_provenance(entry_point, args, {entry["path"]: entry for entry in described}, outputs)
-    skipped, notes = tuple(skipped), tuple(notes)
     content |= {"counts": counts, "skipped_lines": list(skipped), "notes": list(notes)}
-    manifest = write_manifest(out, kind, provenance, content, roots)
-    return RowsMade(out, manifest, counts, skipped, notes)
+    manifest = write_manifest(out, kind, provenance, content, {"input": folder, "output": out.parent})
+    return RowsMade(out, manifest, counts, tuple(skipped), tuple(notes))
 
 # %% ../../nbs/corpora/37_rows.ipynb #3febc698
 def rows_to_parquet(
@@ -289,8 +279,7 @@ def rows_to_parquet(
     skip_bad_lines: bool = False,
 ) -> RowsMade:
     "Write rows as a Parquet table with a manifest; raises `BadInput` for a bad line unless those are skipped."
-    path, out = Path(path), Path(out)
-    check_files([path], out)
+    (path,), out = check_files([path], out)
     types = {"integer": pa.int64(), "number": pa.float64(), "flag": pa.bool_()}
     schema = pa.schema([(key.name, types.get(key.kind, pa.string())) for key in ROW_SCHEMA.values()])
     skipped: list[str] = []

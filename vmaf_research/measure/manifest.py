@@ -51,6 +51,7 @@ def describe_path(
     path: Path | str,  # file or folder
     roots: Mapping[str, Path],  # named folders; the innermost one that contains `path` is used
     contents: bool = False,  # for a folder: hash the contents as well as the listing
+    digest: str | None = None,  # of a file, if it is known
 ) -> dict[str, Any]:
     "Root, relative path, kind, size and digest of a file or folder, as manifests have it."
     path = Path(path).absolute()
@@ -63,7 +64,7 @@ def describe_path(
         digest_of = "contents" if contents else "listing"
         return where | {"kind": "directory", "digest_of": digest_of, "sha256": listing_digest(path, contents=contents)}
     if path.is_file():
-        return where | {"kind": "file", "size": path.stat().st_size, "sha256": sha256_file(path)}
+        return where | {"kind": "file", "size": path.stat().st_size, "sha256": digest or sha256_file(path)}
     return where | {"kind": "missing"}
 
 # %% ../../nbs/measure/12_manifest.ipynb #5f202ca6

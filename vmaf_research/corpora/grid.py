@@ -60,12 +60,8 @@ def coarse_qualities(encoder: Encoder) -> tuple[int, ...]:  # best first
     return tuple(round(best + value / 51 * (worst - best)) for value in (10, 20, 30, 40, 50))
 
 
-def fine_qualities(
-    encoder: Encoder,
-    coarse: dict[float, float],  # quality -> VMAF, measured
-    target: float,  # VMAF
-) -> tuple[int, ...]:  # best first; without those of `coarse`
-    "The whole values near the place where a curve crosses the target, or near its end if it does not cross."
+def fine_qualities(encoder: Encoder, coarse: dict[float, float], target: float) -> tuple[int, ...]:  # best first
+    "Whole values near the place where a curve, VMAF by quality, crosses the target, or near its end; no known ones."
     values = sorted(coarse)
     scores = np.minimum.accumulate([coarse[value] for value in values])  # a curve that falls has one crossing
     crossing = round(float(np.interp(-target, -scores, values)))
@@ -159,11 +155,8 @@ def score_facts(columns: dict[str, Any]) -> dict[str, Any]:  # keys of a row
     return facts | {key: value for name in CANONICAL_6 for key, value in _moments(name, columns[name]).items()}
 
 
-def shape_facts(
-    form: Any,  # with the width, height, pix_fmt and fps of a clip
-    frames: int,
-) -> dict[str, Any]:  # keys of a row
-    "What the geometry and the length of a clip say about an encode."
+def shape_facts(form: Any, frames: int) -> dict[str, Any]:  # keys of a row
+    "What the width, height, pix_fmt and fps of a clip, or of a name that tells them, and its length say of an encode."
     facts = {"width": form.width, "height": form.height, "pix_fmt": form.pix_fmt}
     return facts | {"framerate": float(form.fps), "duration_s": float(frames / form.fps)}
 

@@ -186,11 +186,7 @@ def _compare_clips(reference: _Opened, distorted: _Opened) -> list[str]:
     return reasons
 
 # %% ../../nbs/corpora/36_netflix.ipynb #b733d798
-def _sample_digest(path: Path, count: int = 1 << 16) -> str:
-    "Digest of so many bytes from the beginning, the middle and the end of a file each."
-    last = max(0, path.stat().st_size - count)
-    parts = [np.fromfile(path, np.uint8, count, offset=offset) for offset in sorted({0, last // 2, last})]
-    return sha256_bytes(np.concatenate(parts).tobytes())
+_SAMPLE = 1 << 16  # bytes from the beginning, the middle and the end of a file each
 
 
 def _repeated_files(pairs: list[Pair]) -> list[str]:
@@ -198,7 +194,9 @@ def _repeated_files(pairs: list[Pair]) -> list[str]:
     seen: dict[tuple[str, str], Path] = {}
     notes = []
     for source, path in [(pair.source, clip.path) for pair in pairs for clip in pair.clips]:
-        first = seen.setdefault((source, _sample_digest(path)), path)
+        last = max(0, path.stat().st_size - _SAMPLE)
+        parts = [np.fromfile(path, np.uint8, _SAMPLE, offset=offset).tobytes() for offset in (0, last // 2, last)]
+        first = seen.setdefault((source, sha256_bytes(b"".join(parts))), path)
         if first != path and filecmp.cmp(first, path, shallow=False):
             other = f"{first.parent.name}/{first.name}"
             notes.append(f"dis/{path.name}: has the same bytes as {other}; remove one if that was not meant")

@@ -150,7 +150,7 @@ class Corpus:
             rows.append((source, len(pairs), f"{clip.width}×{clip.height}", clip.pix_fmt, clip.frames, codecs))
         table = html_table(rows, ("source", "pairs", "size", "format", "frames", "codecs"))
         notes = [*(("problem", each) for each in self.problems), *(("warning", each) for each in self.warnings)]
-        return f"<p><b>{escape(repr(self))}</b></p>{table}{html_table(notes)}"
+        return f"<p><b>{escape(repr(self))}</b></p>{table}{html_table(notes) if notes else ''}"
 
 # %% ../../nbs/corpora/31_pairs.ipynb #b3066aac
 def table_schema(teachers: Iterable[str] = (DEFAULT_TEACHER,)) -> pa.Schema:

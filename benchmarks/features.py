@@ -27,7 +27,7 @@ from vmaf_research.measure.core import BadInput, EngineError
 from vmaf_research.measure.engine import find_engine, run_ffmpeg
 from vmaf_research.measure.features import CANONICAL_6, DEFAULT_TEACHER, FEATURE_SETS, resolve_teachers
 from vmaf_research.measure.libvmaf import comparison_format, filter_chain, libvmaf_options, measure, ssimulacra2_scores
-from vmaf_research.measure.manifest import package_identity, pairs_path, read_manifest
+from vmaf_research.measure.manifest import open_manifest, package_identity, pairs_path
 from vmaf_research.measure.provenance import atomic_path, sha256_file, write_json
 from vmaf_research.measure.video import KEEP_FRAMES, Clip, Part, convert_clip, input_arguments, open_clip
 
@@ -214,7 +214,7 @@ def write_features(options: argparse.Namespace, pairs: pd.DataFrame, clips: list
     with atomic_path(options.out / "features.parquet") as temporary:
         kept = rows.astype(dict.fromkeys(numbers, "float32"))
         kept.to_parquet(temporary, index=False, compression="zstd")
-    manifest = read_manifest(options.table)["deterministic"]
+    manifest = open_manifest(options.table).facts
     provenance = {key: manifest[key] for key in ("corpus", "engine", "counts")}
     provenance |= {"table_sha256": sha256_file(options.table), "every": EVERY, "package": package_identity()}
     write_json(options.out / "provenance.json", provenance)

@@ -21,7 +21,7 @@ from vmaf_research.corpora.ladder import LADDERS, record_path
 from vmaf_research.measure.core import BadInput
 from vmaf_research.measure.engine import ffmpeg_path, run_ffmpeg
 from vmaf_research.measure.features import TABLE_COLUMNS
-from vmaf_research.measure.manifest import read_manifest, verify
+from vmaf_research.measure.manifest import open_manifest, verify
 from vmaf_research.measure.provenance import seal, sha256_file, write_json
 from vmaf_research.measure.video import open_clip
 
@@ -132,7 +132,7 @@ def test_extract_of_a_mixed_folder(mixed_corpus, tmp_path):
     assert len(table) == done.rows == 8 * len(mixed_corpus.pairs)
     assert table["vmaf"].between(0, 100).all()
     assert table["codec"].unique().tolist() == ["libx264"]
-    facts = read_manifest(done.manifest)["deterministic"]
+    facts = open_manifest(done.manifest).facts
     assert facts["counts"]["failures"] == len(mixed_corpus.problems)
     assert {failure["id"] for failure in facts["failures"]} == {problem.id for problem in mixed_corpus.problems}
     assert verify(done.manifest).ok
@@ -266,7 +266,7 @@ def test_killed_and_started_again(folder, tmp_path):
     assert records.items() <= finished(encodes, "*.mp4.json").items()
     for name in ("t.parquet", "t.parquet.pairs.parquet"):
         assert sha256_file(killed / "out" / name) == sha256_file(calm / "out" / name)
-    once, again = (read_manifest(work / "out" / "t.parquet")["deterministic"] for work in (calm, killed))
+    once, again = (open_manifest(work / "out" / "t.parquet").facts for work in (calm, killed))
     assert once["counts"] == again["counts"] and once["corpus"] == again["corpus"]
     assert sorted(path.name for path in (killed / "out").iterdir()) == sorted(
         path.name for path in (calm / "out").iterdir()
@@ -361,7 +361,7 @@ def test_a_pair_that_fails(two_pairs, tmp_path):
         path.write_bytes(whole)
     assert pd.read_parquet(done.table)["dis_basename"].unique().tolist() == [corpus.pairs[0].dis_basename]
     assert len(pd.read_parquet(pairs_path(done.table))) == 1
-    facts = read_manifest(done.manifest)["deterministic"]
+    facts = open_manifest(done.manifest).facts
     assert facts["counts"]["failures"] == 1 and path.name in facts["failures"][0]["id"]
 
 

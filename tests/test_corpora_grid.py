@@ -20,7 +20,7 @@ from vmaf_research.measure.encode import ENCODERS
 from vmaf_research.measure.engine import ffmpeg_path, run_ffmpeg
 from vmaf_research.measure.features import CANONICAL_6
 from vmaf_research.measure.libvmaf import measure
-from vmaf_research.measure.manifest import read_manifest, verify
+from vmaf_research.measure.manifest import open_manifest, verify
 from vmaf_research.measure.packets import pictures
 from vmaf_research.serve.cli import main
 
@@ -107,7 +107,7 @@ def test_a_killed_grid_is_finished_with_the_same_rows(videos, tmp_path, made):
         assert (folder / name).read_bytes() == content
         assert json.loads(content)["row"] in rows  # with the times of the run that was killed
     assert not list(folder.glob(".*"))
-    own, other = (read_manifest(path)["deterministic"] for path in (tmp_path / "g.jsonl", made.path))
+    own, other = (open_manifest(path).facts for path in (tmp_path / "g.jsonl", made.path))
     rest = [{key: fact for key, fact in facts.items() if key != "run_provenance"} for facts in (own, other)]
     assert rest[0] == rest[1]
     outputs = [facts["run_provenance"]["outputs"] for facts in (own, other)]
@@ -149,7 +149,7 @@ def test_broken_and_short_sources_are_named(videos, tmp_path):
     made = grid(tmp_path / "videos", tmp_path / "g.jsonl", allow_failures=True, **options)
     assert len(made.rows) == 2 and [failure.id for failure in made.failures] == ["broken.mp4"]
     assert "broken.mp4" in made._repr_html_() and any("readme.txt" in text for text in made.warnings)
-    facts = read_manifest(made.path)["deterministic"]
+    facts = open_manifest(made.path).facts
     assert facts["counts"] == {"sources": 2, "rows": 2, "failures": 1} and facts["failures"][0]["id"] == "broken.mp4"
     (tmp_path / "empty").mkdir()
     for name, said in (("none", "no such folder"), ("empty", "has no video")):
@@ -176,7 +176,7 @@ def test_an_encoder_that_writes_nothing(videos, tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.glob("g*")] == ["g.grid"]
     made = grid(videos, tmp_path / "g.jsonl", allow_failures=True, **options)
     assert made.made == 0 and [row["encoder"] for row in made.rows] == ["libx264", "libx264"]
-    assert read_manifest(tmp_path / "g.jsonl")["deterministic"]["counts"]["failures"] == 2
+    assert open_manifest(tmp_path / "g.jsonl").facts["counts"]["failures"] == 2
     assert not [path for path in (tmp_path / "g.grid/dis").iterdir() if "svtav1" in path.name]
 
 

@@ -16,7 +16,6 @@ from vmaf_research.measure.encode import (
     bitrate_kbps,
     encode,
     encode_arguments,
-    encode_recorded,
     find_encoder,
 )
 from vmaf_research.measure.engine import ffmpeg_path
@@ -66,14 +65,14 @@ def test_three_qualities_of_every_software_encoder(codec, small, tmp_path):
     best, worst = adapter.quality_range
     rates, scores = [], []
     for quality in (best, adapter.quality_default, worst):
-        made = encode_recorded(small, tmp_path / f"{quality}.mp4", codec, quality, "veryfast")
-        sizes = picture_sizes(made.clip.path)
-        assert (made.clip.size, made.clip.frames, sizes.frames) == ("96x64", small.frames, small.frames)
+        made = encode(small, tmp_path / f"{quality}.mp4", codec, quality, "veryfast")
+        sizes = picture_sizes(made.path)
+        assert (made.size, made.frames, sizes.frames) == ("96x64", small.frames, small.frames)
         assert sizes.counts["I"] >= 1 and sizes.mean_bytes["I"] > 0
-        assert sizes.bitrate_kbps(small.fps) < bitrate_kbps(made.clip)  # the container takes some
+        assert sizes.bitrate_kbps(small.fps) < bitrate_kbps(made)  # the container takes some
         assert (made.statistics is not None) == (adapter.encoder.statistics in STATISTICS)
         rates.append(sizes.total_bytes)
-        scores.append(measure(small, made.clip, features=()).mean()["vmaf"])
+        scores.append(measure(small, made, features=()).mean()["vmaf"])
     assert rates == sorted(rates, reverse=True) and rates[0] > 1.5 * rates[-1]
     assert scores == sorted(scores, reverse=True) and scores[0] > scores[-1] + 1
 
@@ -162,8 +161,8 @@ def test_hardware_that_is_there(small, tmp_path, monkeypatch):
     program.chmod(0o755)
     monkeypatch.setenv("VMAF_FFMPEG", str(program))
     assert "h264_nvenc" in available_encoders() and "hevc_nvenc" not in available_encoders()
-    made = encode_recorded(small, tmp_path / "nvenc.mp4", "h264_nvenc", 30, "medium")
-    assert made.clip.frames == small.frames and made.statistics is None
+    made = encode(small, tmp_path / "nvenc.mp4", "h264_nvenc", 30, "medium")
+    assert made.frames == small.frames and made.statistics is None
     with pytest.raises(BadInput, match="; available: libx264, .*, h264_nvenc, libvpx-vp9"):
         find_encoder("hevc_nvenc")
 

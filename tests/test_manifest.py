@@ -11,7 +11,7 @@ from made_up import make_codec_rows
 
 from vmaf_research.measure.core import BadInput
 from vmaf_research.measure.engine import run_ffmpeg
-from vmaf_research.measure.manifest import describe_path, manifest_path, open_manifest, read_manifest, verify
+from vmaf_research.measure.manifest import describe_path, manifest_path, open_manifest, verify
 from vmaf_research.measure.provenance import seal, write_json
 from vmaf_research.serve.cli import app, main
 from vmaf_research.serve.manifests import replay
@@ -54,7 +54,7 @@ def files(folder):
 
 def rewrite(path, change):
     "Change the document of a manifest and seal it again, as a liar would."
-    document = read_manifest(path)
+    document = open_manifest(path).document
     change(document)
     write_json(manifest_path(path), seal(document))
 

@@ -217,7 +217,8 @@ def test_pictures_of_other_forms_are_encoded_as_420(two, options, tmp_path, code
 
 def test_the_luma_that_is_encoded_is_that_of_the_clip(two, tmp_path):
     path = write_clip(two, tmp_path / "form.mkv", "format=yuv422p")
-    with ShotSource(open_clip(path), Shot(0, 8), 96, tmp_path).reference() as reference:
+    source = ShotSource(open_clip(path), Shot(0, 8), 96, tmp_path, "libx264", "medium", "mean", tmp_path, tmp_path)
+    with source.reference() as reference:
         assert reference.pix_fmt == "yuv420p"
         assert np.array_equal(read_luma(reference, 5), read_luma(two, 5))
 

@@ -27,7 +27,7 @@ from .codecs import CODEC_BLOCK, ENCODER_VOCAB, codec_block, encoder_slot, known
 from .metrics import VMAF_RANGE
 from ..measure.core import BadInput
 from ..measure.features import CANONICAL_6
-from ..measure.manifest import describe_path, manifest_path, pairs_path, read_manifest
+from ..measure.manifest import describe_path, manifest_path, open_manifest, pairs_path
 from ..measure.provenance import listing_digest, scan_lines, sha256_bytes
 
 # %% ../../nbs/learn/47_table.ipynb #2c886286
@@ -441,7 +441,7 @@ def _corpus_name(table: Path, sha256: str) -> str:
     "Name of the corpus, from the manifest if there is one; raises `BadInput` if that describes another table."
     if not manifest_path(table).exists():
         return table.stem
-    content = read_manifest(table)["deterministic"]
+    content = open_manifest(table).facts
     recorded = content["run_provenance"]["outputs"].get("table", {}).get("sha256")
     if recorded not in (None, sha256):
         raise BadInput(f"{table}: is not the table that {manifest_path(table).name} describes; extract it again")

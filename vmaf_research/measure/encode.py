@@ -4,15 +4,15 @@
 
 # %% auto #0
 __all__ = ['STATISTICS', 'ENCODERS', 'ENCODE_SUFFIX', 'EncoderStatistics', 'read_statistics', 'Encoder', 'available_encoders',
-           'find_encoder', 'encoder_version', 'nearest_even', 'fit_height', 'encode_arguments', 'Encode',
-           'encode_recorded', 'encode', 'bitrate_kbps']
+           'find_encoder', 'encoder_version', 'nearest_even', 'fit_height', 'encode_arguments', 'Encode', 'encode',
+           'bitrate_kbps']
 
 # %% ../../nbs/measure/18_encode.ipynb #3a0ba85f
 import re
 import subprocess
 import tempfile
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
@@ -242,16 +242,15 @@ def encode_arguments(
     return [*picture, *encoder.arguments(quality, preset), *repeatable]
 
 # %% ../../nbs/measure/18_encode.ipynb #5c85e1c8
-@dataclass(frozen=True)
-class Encode:
-    "A finished encode, and what its making told."
+@dataclass(frozen=True, repr=False)
+class Encode(Clip):
+    "A finished encode: a clip, and what its making told."
 
-    clip: Clip
-    seconds: float  # that the encoder ran, reading and scaling included
-    statistics: EncoderStatistics | None  # None: the encoder tells nothing
+    seconds: float = 0.0  # that the encoder ran, reading and scaling included
+    statistics: EncoderStatistics | None = None  # None: the encoder tells nothing
 
 # %% ../../nbs/measure/18_encode.ipynb #0b4bddac
-def encode_recorded(
+def encode(
     reference: Clip,
     out: Path | str,  # written in one step; the suffix is `ENCODE_SUFFIX`
     codec: str,  # a key of `ENCODERS`
@@ -277,21 +276,9 @@ def encode_recorded(
         seconds = time.monotonic() - started
         clip = _check_encode(temporary, reference, codec, out.name)
         statistics = read_statistics(method, Path(folder), clip.frames) if method else None
-    return Encode(replace(clip, path=out), seconds, statistics)
+    return Encode(*astuple(replace(clip, path=out)), seconds, statistics)
 
 # %% ../../nbs/measure/18_encode.ipynb #902b358e
-def encode(
-    reference: Clip,
-    out: Path | str,
-    codec: str,  # a key of `ENCODERS`
-    quality: float,  # the codec's own scale
-    preset: str | None = None,  # a common name or the encoder's own
-    height: int | None = None,  # rows of the encoded picture; default: those of the reference
-) -> Clip:  # of `out`
-    "Encode a clip and check the result: `encode_recorded`, if only the clip is wanted."
-    return encode_recorded(reference, out, codec, quality, preset, height).clip
-
-
 def bitrate_kbps(clip: Clip) -> float:
     "Mean bit rate of a file in kilobits (1,000 bits) per second, its container included."
     return clip.path.stat().st_size * 8 / 1000 * float(clip.fps) / clip.frames

@@ -46,12 +46,8 @@ def describe_shots(features: np.ndarray) -> np.ndarray:  # float64 [n, 2], natur
     return np.column_stack([bits - contrast, motion - contrast])
 
 # %% ../../nbs/predict/75_curves.ipynb #ae2ca15b
-def falling_curve(
-    quality: np.ndarray,  # [n], at least two different values; greater is worse
-    vmaf: np.ndarray,  # [n]
-    nodes: np.ndarray,  # [q], where the curve is wanted, ascending
-) -> np.ndarray:  # [q], VMAF, never rising, within its range
-    "A curve through measurements; raises `BadInput` if they are too few."
+def falling_curve(quality: np.ndarray, vmaf: np.ndarray, nodes: np.ndarray) -> np.ndarray:  # [n], [n], [q] -> [q]
+    "The VMAF of measurements at ascending quality values `nodes`, never rising; `BadInput` for less than two of them."
     values, index, counts = np.unique(np.asarray(quality, dtype=float), return_inverse=True, return_counts=True)
     if len(values) < 2:
         raise BadInput(f"a curve through measurements at {len(values)} quality value: at least two are needed")
@@ -225,19 +221,14 @@ def counted(count: int, what: str) -> str:
     return f"{count} {what}{'' if count == 1 else 's'}"
 
 
-def check_sources(
-    sources: Iterable[str],
-    failed: int = 0,  # encodes that failed and are left out
-) -> None:
-    "Raise `BadInput` if there are too few sources to leave one out."
+def check_sources(sources: Iterable[str], failed: int = 0) -> None:
+    "Raise `BadInput` if there are too few sources to leave one out; `failed` encodes are left out already."
     names = sorted(set(sources))
     if len(names) < _LEAST_SOURCES:
         without = f", without {counted(failed, 'encode')} that failed" if failed else ""
-        raise BadInput(
-            f"a corpus with {counted(len(names), 'source')} ({', '.join(names) or 'none'}){without}: at least "
-            f"{_LEAST_SOURCES} are needed, because each is predicted by a model that does not know it; add sources to "
-            "the grid"
-        )
+        found = f"a corpus with {counted(len(names), 'source')} ({', '.join(names) or 'none'}){without}"
+        reason = "each is predicted by a model that does not know it; add sources to the grid"
+        raise BadInput(f"{found}: at least {_LEAST_SOURCES} are needed, because {reason}")
 
 # %% ../../nbs/predict/75_curves.ipynb #80f969d9
 @dataclass(frozen=True, eq=False, repr=False)
@@ -340,11 +331,9 @@ def judge_curves(
         own = names == name
         left_out[own] = fit_curves(features[~own], drawn[~own], nodes).curves(features[own])
     model = fit_curves(features, drawn, nodes)
-    encodes = [
-        pd.DataFrame({
-            "source": curve.source, "quality": curve.quality, "measured": curve.vmaf,
-            "predicted": np.interp(curve.quality, nodes, predicted), "fitted": np.interp(curve.quality, nodes, fitted),
-        })
-        for curve, predicted, fitted in zip(curves, left_out, model.curves(features), strict=True)
-    ]  # fmt: skip
+    encodes = []
+    for curve, *without_and_with in zip(curves, left_out, model.curves(features), strict=True):
+        predicted, fitted = (np.interp(curve.quality, nodes, each) for each in without_and_with)
+        own = {"source": curve.source, "quality": curve.quality, "measured": curve.vmaf}
+        encodes.append(pd.DataFrame(own | {"predicted": predicted, "fitted": fitted}))
     return CurveReport(curves, model, drawn - left_out, pd.concat(encodes, ignore_index=True))

@@ -57,10 +57,12 @@ class Choice:
             return f"the end of the range that was looked at; the encoder goes to {worst}"
         return ""
 
+    def __str__(self) -> str:
+        bound = f" ± {self.half_width:.1f}" if self.half_width else ""
+        return f"{self.quality}: VMAF {self.predicted:.1f}{bound}{self.remark and f', {self.remark}'}"
+
     def __repr__(self) -> str:
-        bound = f" - {self.half_width:.1f}" if self.half_width else ""
-        remark = f"; {self.remark}" if self.remark else ""
-        return f"Choice({self.codec} for VMAF {self.target:g}: {self.quality}, {self.predicted:.1f}{bound}{remark})"
+        return f"Choice({self.codec} for VMAF {self.target:g}, {self})"
 
     def plot(self, axes: plt.Axes | None = None) -> plt.Axes:
         "The predicted curve, the target and the pick."
@@ -118,10 +120,8 @@ def predict_mos(
     "Mean opinion scores by a trained model; raises `BadInput` if there is no such model or it gives no such scores."
     if model is None or not Path(model).is_file():
         what = "no model was named" if model is None else f"{model}: no such file"
-        raise BadInput(
-            f"{what}; a mean opinion score needs a model that was trained on opinions (.onnx, VMAF in, 1 to 5 out). "
-            "VMAF itself is no such score, and there is no stand-in"
-        )
+        needed = "a mean opinion score needs a model that was trained on opinions (.onnx, VMAF in, 1 to 5 out)"
+        raise BadInput(f"{what}; {needed}. VMAF itself is no such score, and there is no stand-in")
     scores = np.atleast_1d(np.asarray(vmaf, dtype=float))
     if scores.ndim != 1 or not ((scores >= 0) & (scores <= 100)).all():
         raise BadInput("VMAF of the clips: expected numbers from 0 to 100, one for each clip")
@@ -143,18 +143,14 @@ class ShotPrediction:
 
     def __str__(self) -> str:
         first, last = self.curve.index[[0, -1]]
-        if self.choice is None:
-            return f"VMAF {self.curve[first]:.1f} at {first} to {self.curve[last]:.1f} at {last}"
-        bound = f" ± {self.choice.half_width:.1f}" if self.choice.half_width else ""
-        remark = f", {self.choice.remark}" if self.choice.remark else ""
-        return f"{self.choice.quality}: VMAF {self.choice.predicted:.1f}{bound}{remark}"
+        whole = f"VMAF {self.curve[first]:.1f} at {first} to {self.curve[last]:.1f} at {last}"
+        return whole if self.choice is None else str(self.choice)
 
     def to_json(self) -> dict[str, Any]:
         "All of it as plain values; `start` and `end` count frames, `end` is not included."
-        longest, shortest = pick_keyint(self.features)
         curve = [{"crf": quality, "vmaf": round(score, 3)} for quality, score in self.curve.items()]
         found = asdict(self.shot) | {"features": asdict(self.features), "curve": curve, "doubts": list(self.doubts)}
-        found |= {"keyint": longest, "min_keyint": shortest}
+        found |= zip(("keyint", "min_keyint"), pick_keyint(self.features), strict=True)
         if choice := self.choice:
             found |= {"crf": choice.quality, "vmaf": round(choice.predicted, 3), "reachable": choice.reachable}
             found |= {"half_width": round(choice.half_width, 3), "remark": choice.remark}

@@ -36,18 +36,15 @@ from ..ship.registry import REGISTRY, Model, load, read_registry, write_model
 def check_shippable(model_id: str, report: CurveReport) -> None:
     "Raise `ShipRefused` if predictions for sources that were left out are worse than the gate allows."
     if constant := [name for name, each in report.per_source.items() if each.plcc is None]:
-        raise ShipRefused(
-            f"{model_id}: the sources left out must each have a PLCC, and {', '.join(constant)} has none, because all "
-            "of its encodes score the same or are predicted to; nothing was written. Add quality values at which its "
-            "score changes, or take its rows out"
-        )
-    reached, needed, (name, error) = report.mean("plcc"), settings().ship_gate_plcc, report.worst
-    if not reached >= needed:
-        raise ShipRefused(
-            f"{model_id}: mean PLCC of the sources left out is {show_number(reached)}, at least {needed:g} is needed; "
-            f"nothing was written. The worst source is {name} (RMSE {show_number(error)}): look at its rows, or add "
-            "sources that are like it"
-        )
+        found = "because all of its encodes score the same or are predicted to; nothing was written"
+        advice = "Add quality values at which its score changes, or take its rows out"
+        names = f"{', '.join(constant)} has none, {found}. {advice}"
+        raise ShipRefused(f"{model_id}: the sources left out must each have a PLCC, and {names}")
+    reached, needed, (name, error) = show_number(report.mean("plcc")), settings().ship_gate_plcc, report.worst
+    if not report.mean("plcc") >= needed:
+        found = f"mean PLCC of the sources left out is {reached}, at least {needed:g} is needed; nothing was written"
+        advice = "look at its rows, or add sources that are like it"
+        raise ShipRefused(f"{model_id}: {found}. The worst source is {name} (RMSE {show_number(error)}): {advice}")
 
 # %% ../../nbs/predict/76_predictor.ipynb #9db8a3ed
 _PARITY = 1e-4  # VMAF; greatest difference allowed between a graph and its model
@@ -62,51 +59,29 @@ def _sidecar_and_graph(
     described = describe_shots(features)
     bounds = np.stack([described.min(axis=0), described.max(axis=0)], axis=1).tolist()
     constant = [name for name, column in zip(SHOT_FEATURE_NAMES, features.T, strict=True) if np.ptp(column) == 0]
-    training = {
-        "n_sources": len(report.per_source),
-        "n_curves": len(report.curves),
-        "n_rows": report.pooled.n,
-        "table_digest": report.digest,
-        "noise": NOISE,
-        "loso_mean_plcc": report.mean("plcc"),
-        "loso_mean_srocc": report.mean("srocc"),
-        "loso_pooled_rmse": report.pooled.rmse,
-        "loso_worst_source": worst,
-        "loso_worst_source_rmse": worst_error,
-        "in_sample_rmse": report.fitted.rmse,
-        "per_source": {name: each.to_json() for name, each in report.per_source.items()},
-    }
-    document = {
-        "id": model_id,
-        "kind": PREDICTOR,
-        "onnx": model_file_names(model_id)[0],
-        "sha256": "0" * 64,
-        "opset": settings().opset,
-        "notes": "",
-        "description": description,
-        "license": "Apache-2.0",
-        "codec": codec,
-        "knob": find_adapter(codec).encoder.knob,
-        "input_names": [INPUT],
-        "output_names": [OUTPUT],
+    training = {"n_sources": len(report.per_source), "n_curves": len(report.curves), "n_rows": report.pooled.n}
+    training |= {"table_digest": report.digest, "noise": NOISE, "in_sample_rmse": report.fitted.rmse}
+    training |= {f"loso_mean_{metric}": report.mean(metric) for metric in ("plcc", "srocc")}
+    training |= {"loso_pooled_rmse": report.pooled.rmse, "per_source": report.per_source}
+    training |= {"loso_worst_source": worst, "loso_worst_source_rmse": worst_error}
+    document = {"id": model_id, "kind": PREDICTOR, "description": description, "license": "Apache-2.0", "notes": ""}
+    document |= {"onnx": model_file_names(model_id)[0], "sha256": "0" * 64, "opset": settings().opset, "parity": 0.0}
+    document |= {"codec": codec, "knob": find_adapter(codec).encoder.knob, "teacher": TEACHER}
+    document |= {"input_names": [INPUT], "output_names": [OUTPUT], "output_range": list(VMAF_RANGE)}
+    document |= {
         "feature_order": list(PREDICTOR_INPUTS),
         "feature_min": [float(quality.min()), *features.min(axis=0).tolist()],
         "feature_max": [float(quality.max()), *features.max(axis=0).tolist()],
         "descriptors": dict(zip(DESCRIPTORS, bounds, strict=True)),
         "dropped": [*constant, *report.model.dropped],
-        "probe": asdict(DEFAULT_PROBE),
-        "teacher": TEACHER,
-        "output_range": list(VMAF_RANGE),
-        "training": training,
-        "corpus": dict(corpus),
-        "parity": 0.0,
     }
+    document |= {"probe": asdict(DEFAULT_PROBE), "training": training, "corpus": dict(corpus)}
     if synthetic:
         document["warning"] = STUB_WARNING
     else:
         qualities, curves = report.residual_curves()
         sources = {name: np.round(curve, 3).tolist() for name, curve in curves.items()}
-        document["calibration"] = report.calibration.to_json()
+        document["calibration"] = report.calibration
         document["residuals"] = {"qualities": qualities.tolist(), "sources": sources}
     name = f"sidecar of {model_id}"
     graph = curve_graph(report.model, validated(PredictorSidecar, document, name).graph_facts)

@@ -27,12 +27,8 @@ JITTER = 0.05  # VMAF; what neighbouring values need not share
 _WIDE = 20.0  # VMAF; standard deviation of curves about which no more is known than a rough guess
 
 
-def smooth_covariance(
-    count: int,  # how many quality values
-    deviation: float,  # VMAF
-    reach: float = REACH,  # quality values
-) -> np.ndarray:  # [count, count]
-    "Squared-exponential covariance of equally spaced quality values."
+def smooth_covariance(count: int, deviation: float, reach: float = REACH) -> np.ndarray:  # [count, count], VMAF²
+    "Squared-exponential covariance of equally spaced quality values: `deviation` is in VMAF, `reach` in such values."
     distance = np.subtract.outer(np.arange(count), np.arange(count)) / reach
     return deviation**2 * np.exp(-0.5 * distance**2)
 
@@ -52,10 +48,9 @@ class CurvePrior:
 
     def index(self, quality: int) -> int:
         "Position of a quality value; raises `BadInput` if it is outside the range."
-        found = np.flatnonzero(self.qualities == quality)
-        if not len(found):
+        if quality not in self.qualities:
             raise BadInput(f"quality {quality}: outside the range {self.qualities[0]} to {self.qualities[-1]}")
-        return int(found[0])
+        return int(np.argmax(self.qualities == quality))
 
     def __repr__(self) -> str:
         first, last = self.qualities[[0, -1]]
@@ -95,9 +90,8 @@ def prior_from_curves(
     curves = np.asarray(curves, float)
     if curves.ndim != 2 or len(curves) < 2:
         raise BadInput(f"curves of shape {curves.shape}: at least two clips are needed to say how much curves differ")
-    mean = curves.mean(axis=0)
     unbiased = (len(curves) + 1) / (len(curves) - 1)  # the mean is an estimate too: variance of a new curve around it
-    return _prior_around(qualities, mean, np.sqrt(unbiased) * (curves - mean))
+    return _prior_around(qualities, curves.mean(axis=0), np.sqrt(unbiased) * (curves - curves.mean(axis=0)))
 
 
 def wide_prior(qualities: np.ndarray, mean: np.ndarray) -> CurvePrior:
@@ -133,14 +127,12 @@ def predicted_prior(
     best, worst = find_adapter(codec).hard_range
     qualities = np.arange(best, worst + 1)
     if predictor is None:
-        position = np.linspace(0, 1, len(qualities))
-        return wide_prior(qualities, 100 / (1 + np.exp((position - 0.8) / 0.1)))  # chosen by eye
+        return wide_prior(qualities, 100 / (1 + np.exp((np.linspace(0, 1, len(qualities)) - 0.8) / 0.1)))  # by eye
     mean = np.asarray(predictor.predict(features, qualities), dtype=float)
-    known, curves = map(np.asarray, predictor.residual_curves())
+    known, curves = predictor.residual_curves()
     if not len(curves):
         return wide_prior(qualities, mean)
-    order = np.argsort(known)
-    prior = _prior_around(qualities, mean, [np.interp(qualities, known[order], curve[order]) for curve in curves])
+    prior = _prior_around(qualities, mean, [np.interp(qualities, known, curve) for curve in curves])
     shift = _SHIFT * np.gradient(mean)
     return replace(prior, covariance=prior.covariance + np.outer(shift, shift))
 
@@ -166,16 +158,11 @@ class Trial:
             raise EngineError(f"quality {self.quality}: the measured score is {self.score}; expected a finite number")
 
 # %% ../../nbs/predict/78_search.ipynb #3fb14b04
-def bracket(
-    prior: CurvePrior,
-    scores: Mapping[int, float],  # measured, by quality value
-    target: float,
-) -> tuple[int, int]:
-    "Positions of the worst value that meets (-1: none) and of the first beyond it that misses (n: none)."
+def bracket(prior: CurvePrior, scores: Mapping[int, float], target: float) -> tuple[int, int]:
+    "Positions of the worst measured value that meets (-1: none) and of the first beyond it that misses (n: none)."
     positions = {prior.index(quality): score for quality, score in scores.items()}
     low = max((position for position, score in positions.items() if score >= target), default=-1)
-    beyond = (position for position, score in positions.items() if position > low)
-    return low, min(beyond, default=len(prior.qualities))
+    return low, min((position for position in positions if position > low), default=len(prior.qualities))
 
 
 def reach_probability(

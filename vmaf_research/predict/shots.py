@@ -176,14 +176,8 @@ def cut_shot(
     width, height = (clip.width, clip.height) if height is None else fit_height(clip, height)
     *fast, slow = shot_parts(clip, shot)
     digest, form = clip_identity(clip)
-    made_from = {
-        "video_sha256": digest,
-        "form": form,
-        "frames": [shot.start, shot.end],
-        "size": [width, height],
-        "pix_fmt": pix_fmt,
-        "decoder": encoder_version(),
-    }
+    made_from = {"video_sha256": digest, "form": form, "frames": [shot.start, shot.end], "size": [width, height]}
+    made_from |= {"pix_fmt": pix_fmt, "decoder": encoder_version()}
 
     def cut() -> Clip:
         for part in fast:

@@ -11,7 +11,7 @@ import random
 import re
 from collections.abc import Iterable
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from ..corpora.clips import make_reference
 from ..corpora.jobs import run_jobs
 from ..corpora.rows import upgrade_row
 from ..measure.core import BadInput, settings
-from ..measure.manifest import describe_path, manifest_path, read_manifest, run_provenance, write_manifest
+from ..measure.manifest import describe_path, manifest_path, open_manifest, run_provenance, write_manifest
 from ..measure.provenance import check_writable, scan_lines, sha256_bytes, sha256_file
 from .codecs import PREDICTOR_CODECS, find_adapter
 from .curves import CurveReport, MeasuredCurve, check_sources, counted, judge_curves
@@ -37,16 +37,11 @@ from ..ship.registry import REGISTRY, Model, read_registry
 class Window:
     "What was encoded: a part of a source, at a size."
 
-    src: str  # file, relative to the folder of sources
-    src_sha256: str | None
+    src: str = field(compare=False)  # file, relative to the folder of sources; the first of those with the same bytes
+    source: str  # what counts as one when sources are left out: the SHA-256 of the bytes, `src` if that is not known
     width: int
     height: int
     clip_mode: str  # which part
-
-    @property
-    def source(self) -> str:
-        "What counts as one source when sources are left out: the same bytes are the same source."
-        return self.src_sha256 or self.src
 
 
 @dataclass(frozen=True, repr=False)
@@ -141,36 +136,33 @@ def read_codec_rows(
     if not done:
         encodes = counted(len(own), "encode")
         raise BadInput(f"{path}: {encodes} of {codec}, and none succeeded (exit_status); encode them again")
-    points: dict[Window, list[tuple[float, float]]] = {}
-    windows: dict[tuple, Window] = {}  # files with the same bytes share the window of the first one
-    first: dict[tuple, tuple[int, float]] = {}  # line and score of every encode
+    first: dict[tuple[Window, float], tuple[int, float]] = {}  # line and score of every encode
     for line, row in done:
         try:
             _check_row(row)
         except BadInput as error:
             raise BadInput(f"{path}, line {line}: {error}") from error
-    for line, row in done:
-        window = Window(row["src"], row["src_sha256"], row["width"], row["height"], row["clip_mode"])
-        part = (window.source, window.width, window.height, window.clip_mode)
+        window = Window(row["src"], row["src_sha256"] or row["src"], row["width"], row["height"], row["clip_mode"])
         quality, score = float(row["crf"]), float(row["vmaf_score"])
-        earlier, before = first.setdefault((*part, quality), (line, score))
+        earlier, before = first.setdefault((window, quality), (line, score))
         if score != before:
             raise BadInput(
                 f"{path}, lines {earlier} and {line}: {row['src']} at quality value (crf) {quality:g} scores "
                 f"{before} and {score}; expected one score for the same encode, take the wrong line out"
             )
-        if earlier == line:
-            points.setdefault(windows.setdefault(part, window), []).append((quality, score))
+    points: dict[Window, list[tuple[float, float]]] = {}
+    for (window, quality), (_, score) in first.items():
+        points.setdefault(window, []).append((quality, score))
     columns = {"ffmpeg": "ffmpeg_version", "libvmaf": "vmaf_binary_version"}
-    engine = {name: ", ".join(sorted({row[key] for _, row in done} - {""})) for name, key in columns.items()}
-    engine = {name: versions for name, versions in engine.items() if versions}
+    versions = {name: sorted({row[key] for _, row in done} - {""}) for name, key in columns.items()}
+    engine = {name: ", ".join(found) for name, found in versions.items() if found}
     return CodecRows(path, codec, presets[0], points, len(own) - len(done), len(done) - len(first), engine)
 
 # %% ../../nbs/predict/77_training.ipynb #2d10643d
 def _find_sources(rows: CodecRows, sources: Path | str | None) -> dict[Window, Path]:
     "The files that rows are about; raises `BadInput` for one that is not there or has other bytes."
     try:
-        folder = Path(sources or read_manifest(rows.path)["volatile"]["roots"]["sources"])
+        folder = Path(sources or open_manifest(rows.path).roots()["sources"])
     except (BadInput, KeyError) as error:
         reason = f"where its sources are is not known, {manifest_path(rows.path).name} does not say"
         raise BadInput(f"{rows.path}: {reason}; give the folder that src is relative to (--sources)") from error
@@ -180,8 +172,8 @@ def _find_sources(rows: CodecRows, sources: Path | str | None) -> dict[Window, P
         inside = not Path(window.src).is_absolute() and ".." not in Path(window.src).parts
         if not inside or not path.is_file():
             raise BadInput(f"{rows.path}: its source {window.src} is not in {folder}; give its folder (--sources)")
-        if window.src_sha256 not in (None, digest(path)):
-            other = f"its SHA-256 is {digest(path)[:12]}…, the rows are about {window.src_sha256[:12]}…"
+        if window.source not in (window.src, digest(path)):
+            other = f"its SHA-256 is {digest(path)[:12]}…, the rows are about {window.source[:12]}…"
             raise BadInput(f"{path}: {other}; it is another file, or it was changed")
     return found
 
@@ -216,20 +208,11 @@ class Training:
 def _register(rows: CodecRows, report: CurveReport, registry: Path, licence: str) -> Training:
     "Write the model, and the manifest that says what it was trained on."
     manifest = manifest_path(rows.path)
-    corpus = {
-        "name": rows.path.stem,
-        "kind": f"real-N={rows.count}",
-        "licence": licence,
-        "description": f"{len(report.per_source)} sources: {', '.join(report.per_source)}",
-        "table": rows.path.name,
-        "table_sha256": sha256_file(rows.path),
-        "engine": rows.engine,
-        "codecs": [rows.codec],
-        "preset": rows.preset,
-        "heights": sorted({window.height for window in rows.points}),
-    }
-    if manifest.is_file():
-        corpus["manifest_sha256"] = sha256_file(manifest)
+    sources = f"{len(report.per_source)} sources: {', '.join(report.per_source)}"
+    corpus = {"name": rows.path.stem, "kind": f"real-N={rows.count}", "licence": licence, "description": sources}
+    corpus |= {"table": rows.path.name, "table_sha256": sha256_file(rows.path), "engine": rows.engine}
+    corpus |= {"manifest_sha256": sha256_file(manifest)} if manifest.is_file() else {}
+    corpus |= {"codecs": [rows.codec], "preset": rows.preset, "heights": sorted({each.height for each in rows.points})}
     description = f"VMAF of {rows.codec} at each quality value, predicted from a probe encode of a shot"
     model = package_predictor(rows.codec, report, registry, corpus, description)
     roots = {"corpus": rows.path.absolute().parent, "registry": registry.absolute()}

@@ -27,7 +27,7 @@ from ..learn.recipes import find_recipe
 from ..learn.table import load_training_table
 from ..measure.core import BadInput, ShipRefused, settings
 from vmaf_research.measure.manifest import (
-    describe_files, describe_path, manifest_path, read_manifest, run_provenance, write_manifest,
+    describe_files, describe_path, manifest_path, open_manifest, run_provenance, write_manifest,
 )
 from ..measure.provenance import atomic_path, write_bytes, write_json
 from .gate import GateResult, ship_gate
@@ -81,7 +81,7 @@ def corpus_facts(
     facts = {"table": table.name, "table_sha256": sha256, "codecs": codecs}
     if not manifest_path(table).exists():
         return {"name": table.stem, "kind": "table", **_OTHER, **facts}
-    content = read_manifest(table)["deterministic"]
+    content = open_manifest(table).facts
     if content["run_provenance"]["outputs"].get("table", {}).get("sha256") != sha256:
         raise BadInput(f"{table}: is not the table that {manifest_path(table).name} describes; extract it again")
     name, origin = content["corpus"]["name"], {"corpus_snapshot": content["corpus"]["snapshot"]}

@@ -56,11 +56,8 @@ _VP9 = CodecAdapter("libvpx-vp9", (0, 63), 32, "ultrafast", 32)
 ADAPTERS = {adapter.codec: adapter for adapter in (*_PREDICTED, _VP9)}
 
 # %% ../../nbs/predict/72_codecs.ipynb #224c0be6
-def find_adapter(
-    codec: str,  # such as libx264
-    predicted: bool = False,  # whether it must have a predictor
-) -> CodecAdapter:
-    "The adapter of a codec, whether its encoder works here or not; raises `BadInput` with the choices."
+def find_adapter(codec: str, predicted: bool = False) -> CodecAdapter:
+    "The adapter of a codec, whether its encoder works here or not; `BadInput` without it, or a predictor if asked for."
     if predicted and codec not in PREDICTOR_CODECS:
         raise BadInput(f"codec {codec!r}: has no predictor; choose from {', '.join(PREDICTOR_CODECS)}")
     if codec not in ADAPTERS:

@@ -114,10 +114,7 @@ def fit_curves(
     return CurveModel(np.asarray(nodes), mean, kept, centre, scale, places, weights.round(_DIGITS))
 
 # %% ../../nbs/predict/75_curves.ipynb #10bcaec2
-def curve_graph(
-    model: CurveModel,
-    metadata: Mapping[str, str],  # becomes `metadata_props`
-) -> bytes:  # of the ONNX file
+def curve_graph(model: CurveModel, metadata: Mapping[str, str]) -> bytes:  # of the ONNX file, with `metadata_props`
     "Quality value and thirteen features in ([batch, 14], `PREDICTOR_INPUTS`), VMAF out ([batch])."
     graph = GraphBuilder()
 
@@ -184,12 +181,8 @@ def curve_graph(
     return graph_bytes(graph, metadata, len(PREDICTOR_INPUTS))
 
 # %% ../../nbs/predict/75_curves.ipynb #d79f2084
-def graph_difference(
-    model: CurveModel,
-    data: bytes,  # of the graph
-    features: np.ndarray,  # [n, 13]; compared at all nodes, and between them
-) -> float:  # VMAF
-    "Greatest difference between a graph in ONNX Runtime and the model that it was made from."
+def graph_difference(model: CurveModel, data: bytes, features: np.ndarray) -> float:  # VMAF
+    "Greatest difference of a model and its graph in ONNX Runtime, for features [n, 13], at all nodes and between them."
     quality = np.arange(model.nodes[0] - 1, model.nodes[-1] + 1.5, 0.5)
     rows = np.column_stack([np.tile(quality, len(features)), np.repeat(features, len(quality), axis=0)])
     rows = rows.astype(np.float32).astype(np.float64)  # what the graph is given
@@ -307,11 +300,11 @@ class CurveReport:
         return axes
 
 # %% ../../nbs/predict/75_curves.ipynb #75a9a35f
-def judge_curves(
-    curves: Sequence[MeasuredCurve],
-    quality_range: tuple[int, int],  # best and worst value that the model shall know
-) -> CurveReport:
-    "Fit a model on all curves, and one without each source; raises `BadInput` if nothing can be learned or judged."
+def judge_curves(curves: Sequence[MeasuredCurve], quality_range: tuple[int, int]) -> CurveReport:
+    """Fit a model on all curves, and one without each source, for quality values from the best to the worst.
+
+    Raises `BadInput` if nothing can be learned or judged.
+    """
     check_sources(curve.source for curve in curves)
     scores = np.concatenate([curve.vmaf for curve in curves])
     if not np.isfinite(scores).all():

@@ -128,12 +128,8 @@ _COEFFICIENTS = (  # a, b, c, d and the middle, in the order of `PREDICTOR_CODEC
 )  # fmt: skip
 
 
-def formula_score(
-    codec: str,  # one of `PREDICTOR_CODECS`
-    quality: np.ndarray,  # of any shape
-    probe_kbps: float,  # bit rate of the probe
-) -> np.ndarray:  # VMAF, never rising with the quality value
-    "The formula of a codec."
+def formula_score(codec: str, quality: np.ndarray, probe_kbps: float) -> np.ndarray:  # of the shape of `quality`
+    "VMAF by the formula of one of `PREDICTOR_CODECS`, never rising with the quality value; for the rate of a probe."
     a, b, c, d, middle = _COEFFICIENTS[PREDICTOR_CODECS.index(codec)]
     distance = np.asarray(quality, dtype=float) - middle
     bend = c * np.maximum(distance, 0) ** 2

@@ -82,11 +82,8 @@ def _unseen(count: int) -> np.ndarray:
     return smooth_covariance(count, WANDER) + JITTER**2 * np.eye(count)
 
 
-def prior_from_curves(
-    qualities: np.ndarray,  # [n] integers, the best quality first
-    curves: np.ndarray,  # [clips, n], VMAF; at least two
-) -> CurvePrior:
-    "Curves like those of other clips; no predictor is needed."
+def prior_from_curves(qualities: np.ndarray, curves: np.ndarray) -> CurvePrior:
+    "Curves like those of other clips (VMAF, [clips, n], at least two) at whole quality values [n], best first."
     curves = np.asarray(curves, float)
     if curves.ndim != 2 or len(curves) < 2:
         raise BadInput(f"curves of shape {curves.shape}: at least two clips are needed to say how much curves differ")
@@ -165,13 +162,8 @@ def bracket(prior: CurvePrior, scores: Mapping[int, float], target: float) -> tu
     return low, min((position for position in positions if position > low), default=len(prior.qualities))
 
 
-def reach_probability(
-    known: CurvePrior,  # the curve after all measurements so far
-    target: float,
-    low: int,  # of `bracket`
-    high: int,
-) -> np.ndarray:  # [n + 2]: for positions -1 to n; falls from 1 to 0
-    "Probability that the optimum is at a position or beyond it."
+def reach_probability(known: CurvePrior, target: float, low: int, high: int) -> np.ndarray:  # [n + 2], from 1 to 0
+    "Probability that the optimum is at a position (-1 to n) or beyond it, after what is `known` and `bracket` found."
     deviation = np.maximum(known.deviation, 1e-9)
     meets = np.concatenate([[1.0], ndtr((known.mean - target) / deviation), [0.0]])
     meets[: low + 2] = 1.0

@@ -290,17 +290,10 @@ def _made_up_shot(generator: random.Random) -> ShotFeatures:
     frames = generator.randint(24, 240)
     others = (frames - 1) * (0.4 + 0.6 * bidirectional)  # six of ten pictures are B pictures
     p_bytes = bits * (width * height) / 8 * frames / (intra + others)
-    return ShotFeatures(
-        round(bits * (width * height) * fps / 1000, 3),
-        *(round(p_bytes * times, 1) for times in (intra, 1, bidirectional)),
-        frame_diff_mean=round(motion * contrast**0.5, 3),
-        y_avg=round(generator.uniform(40, 170), 2),
-        y_var=round(contrast, 2),
-        shot_length_frames=frames,
-        fps=fps,
-        width=width,
-        height=height,
-    )
+    kbps, sizes = round(bits * (width * height) * fps / 1000, 3), (intra, 1, bidirectional)
+    probe = kbps, *(round(p_bytes * size, 1) for size in sizes)
+    luma = round(motion * contrast**0.5, 3), round(generator.uniform(40, 170), 2), round(contrast, 2)
+    return ShotFeatures(*probe, 0.0, 0.0, *luma, frames, fps, width, height)
 
 
 def stub_curves(codec: str) -> list[MeasuredCurve]:
@@ -318,19 +311,13 @@ def stub_curves(codec: str) -> list[MeasuredCurve]:
     return curves
 
 # %% ../../nbs/predict/77_training.ipynb #4317cdca
-def write_stub(
-    codec: str,  # one of `PREDICTOR_CODECS`
-    folder: Path | str | None = None,  # registry to write to; default: `model/` of the repository
-) -> Model:
-    "Train and register the stub of a codec; raises `BadInput` if a real predictor of it is registered."
+def write_stub(codec: str, folder: Path | str | None = None) -> Model:
+    "Train and register the stub of a codec (default: in `model/`); raises `BadInput` if a real predictor is there."
     curves = stub_curves(codec)
-    corpus = {
-        "name": "made-up rows",
-        "kind": f"synthetic-stub-N={sum(len(curve.vmaf) for curve in curves)}",
-        "licence": "none needed",
-        "description": f"{len(curves)} shots that nobody filmed, scored by a formula; seeded by the codec's name",
-    }
     report = judge_curves(curves, find_adapter(codec).hard_range)
+    shots = f"{len(curves)} shots that nobody filmed, scored by a formula; seeded by the codec's name"
+    corpus = {"name": "made-up rows", "kind": f"synthetic-stub-N={report.pooled.n}"}
+    corpus |= {"licence": "none needed", "description": shots}
     description = f"Synthetic stub, do not use in production: a placeholder for a predictor of {codec}"
     return package_predictor(codec, report, folder or settings().model_path, corpus, description)
 

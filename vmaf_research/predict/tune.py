@@ -50,11 +50,8 @@ except ImportError:  # Windows
     fcntl = None
 
 # %% ../../nbs/predict/80_tune.ipynb #0634ebf5
-def pool_scores(
-    scores: np.ndarray,  # [frames], VMAF
-    pooling: str = "mean",  # mean, harmonic, or a percentile from p1 to p50
-) -> float:  # VMAF
-    "The score of a shot from those of its frames; raises `BadInput` for a pooling that is not known."
+def pool_scores(scores: np.ndarray, pooling: str = "mean") -> float:  # VMAF, like the scores [frames]
+    "The score of a shot from those of its frames: mean, harmonic, or a percentile from p1 to p50; else `BadInput`."
     if not re.fullmatch(r"mean|harmonic|p([1-9]|[1-4]\d|50)", pooling):
         raise BadInput(f"pooling {pooling!r}: expected mean, harmonic, or a percentile from p1 to p50")
     scores = np.asarray(scores, dtype=float)

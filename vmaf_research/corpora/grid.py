@@ -29,7 +29,7 @@ from .pairs import Corpus, Pair, Problem, problem_report
 from .rows import new_row, write_rows
 from ..measure.core import BadInput, EngineError, ResearchError, cache_root, html_table
 from vmaf_research.measure.encode import (
-    ENCODE_SUFFIX, Encode, Encoder, encode_arguments, encode_recorded, encoder_version, find_encoder,
+    ENCODE_SUFFIX, Encode, Encoder, encode, encode_arguments, encoder_version, find_encoder,
 )
 from ..measure.engine import find_engine
 from ..measure.features import CANONICAL_6, DEFAULT_TEACHER, resolve_features
@@ -161,14 +161,13 @@ def shape_facts(form: Any, frames: int) -> dict[str, Any]:  # keys of a row
     return facts | {"framerate": float(form.fps), "duration_s": float(frames / form.fps)}
 
 
-def _encode_facts(encoded: Encode) -> dict[str, Any]:
+def _encode_facts(clip: Encode) -> dict[str, Any]:
     "The keys of a row that describe an encode; those that its encoder does not tell are left out."
-    clip, told = encoded.clip, encoded.statistics
-    bits = [8 * picture.size for picture in pictures(clip.path)]
+    bits, told = [8 * picture.size for picture in pictures(clip.path)], clip.statistics
     facts = shape_facts(clip, clip.frames) | _moments("enc_internal_bits", bits)
     facts["encode_size_bytes"] = clip.path.stat().st_size
     facts["bitrate_kbps"] = sum(bits) / 1000 * float(clip.fps) / len(bits)
-    facts["encode_time_ms"] = round(1000 * encoded.seconds, 3)
+    facts["encode_time_ms"] = round(1000 * clip.seconds, 3)
     if told is not None:
         facts |= _moments("enc_internal_qp", told.quantisers)
     if told is not None and told.motion_bits:
@@ -193,8 +192,7 @@ def run_cell(cell: Cell) -> _CellResult | Problem:
     def make() -> dict[str, Any]:
         nonlocal made
         made = True
-        encoded = encode_recorded(cell.source.reference, cell.path, cell.codec, cell.quality, cell.preset)
-        facts = _encode_facts(encoded)
+        facts = _encode_facts(encode(cell.source.reference, cell.path, cell.codec, cell.quality, cell.preset))
         digests = (cell.source.reference_sha256, sha256_file(cell.path))
         job = Job(_cell_pair(cell, facts), cell.features, (DEFAULT_TEACHER,), digests, cell.cache)
         started = time.monotonic()

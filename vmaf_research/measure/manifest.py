@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MANIFEST_SUFFIX', 'manifest_path', 'as_manifest_path', 'pairs_path', 'describe_path', 'describe_files',
-           'running_command', 'run_provenance', 'package_identity', 'row_change', 'write_manifest', 'read_manifest',
-           'Manifest', 'open_manifest', 'Verification', 'verify', 'difference', 'fact_differences', 'table_difference',
+           'running_command', 'run_provenance', 'package_identity', 'row_change', 'Manifest', 'open_manifest',
+           'write_manifest', 'Verification', 'verify', 'difference', 'fact_differences', 'table_difference',
            'same_result', 'file_difference', 'folder_differences']
 
 # %% ../../nbs/measure/12_manifest.ipynb #9c6808ee
@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from html import escape
 from itertools import zip_longest
+from os.path import commonprefix
 from pathlib import Path
 from typing import Any
 
@@ -128,10 +129,6 @@ def package_identity() -> dict[str, str | None]:
     return {"version": vmaf_research.__version__, "git_commit": commit or None}
 
 # %% ../../nbs/measure/12_manifest.ipynb #0a5f1656
-class _RowsChanged(UserWarning):
-    "An output has other rows than the one that it replaced."
-
-
 def row_change(before: Mapping[str, int], after: Mapping[str, int]) -> str | None:  # None if they are the same
     "How counts of rows by name differ: both totals, and the names where they differ most."
     changes = {name: after.get(name, 0) - before.get(name, 0) for name in {**before, **after}}
@@ -148,53 +145,13 @@ def _first(parts: Sequence[str], separator: str = ", ", more: str = "more") -> s
     rest = [f"and {len(parts) - _NAMED} {more}"] if len(parts) > _NAMED else []
     return separator.join([*parts[:_NAMED], *rest])
 
-# %% ../../nbs/measure/12_manifest.ipynb #1d7370d2
-def write_manifest(
-    output: Path | str,  # the main output; the manifest goes beside it
-    kind: str,  # what sort of result it is, such as `full-features`
-    provenance: dict[str, Any],  # see `run_provenance`
-    content: Mapping[str, Any],  # what else a repetition must reproduce: engine, features, counts, `rows_of`, …
-    roots: Mapping[str, Path],  # the named roots, for whoever verifies on this machine
-    volatile: Mapping[str, Any] | None = None,  # what else is worth knowing: duration, cache folder, …
-) -> Path:  # of the manifest
-    "Write the manifest of `output` in one step; warns with `_RowsChanged` if the last one counted other rows."
-    deterministic = {"kind": kind, "package": package_identity(), "run_provenance": provenance, **content}
-    circumstances = {
-        "written_utc": datetime.now(UTC).isoformat(timespec="seconds"),
-        "host": platform.node(),
-        "platform": platform.platform(),
-        "python": platform.python_version(),
-        "working_folder": str(Path.cwd()),
-        "roots": {name: str(Path(root).absolute()) for name, root in roots.items()},
-        **(volatile or {}),
-    }
-    target = manifest_path(output)
-    try:
-        before = read_manifest(target)["deterministic"].get("rows_of")
-    except BadInput:
-        before = None  # there was none, or it was damaged
-    if before and "rows_of" in content and (change := row_change(before, content["rows_of"])):
-        warnings.warn(f"{Path(output).name}: {change}", _RowsChanged, stacklevel=2)
-    write_json(target, seal({**_SCHEMA, "deterministic": deterministic, "volatile": circumstances}))
-    return target
-
-# %% ../../nbs/measure/12_manifest.ipynb #d464d3c8
-def read_manifest(path: Path | str) -> dict[str, Any]:
-    "The manifest at, or beside, a path; raises `BadInput` if it is missing, damaged or of another schema."
-    path = as_manifest_path(path)
-    document = open_sealed(path)
-    if any(document.get(name) != value for name, value in _SCHEMA.items()):
-        expected = f"{_SCHEMA['schema']} version {_SCHEMA['schema_version']}"
-        raise BadInput(f"{path}: expected {expected}, found {document.get('schema')!r}")
-    return document
-
 # %% ../../nbs/measure/12_manifest.ipynb #9c2f6334
 @dataclass(frozen=True)
 class Manifest:
     "A manifest to look at; `open_manifest` opens one."
 
     path: Path
-    document: dict[str, Any]  # as `read_manifest` returns it
+    document: dict[str, Any]  # the whole file, its seal included
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -257,11 +214,45 @@ def _described(entry: Mapping[str, Any]) -> str:
 
 # %% ../../nbs/measure/12_manifest.ipynb #f09734fa
 def open_manifest(path: Path | str) -> Manifest:
-    "The manifest at, or beside, a path; raises what `read_manifest` raises, or `BadInput` if there is none."
+    "The manifest at, or beside, a path; raises `BadInput` if it is missing, damaged or of another schema."
     path = as_manifest_path(path)
     if not path.is_file():
         raise BadInput(f"{path}: no such manifest; name one, or the output that it lies beside")
-    return Manifest(path, read_manifest(path))
+    document = open_sealed(path)
+    if any(document.get(name) != value for name, value in _SCHEMA.items()):
+        expected = f"{_SCHEMA['schema']} version {_SCHEMA['schema_version']}"
+        raise BadInput(f"{path}: expected {expected}, found {document.get('schema')!r}")
+    return Manifest(path, document)
+
+# %% ../../nbs/measure/12_manifest.ipynb #1d7370d2
+def write_manifest(
+    output: Path | str,  # the main output; the manifest goes beside it
+    kind: str,  # what sort of result it is, such as `full-features`
+    provenance: dict[str, Any],  # see `run_provenance`
+    content: Mapping[str, Any],  # what else a repetition must reproduce: engine, features, counts, `rows_of`, …
+    roots: Mapping[str, Path],  # the named roots, for whoever verifies on this machine
+    volatile: Mapping[str, Any] | None = None,  # what else is worth knowing: duration, cache folder, …
+) -> Path:  # of the manifest
+    "Write the manifest of `output` in one step; warns if the last one counted other rows."
+    deterministic = {"kind": kind, "package": package_identity(), "run_provenance": provenance, **content}
+    circumstances = {
+        "written_utc": datetime.now(UTC).isoformat(timespec="seconds"),
+        "host": platform.node(),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "working_folder": str(Path.cwd()),
+        "roots": {name: str(Path(root).absolute()) for name, root in roots.items()},
+        **(volatile or {}),
+    }
+    target = manifest_path(output)
+    try:
+        before = open_manifest(target).facts.get("rows_of")
+    except BadInput:
+        before = None  # there was none, or it was damaged
+    if before and "rows_of" in content and (change := row_change(before, content["rows_of"])):
+        warnings.warn(f"{Path(output).name}: {change}", stacklevel=2)
+    write_json(target, seal({**_SCHEMA, "deterministic": deterministic, "volatile": circumstances}))
+    return target
 
 # %% ../../nbs/measure/12_manifest.ipynb #8934d19a
 @dataclass(frozen=True)
@@ -405,19 +396,12 @@ def file_difference(before: Path, after: Path) -> str:
     old, new = _lasting_part(before), _lasting_part(after)
     if isinstance(old, dict) and isinstance(new, dict):
         return _first(fact_differences(old, new), "; ", "more values") or "the same values, written in another way"
+    block = 1 << 20
+    with open(before, "rb") as one, open(after, "rb") as two:
+        blocks = zip_longest(iter(lambda: one.read(block), b""), iter(lambda: two.read(block), b""), fillvalue=b"")
+        place, pair = next((place, pair) for place, pair in enumerate(blocks) if pair[0] != pair[1])
     sizes = f"{before.stat().st_size:,} bytes recorded, {after.stat().st_size:,} now"
-    return f"{sizes}, the first that differs is byte {_first_difference(before, after):,}"
-
-
-def _first_difference(before: Path, after: Path, block: int = 1 << 20) -> int:
-    "Offset of the first byte that is not the same."
-    with open(before, "rb") as old, open(after, "rb") as new:
-        blocks = zip_longest(iter(lambda: old.read(block), b""), iter(lambda: new.read(block), b""), fillvalue=b"")
-        for number, (one, other) in enumerate(blocks):
-            if one != other:
-                pairs = enumerate(zip_longest(one, other))
-                return number * block + next(place for place, (left, right) in pairs if left != right)
-    return before.stat().st_size
+    return f"{sizes}, the first that differs is byte {place * block + len(commonprefix(pair)):,}"
 
 
 def folder_differences(before: Path, after: Path) -> list[str]:  # a sentence each

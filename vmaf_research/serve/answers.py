@@ -25,7 +25,7 @@ from pydantic import BaseModel, Field
 from .. import learn, predict, ship
 from ..measure.core import BadInput, VerificationFailed
 from vmaf_research.measure.manifest import (
-    as_manifest_path, manifest_path, open_manifest, pairs_path, read_manifest, verify,
+    as_manifest_path, manifest_path, open_manifest, pairs_path, verify,
 )
 from ..measure.provenance import sha256_file
 from ..measure.video import RAW_SUFFIXES, open_clip
@@ -340,7 +340,7 @@ _CORPUS_TABLE = "A FULL_FEATURES table (.parquet) that `vmaf-research extract` w
 def describe_corpus(site: Site, table: Annotated[str, Field(description=_CORPUS_TABLE)]) -> CorpusDescription:
     "Describe the corpus of a FULL_FEATURES table: sources, encoders, geometries, range of VMAF, what was left out."
     path = site.roots.file(table)
-    facts = read_manifest(site.roots.file(str(manifest_path(path))))["deterministic"]
+    facts = open_manifest(site.roots.file(str(manifest_path(path)))).facts
     if facts["kind"] != "full-features":
         raise BadInput(f"{table!r}: its manifest is of a {facts['kind']}, expected that of a FULL_FEATURES table")
     pairs_file = site.roots.file(str(pairs_path(path)))

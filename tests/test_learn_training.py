@@ -172,8 +172,9 @@ def test_models_end_after_their_own_number_of_steps(table):
     "The smaller fold stops; what the larger one still does leaves it alone."
     recipe, small = short("adr0249", batch_size=16), np.arange(20)
     scaler = fit_scaler(table.features[small])
-    short_run = train_stacks(table.features, table.target, [small], [scaler], [0], recipe)[0]
-    both = train_stacks(table.features, table.target, [small, np.arange(190)], [scaler, scaler], [0, 1], recipe)[0]
+    fresh, sets = [seeded_regressor(0), seeded_regressor(1)], [small, np.arange(190)]
+    short_run = train_stacks(table.features, table.target, [small], [scaler], [0], recipe, fresh[:1])[0]
+    both = train_stacks(table.features, table.target, sets, [scaler, scaler], [0, 1], recipe, fresh)[0]
     torch.testing.assert_close(both.net[0].weight, short_run.net[0].weight, atol=1e-6, rtol=1e-5)
 
 

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from .metrics import VMAF_RANGE
 from .recipes import Recipe, rate_factor, recipe_units
-from .regressor import ARCHITECTURES, fit_scaler
+from .regressor import ARCHITECTURES, fit_scaler, seeded_regressor
 from .stacks import StackedBatches, loss_gradient
 from .table import TrainingTable
 from ..measure.core import BadInput
@@ -35,11 +35,6 @@ class ClipRows:
 
     def __len__(self) -> int:
         return len(self.target)
-
-    def folds(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        "Numbers of the clips to learn from and of those left out, one fold per source."
-        names = np.unique(self.source)
-        return [(np.flatnonzero(self.source != name), np.flatnonzero(self.source == name)) for name in names]
 
 # %% ../../nbs/learn/54_clip_models.ipynb #a9db3180
 def clip_rows(
@@ -145,30 +140,15 @@ def train_pooling(
     flat = np.hstack([rows.features.reshape(len(rows), -1), rows.present])
     labels, device = recipe_units(recipe, rows.target), torch.device("cpu")
     batches = StackedBatches(flat, labels, row_sets, tiled, seeds, recipe.batch_size, device)
-    modules = []
-    for seed in seeds:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(seed))
-            modules.append(ClipRegressor(width, hidden, attention))
-    parameters = _descend(modules, batches, recipe, max(map(len, row_sets)), (frames, width), progress)
-    for number, module in enumerate(modules):
-        module.load_state_dict({name: value[number] for name, value in parameters.items()})
-    return [
-        FittedPooling(module.eval(), mean, std, recipe, int(seed))
-        for module, (mean, std), seed in zip(modules, scalers, seeds, strict=True)
-    ]
-
-# %% ../../nbs/learn/54_clip_models.ipynb #121b892a
-def _descend(modules, batches, recipe, most_clips, shape, progress) -> dict[str, torch.Tensor]:
-    "Parameters [K, ...] of all models at the end of the training."
-    parameters, buffers = stack_module_state(modules)
-    frames, width = shape
+    architecture = {"in_features": width, "hidden": hidden, "attention": attention}
+    modules = [seeded_regressor(int(seed), ClipRegressor, **architecture) for seed in seeds]
+    parameters, _ = stack_module_state(modules)
     optimizer = torch.optim.AdamW(parameters.values(), recipe.learning_rate, weight_decay=recipe.weight_decay)
 
     def scores_of(values, features, present):
         return functional_call(modules[0], (values, {}), (features, present))
 
-    steps = recipe.epochs * -(-most_clips // recipe.batch_size)
+    steps = recipe.epochs * -(-max(map(len, row_sets)) // recipe.batch_size)
     for step in tqdm(range(steps), desc=recipe.name, disable=not progress):
         now = step % batches.steps
         if now == 0:
@@ -179,7 +159,12 @@ def _descend(modules, batches, recipe, most_clips, shape, progress) -> dict[str,
         optimizer.zero_grad()
         scores.backward(loss_gradient(scores.detach().clone(), wanted[now], weights[now], recipe.loss))
         optimizer.step()
-    return {name: value.detach() for name, value in parameters.items()}
+    for number, module in enumerate(modules):
+        module.load_state_dict({name: value[number].detach() for name, value in parameters.items()})
+    return [
+        FittedPooling(module.eval(), mean, std, recipe, int(seed))
+        for module, (mean, std), seed in zip(modules, scalers, seeds, strict=True)
+    ]
 
 # %% ../../nbs/learn/54_clip_models.ipynb #c556c4c0
 def _check(rows: ClipRows, row_sets: Sequence[np.ndarray], recipe: Recipe) -> None:
@@ -204,13 +189,10 @@ def pooling_loso(
     progress: bool = False,
 ) -> np.ndarray:  # float64 [seeds, clips], within the teacher's range
     "Each clip's score by a model that saw no clip of its source, once per seed."
-    folds = rows.folds()
-    if len(folds) < 2:
-        raise BadInput(f"only the source {rows.source[0]}; leave-one-source-out needs at least 2, better 9")
-    row_sets, repeated = [train for _ in seeds for train, _ in folds], np.repeat(seeds, len(folds))
-    fitted = train_pooling(rows, row_sets, repeated.tolist(), attention, recipe, hidden, progress)
-    predictions = np.empty((len(seeds), len(rows)))
-    for number, model in enumerate(fitted):
-        left_out = folds[number % len(folds)][1]
-        predictions[number // len(folds), left_out] = model.predict(rows)[left_out]
-    return predictions
+    names, owner = np.unique(rows.source, return_inverse=True)
+    if len(names) < 2:
+        raise BadInput(f"only the source {names[0]}; leave-one-source-out needs at least 2, better 9")
+    row_sets = [np.flatnonzero(owner != number) for number in range(len(names))] * len(seeds)
+    fitted = train_pooling(rows, row_sets, np.repeat(seeds, len(names)).tolist(), attention, recipe, hidden, progress)
+    scores = np.reshape([model.predict(rows) for model in fitted], (len(seeds), len(names), len(rows)))
+    return scores[:, owner, np.arange(len(rows))]

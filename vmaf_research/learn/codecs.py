@@ -21,18 +21,14 @@ ENCODER_VOCAB = (
 )  # fmt: skip
 ENCODER_VOCAB_VERSION = 2  # of the published series of vocabularies
 CODEC_BLOCK = (*(f"encoder_{name}" for name in ENCODER_VOCAB), "preset_norm", "crf_norm")  # columns, in order
-
-# %% ../../nbs/learn/44_codecs.ipynb #3cdf914f
 _ALIASES = {
     "x264": "libx264", "h264": "libx264", "avc": "libx264", "x265": "libx265", "h265": "libx265", "hevc": "libx265",
     "av1": "libsvtav1", "vp9": "libvpx-vp9", "h266": "libvvenc", "vvc": "libvvenc",
 }  # fmt: skip
 
 
-def encoder_slot(
-    encoder: str,  # as ffmpeg calls it, or a name in `_ALIASES`
-) -> int:  # 0..11
-    "The slot of an encoder; one that the vocabulary does not have goes to the slot `unknown`."
+def encoder_slot(encoder: str) -> int:  # 0..11
+    "The slot of an encoder by ffmpeg's name or a short one; what the vocabulary does not have goes to `unknown`."
     name = _ALIASES.get(encoder, encoder)
     return ENCODER_VOCAB.index(name if name in ENCODER_VOCAB else "unknown")
 
@@ -65,22 +61,17 @@ def _adapt_one_hot(one_hot: np.ndarray, vocabulary: str) -> np.ndarray:  # [n, 1
         adapted[:, encoder_slot(name)] += one_hot[:, slot]
     return adapted
 
-# %% ../../nbs/learn/44_codecs.ipynb #b33225f2
+# %% ../../nbs/learn/44_codecs.ipynb #527ecac0
 _WIDEST_RANGE = (0, 63)  # for encoders that nobody described
 
 
-def _quality_range(encoder: str) -> tuple[int, int]:  # best and worst value
-    "The values that an encoder's quality option takes."
-    name = _ALIASES.get(encoder, encoder)
-    return ENCODERS[name].quality_range if name in ENCODERS else _WIDEST_RANGE
-
-# %% ../../nbs/learn/44_codecs.ipynb #527ecac0
 def crf_norm(
     encoder: str,
     quality: float,  # CRF, QP, CQ or whatever the encoder calls it
 ) -> float:  # 0 (best) .. 1 (worst)
     "Quality on the encoder's own scale; raises `BadInput` for a value that the encoder does not take."
-    best, worst = _quality_range(encoder)
+    name = _ALIASES.get(encoder, encoder)
+    best, worst = ENCODERS[name].quality_range if name in ENCODERS else _WIDEST_RANGE
     if not best <= quality <= worst:
         raise BadInput(f"{encoder}: quality {quality:g} is outside its range, {best} to {worst}")
     return (quality - best) / (worst - best)
@@ -99,7 +90,6 @@ _PRESETS: dict[str, dict[str, int]] = {
     **dict.fromkeys(("h264_nvenc", "hevc_nvenc", "av1_nvenc"), _NVENC),
     **dict.fromkeys(("h264_qsv", "hevc_qsv", "av1_qsv"), _QSV),
 }
-_MIDDLE_PRESET, _LAST_PRESET = 5, 9
 
 # %% ../../nbs/learn/44_codecs.ipynb #cb406cac
 def known_preset(encoder: str, preset: str | None) -> bool:
@@ -107,13 +97,9 @@ def known_preset(encoder: str, preset: str | None) -> bool:
     return preset in _PRESETS.get(_ALIASES.get(encoder, encoder), {})
 
 
-def preset_norm(
-    encoder: str,
-    preset: str | None,  # as the encoder calls it
-) -> float:  # 0..1
-    "Number of a preset; one that is not known, or not stated, counts as the middle one."
-    ordinals = _PRESETS.get(_ALIASES.get(encoder, encoder), {})
-    return ordinals.get(preset, _MIDDLE_PRESET) / _LAST_PRESET
+def preset_norm(encoder: str, preset: str | None) -> float:  # 0..1
+    "Number of a preset, as the encoder calls it; one that is not known, or not stated, counts as the middle one."
+    return _PRESETS.get(_ALIASES.get(encoder, encoder), {}).get(preset, 5) / 9
 
 # %% ../../nbs/learn/44_codecs.ipynb #44d4002f
 def codec_block(

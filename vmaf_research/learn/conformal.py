@@ -56,18 +56,13 @@ def conformal_rank(
     return rank
 
 # %% ../../nbs/learn/46_conformal.ipynb #00cbf8ea
-def bounds(
-    score: np.ndarray,  # VMAF, within its range
-    half_width: float,  # VMAF
-) -> tuple[np.ndarray, np.ndarray]:  # within VMAF's range
-    "Lower and upper ends of intervals."
+def bounds(score: np.ndarray, half_width: float) -> tuple[np.ndarray, np.ndarray]:
+    "Lower and upper ends of intervals around scores, in VMAF and within its range."
     return np.clip(score - half_width, *VMAF_RANGE), np.clip(score + half_width, *VMAF_RANGE)
 
 # %% ../../nbs/learn/46_conformal.ipynb #c8aee9b6
-def ensemble_mean(
-    predictions: np.ndarray,  # [members, ...], VMAF
-) -> tuple[np.ndarray, np.ndarray]:  # [...] each, VMAF
-    "Mean and standard deviation (ddof 1; 0 for one member) over the members."
+def ensemble_mean(predictions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    "Mean and standard deviation (ddof 1; 0 for one member) of VMAF [members, ...] over the members."
     spread = predictions.std(axis=0, ddof=1) if len(predictions) > 1 else np.zeros(predictions.shape[1:])
     return predictions.mean(axis=0), spread
 
@@ -85,30 +80,17 @@ class Novelty(Record):
             raise ValueError("precision must have a row and a column per entry of center")
         return self
 
-    def distance(
-        self,
-        features: np.ndarray,  # [rows, f], raw
-    ) -> np.ndarray:  # [rows], 0 or greater; root mean square over the training rows: √f
-        "Mahalanobis distance of rows from the training rows."
+    def distance(self, features: np.ndarray) -> np.ndarray:  # [rows]; root mean square over the training rows: √f
+        "Mahalanobis distance of raw features [rows, f] from the training rows, 0 or greater."
         features = np.asarray(features, dtype=float)
         if features.ndim != 2 or features.shape[1] != len(self.center):
             raise BadInput(f"features of shape {features.shape}: expected [rows, {len(self.center)}]")
         away = features - np.array(self.center)
         return np.sqrt(np.einsum("ij,jk,ik->i", away, np.array(self.precision), away).clip(0))
 
-    def scale(
-        self,
-        distance: np.ndarray,  # [clips], mean distance of their frames
-    ) -> np.ndarray:  # [clips], from √½; 1 for a distance of √f
-        "How much wider than usual an interval is at a distance."
-        return distance_scale(distance, len(self.center))
 
-
-def distance_scale(
-    distance: np.ndarray,  # of any shape, mean distances of clips
-    n_features: int,
-) -> np.ndarray:  # of the same shape, from √½; 1 for a distance of √n_features
-    "The scale √((p + d²) / 2p)."
+def distance_scale(distance: np.ndarray, n_features: int) -> np.ndarray:  # from √½; 1 at a distance of √n_features
+    "How much wider than usual an interval is at mean distances of clips, of any shape: √((p + d²) / 2p)."
     return np.sqrt((n_features + np.asarray(distance, dtype=float) ** 2) / (2 * n_features))
 
 # %% ../../nbs/learn/46_conformal.ipynb #4e4c442c
@@ -128,7 +110,7 @@ class Calibration(Record):
     half_widths: Annotated[tuple[_Error, ...], Field(min_length=1)]  # number k, from 1, for k / (n_sources + 1)
     greatest: dict[str, _Error]  # greatest absolute residual of every source
     mean_spread: Annotated[float, Field(gt=0)] | None = None  # VMAF; if given, the above count (spread + mean_spread)
-    novelty: Novelty | None = None  # if given, they are VMAF for a usual clip, and multiples of `novelty.scale`
+    novelty: Novelty | None = None  # if given, they are VMAF for a usual clip, and multiples of `distance_scale`
 
     @model_validator(mode="after")
     def _ordered_widths(self) -> Self:
@@ -148,16 +130,15 @@ class Calibration(Record):
         distance: np.ndarray | None = None,  # see `Novelty.distance`, if this is about unusual clips
     ) -> float | np.ndarray:  # VMAF, of the shape of `spread` or `distance`
         "Half of an interval's width; raises `BadInput` for a level that so many sources cannot guarantee."
-        if (spread is None) != (self.mean_spread is None):
-            whose = "one number" if self.mean_spread is None else "an ensemble: give the spread of its members"
-            raise BadInput(f"calibration of {self.n_units} {self.unit}s: its scale is that of {whose}")
-        if (distance is None) != (self.novelty is None):
-            whose = "one number" if self.novelty is None else "an ensemble: give the distances of the clips"
-            raise BadInput(f"calibration of {self.n_units} {self.unit}s: its scale is that of {whose}")
+        scales = ("spread of its members", spread, self.mean_spread), ("distances of the clips", distance, self.novelty)
+        for name, given, own in scales:
+            if (given is None) != (own is None):
+                whose = "one number" if own is None else f"an ensemble: give the {name}"
+                raise BadInput(f"calibration of {self.n_units} {self.unit}s: its scale is that of {whose}")
         width = self.half_widths[conformal_rank(level, self.n_sources) - 1]
         if spread is not None:
             return width * (spread + self.mean_spread)
-        return width if distance is None else width * self.novelty.scale(distance)
+        return width if distance is None else width * distance_scale(distance, len(self.novelty.center))
 
     @property
     def _measure(self) -> str:

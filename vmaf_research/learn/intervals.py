@@ -10,6 +10,7 @@ __all__ = ['calibrate', 'to_unit', 'fit_novelty', 'calibrate_predictions', 'nest
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -36,20 +37,13 @@ def _frame_half_widths(residual: np.ndarray, source: np.ndarray) -> np.ndarray: 
     return residual[order][np.minimum(position, len(order) - 1)]
 
 
-def _greatest_residuals(residual: np.ndarray, source: np.ndarray) -> dict[str, float]:
-    "The greatest absolute residual of every source, in the order of their names."
-    names, index = np.unique(source, return_inverse=True)
-    greatest = np.zeros(len(names))
-    np.maximum.at(greatest, index, residual)
-    return dict(zip(names.tolist(), greatest.tolist(), strict=True))
-
 # %% ../../nbs/learn/53_intervals.ipynb #8831f3e4
 def calibrate(
     residual: np.ndarray,  # [units], teacher minus clipped out-of-fold prediction, signed or not
     source: np.ndarray,  # [units]
     unit: str,  # one of `UNITS`, or `ENCODE`
     spread: np.ndarray | None = None,  # [frames or clips], standard deviation over the members of an ensemble
-    distance: np.ndarray | None = None,  # [frames or clips], see `_left_out_distances`; goes with `novelty`
+    distance: np.ndarray | None = None,  # [frames or clips], see `_distances`; goes with `novelty`
     novelty: Novelty | None = None,  # what distances of new clips will be measured with
 ) -> Calibration:
     "Calibration from residuals of predictions that were made without their source; raises `BadInput`."
@@ -68,11 +62,10 @@ def calibrate(
             raise BadInput("the members of the ensemble say the same everywhere: copies have no spread")
         residual, scale = residual / (spread + mean_spread), {"mean_spread": mean_spread}
     if distance is not None:
-        residual, scale = residual / novelty.scale(distance), {"novelty": novelty}
-    greatest = _greatest_residuals(residual, source)
-    widths = np.sort(list(greatest.values())) if unit == "clip" else _frame_half_widths(residual, source)
-    widths = tuple(widths.tolist())
-    return Calibration(unit=unit, n_units=len(residual), half_widths=widths, greatest=greatest, **scale)
+        residual, scale = residual / distance_scale(distance, len(novelty.center)), {"novelty": novelty}
+    greatest = pd.Series(residual).groupby(source).max().to_dict()
+    widths = sorted(greatest.values()) if unit == "clip" else _frame_half_widths(residual, source).tolist()
+    return Calibration(unit=unit, n_units=len(residual), half_widths=tuple(widths), greatest=greatest, **scale)
 
 # %% ../../nbs/learn/53_intervals.ipynb #8abad4ef
 def to_unit(
@@ -96,27 +89,15 @@ def fit_novelty(features: np.ndarray) -> Novelty:
     return Novelty(center=tuple(mean.tolist()), precision=tuple(map(tuple, precision.tolist())))
 
 # %% ../../nbs/learn/53_intervals.ipynb #bfb75e44
-def _left_out_distances(table: TrainingTable) -> np.ndarray:  # [rows]
-    "Distance of every row from the rows of the other sources."
-    features, result = plain_features(table.features, table.feature_names), np.empty(len(table))
+def _distances(table: TrainingTable, aside: str | None = None) -> np.ndarray:  # [rows]
+    "Distance of every row from the rows of the sources that are neither its own nor the one put aside."
+    features, names = plain_features(table.features, table.feature_names), table.source
+    result = np.empty(len(table))
     for source in table.sources:
-        own = table.source == source
-        result[own] = fit_novelty(features[~own]).distance(features[own])
+        own = names == source
+        result[own] = fit_novelty(features[~own & (names != aside)]).distance(features[own])
     return result
 
-
-def _nested_distances(table: TrainingTable) -> np.ndarray:  # [sources, rows]
-    """Distance of every row from the rows of the sources that are neither its own nor number k (first index).
-
-    For rows of source k that is their ordinary distance from the other sources.
-    """
-    features = plain_features(table.features, table.feature_names)
-    owners = [table.source == source for source in table.sources]
-    result = np.empty((len(owners), len(table)))
-    for aside, first in enumerate(owners):
-        for own in owners:
-            result[aside, own] = fit_novelty(features[~(first | own)]).distance(features[own])
-    return result
 
 # %% ../../nbs/learn/53_intervals.ipynb #3f758287
 def calibrate_predictions(
@@ -131,7 +112,7 @@ def calibrate_predictions(
         mean, spread = ensemble_mean(to_unit(members, table, unit)[0])
         result[unit] = calibrate(target - mean, source, unit, spread if len(members) > 1 else None)
     if len(members) > 1:
-        distance = to_unit(_left_out_distances(table), table, "clip")[0]
+        distance = to_unit(_distances(table), table, "clip")[0]
         novelty = fit_novelty(plain_features(table.features, table.feature_names))
         result["unusual"] = calibrate(target - mean, source, "clip", distance=distance, novelty=novelty)
     return Calibrations(table_digest=table.digest, **result)
@@ -151,16 +132,14 @@ def nested_predictions(
     folds = source_folds(table)
     if len(folds) < 3:
         raise BadInput(f"nested leave-one-source-out needs at least 3 sources, the table has {len(folds)}")
-    number = {fold.source: k for k, fold in enumerate(folds)}
-    owner = np.array([number[source] for source in table.source])
+    owner = table.source_names.codes
     pairs = [(first, second) for first in range(len(folds)) for second in range(first, len(folds))]
     row_sets = [np.flatnonzero((owner != first) & (owner != second)) for first, second in pairs]
     fit_seeds = [seed for seed in seeds for _ in pairs]
     names, row_sets = table.feature_names, row_sets * len(seeds)
     models = train_regressors(table.features, table.target, row_sets, fit_seeds, recipe, names, device)
     result = np.full((len(seeds), len(folds), len(table)), np.nan)
-    for position, model in enumerate(models):
-        member, (first, second) = position // len(pairs), pairs[position % len(pairs)]
+    for model, (member, (first, second)) in zip(models, product(range(len(seeds)), pairs), strict=True):
         for aside, left_out in {(first, second), (second, first)}:
             rows = folds[left_out].test
             result[member, aside, rows] = model.predict(table.features[rows], clip=False)
@@ -243,9 +222,10 @@ def measure_coverage(
 
 
 def nested_scale(table: TrainingTable) -> np.ndarray:  # [sources, clips]
-    "Scale of the intervals of clips; row k without looking at source k, see `_nested_distances`."
+    "Scale of the intervals of clips; row k without looking at source k."
     count = plain_features(table.features[:1], table.feature_names).shape[1]
-    return distance_scale(to_unit(_nested_distances(table), table, "clip")[0], count)
+    distances = np.stack([_distances(table, aside) for aside in table.sources])
+    return distance_scale(to_unit(distances, table, "clip")[0], count)
 
 
 def nested_coverage(

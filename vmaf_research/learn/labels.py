@@ -47,11 +47,8 @@ def load_labels(
     return labels
 
 # %% ../../nbs/learn/55_labels.ipynb #beb0ad5e
-def fit_curve(
-    scores: np.ndarray,  # [clips], of a metric
-    mos: np.ndarray,  # [clips]
-) -> np.ndarray:  # low end, height, middle and width of the curve
-    "The logistic curve nearest to the points, in least squares."
+def fit_curve(scores: np.ndarray, mos: np.ndarray) -> np.ndarray:  # low end, height, middle and width of the curve
+    "The logistic curve nearest to the points (score of a metric, mean opinion score), in least squares."
     width = max(float(np.std(scores)), 1e-6) * (1 if np.corrcoef(scores, mos)[0, 1] >= 0 else -1)
     start = np.array([mos.min(), max(np.ptp(mos), 1e-6), np.median(scores), width])
     return least_squares(lambda curve: apply_curve(curve, scores) - mos, start, x_scale=np.abs(start) + 1e-3).x
@@ -64,12 +61,8 @@ def apply_curve(curve: np.ndarray, scores: np.ndarray) -> np.ndarray:
     return low + height / (1 + np.exp(exponent))
 
 # %% ../../nbs/learn/55_labels.ipynb #3b407f35
-def _mapped_loso(
-    scores: np.ndarray,  # [clips], of a metric
-    mos: np.ndarray,  # [clips]
-    source: np.ndarray,  # [clips]
-) -> np.ndarray:  # [clips], on people's scale
-    "Scores of each source, mapped by the curve of all other sources."
+def _mapped_loso(scores: np.ndarray, mos: np.ndarray, source: np.ndarray) -> np.ndarray:
+    "Scores of each source, mapped to people's scale by the curve of all other sources."
     mapped = np.empty(len(scores))
     for name in np.unique(source):
         own = source == name
@@ -98,11 +91,9 @@ class LabelReport:
     def gain(self, name: str, other: str) -> Interval:
         "By how much the RMSE of `name` is below that of `other`, on the same sources drawn with replacement."
         both = np.stack([self.predictions[name], self.predictions[other]], axis=1)
-
-        def difference(pair: np.ndarray, mos: np.ndarray) -> float:
-            return rmse(pair[:, 1], mos) - rmse(pair[:, 0], mos)
-
-        return cluster_bootstrap(difference, both, self.mos, self.source)
+        return cluster_bootstrap(
+            lambda pair, mos: rmse(pair[:, 1], mos) - rmse(pair[:, 0], mos), both, self.mos, self.source
+        )
 
     def table(self) -> pd.DataFrame:
         "One row per predictor."
@@ -168,16 +159,18 @@ def evaluate_labels(
     mos, source = found["mos"].to_numpy()[chosen], rows.source[chosen]
     ranked = {column: each.target[chosen] for column, each in zip(columns, clips, strict=True)}
     predictions = {column: _mapped_loso(scores, mos, source) for column, scores in ranked.items()}
+    low, high = scale
+    parts = {name: getattr(rows, name)[chosen] for name in ("features", "present", "source", "clip")}
+    known = replace(rows, target=100 * (mos - low) / (high - low), **parts)
     for name, attention in _LEARNED.items() if learned else ():
-        predictions[name] = ranked[name] = _learned(rows, chosen, mos, scale, attention, seed)
+        found_scores = pooling_loso(known, attention, (seed,), hidden=(16, 8))[0]
+        predictions[name] = ranked[name] = low + (high - low) / 100 * found_scores
     ci95 = found["ci95"].to_numpy()[chosen] if "ci95" in found else None
     return LabelReport(mos, source, predictions, ranked, scale, ci95)
 
 # %% ../../nbs/learn/55_labels.ipynb #9be3988c
-def _matched(
-    rows: ClipRows, labels: pd.DataFrame, name: Path, table: Path
-) -> pd.DataFrame:  # row i is clip i; NaN for clips without a score
-    "The scores of people beside the clips of a table; raises `BadInput` if they do not belong together."
+def _matched(rows: ClipRows, labels: pd.DataFrame, name: Path, table: Path) -> pd.DataFrame:
+    "Scores of people beside every clip of a table, NaN where there is none; `BadInput` if they are of something else."
     clips = pd.DataFrame({"source": rows.source, "dis_basename": rows.clip})
     keys = [column for column in ("source", "dis_basename") if column in labels]
     if clips.duplicated(keys).any():
@@ -200,10 +193,3 @@ def _matched(
         raise BadInput(f"{name}: all clips have the same score; there is nothing to agree with")
     return found
 
-
-def _learned(rows: ClipRows, chosen: np.ndarray, mos: np.ndarray, scale, attention: bool, seed: int) -> np.ndarray:
-    "People's scores, learned from the features under leave-one-source-out; on people's scale."
-    low, high = scale
-    parts = {name: getattr(rows, name)[chosen] for name in ("features", "present", "source", "clip")}
-    known = replace(rows, target=100 * (mos - low) / (high - low), **parts)
-    return low + (high - low) / 100 * pooling_loso(known, attention, (seed,), hidden=(16, 8))[0]

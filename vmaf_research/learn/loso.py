@@ -88,7 +88,7 @@ class Evaluation:
         result = {}
         for metric in ("plcc", "srocc", "rmse"):
             values = [getattr(each, metric) for each in self.per_source.values()]
-            defined = len(values) > 0 and all(value is not None and np.isfinite(value) for value in values)
+            defined = len(values) > 0 and None not in values
             result[f"mean_{metric}"] = float(np.mean(values)) if defined else None
             result[f"std_{metric}"] = float(np.std(values, ddof=1)) if defined and len(values) > 1 else None
         worst = self.worst_source
@@ -119,7 +119,7 @@ class Evaluation:
 
 
 def _worse(value: float | None) -> float:
-    return value if value is not None and np.isfinite(value) else np.inf
+    return np.inf if value is None else value
 
 # %% ../../nbs/learn/52_loso.ipynb #08c83da9
 def evaluate(
@@ -129,10 +129,8 @@ def evaluate(
 ) -> Evaluation:
     "Judge out-of-fold predictions; a prediction that is not finite makes what it touches undefined."
     predictions = np.asarray(predictions, dtype=float)
-    per_source = {}
-    for source in table.sources:
-        rows = table.source == source
-        per_source[source] = agreement(predictions[rows], table.target[rows])
+    folds = source_folds(table)
+    per_source = {fold.source: agreement(predictions[fold.test], table.target[fold.test]) for fold in folds}
     clipped = predictions.clip(*VMAF_RANGE)
     both = {"rmse": rmse, "plcc": plcc}
     intervals = {name: cluster_bootstrap(each, clipped, table.target, table.source) for name, each in both.items()}
@@ -208,7 +206,21 @@ class LosoReport:
         }
 
     def plot(self) -> plt.Axes:
-        return _plot_loso(self)
+        "RMSE per source, network and floors, on a logarithmic axis: equal distances are equal ratios of errors."
+        everyone = {self.recipe: self.shipped, **self.floors}
+        _, axes = plt.subplots(figsize=(6, 1 + 0.3 * len(self.per_source)))
+        for number, (name, evaluation) in enumerate(everyone.items()):
+            errors = [each.rmse or np.nan for each in evaluation.per_source.values()]
+            style = {"linestyle": "", "marker": "os^Dv"[number % 5], "zorder": 3 - number / 10}
+            axes.plot(errors, list(self.per_source), label=name, **style)
+        axes.set(xscale="log", xlabel="RMSE on the source left out [VMAF]")
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+        axes.xaxis.set_minor_formatter("{x:g}")
+        axes.grid(axis="both", which="both", color="0.9", zorder=0)
+        axes.invert_yaxis()
+        axes.legend(fontsize=8, ncols=len(everyone), loc="lower center", bbox_to_anchor=(0.5, 1))
+        return axes
 
     def __repr__(self) -> str:
         values = self.summary
@@ -220,24 +232,6 @@ class LosoReport:
 
     def _repr_html_(self) -> str:
         return f"<p>{self!r}</p>" + self.comparison().to_html(float_format=show_number, na_rep=show_number(None))
-
-# %% ../../nbs/learn/52_loso.ipynb #b3ed43ab
-def _plot_loso(report: LosoReport) -> plt.Axes:
-    "RMSE per source, network and floors, on a logarithmic axis: equal distances are equal ratios of errors."
-    everyone = {report.recipe: report.shipped, **report.floors}
-    sources = list(report.per_source)
-    _, axes = plt.subplots(figsize=(6, 1 + 0.3 * len(sources)))
-    for number, (name, evaluation) in enumerate(everyone.items()):
-        errors = [each.rmse or np.nan for each in evaluation.per_source.values()]
-        axes.plot(errors, sources, linestyle="", marker="os^Dv"[number % 5], label=name, zorder=3 - number / 10)
-    axes.set(xscale="log", xlabel="RMSE on the source left out [VMAF]")
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_locator(LogLocator(subs=(2, 5)))
-    axes.xaxis.set_minor_formatter("{x:g}")
-    axes.grid(axis="both", which="both", color="0.9", zorder=0)
-    axes.invert_yaxis()
-    axes.legend(fontsize=8, ncols=len(everyone), loc="lower center", bbox_to_anchor=(0.5, 1))
-    return axes
 
 # %% ../../nbs/learn/52_loso.ipynb #d269cd3c
 def out_of_fold(

@@ -4,12 +4,10 @@
 
 # %% auto #0
 __all__ = ['Share', 'VMAF_RANGE', 'plcc', 'srocc', 'kendall', 'rmse', 'rmse_star', 'outlier_ratio', 'Agreement', 'show_number',
-           'agreement', 'clip_agreement', 'Interval', 'cluster_bootstrap', 'CorrelationComparison',
-           'compare_correlations']
+           'agreement', 'clip_agreement', 'Interval', 'cluster_bootstrap', 'compare_correlations']
 
 # %% ../../nbs/learn/45_metrics.ipynb #e08701a8
 from collections.abc import Callable
-from dataclasses import dataclass
 from html import escape
 from typing import Annotated
 
@@ -20,30 +18,29 @@ from pydantic import Field
 from ..measure.core import BadInput, Record, html_table
 
 # %% ../../nbs/learn/45_metrics.ipynb #5bdd2e69
-def _defined(prediction: np.ndarray, target: np.ndarray) -> bool:
-    "Whether a correlation of the two columns exists."
-    if len(target) < 2 or not (np.isfinite(prediction).all() and np.isfinite(target).all()):
-        return False
-    return bool(np.ptp(prediction) > 0 and np.ptp(target) > 0)
-
-
 def _number(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
+
+
+def _correlation(kind: Callable, prediction: np.ndarray, target: np.ndarray) -> float | None:
+    if len(target) < 2 or not all(np.isfinite(column).all() and np.ptp(column) > 0 for column in (prediction, target)):
+        return None
+    return _number(kind(prediction, target).statistic)
 
 # %% ../../nbs/learn/45_metrics.ipynb #3bc0050d
 def plcc(prediction: np.ndarray, target: np.ndarray) -> float | None:
     "Pearson's linear correlation (ITU-T P.1401 (01/2020), 7.5.3); `None` if it is undefined."
-    return _number(scipy.stats.pearsonr(prediction, target).statistic) if _defined(prediction, target) else None
+    return _correlation(scipy.stats.pearsonr, prediction, target)
 
 # %% ../../nbs/learn/45_metrics.ipynb #ba849208
 def srocc(prediction: np.ndarray, target: np.ndarray) -> float | None:
     "Spearman's rank correlation with average ranks for ties; `None` if it is undefined."
-    return _number(scipy.stats.spearmanr(prediction, target).statistic) if _defined(prediction, target) else None
+    return _correlation(scipy.stats.spearmanr, prediction, target)
 
 # %% ../../nbs/learn/45_metrics.ipynb #1d2fb880
 def kendall(prediction: np.ndarray, target: np.ndarray) -> float | None:
     "Kendall's tau-b, which corrects for ties in both columns; `None` if it is undefined."
-    return _number(scipy.stats.kendalltau(prediction, target).statistic) if _defined(prediction, target) else None
+    return _correlation(scipy.stats.kendalltau, prediction, target)
 
 # %% ../../nbs/learn/45_metrics.ipynb #5274cd7c
 def rmse(prediction: np.ndarray, target: np.ndarray) -> float | None:
@@ -61,12 +58,8 @@ def rmse_star(
     return _number(np.sqrt(np.mean(excess**2))) if len(target) else None
 
 # %% ../../nbs/learn/45_metrics.ipynb #cae3b8ff
-def outlier_ratio(
-    prediction: np.ndarray,
-    target: np.ndarray,
-    tolerance: float | np.ndarray,  # as in `rmse_star`
-) -> float | None:  # 0..1; `None` without rows or with a value that is not finite
-    "Share of rows whose error exceeds the tolerance (ITU-T P.1401 (01/2020), 7.5.2.2)."
+def outlier_ratio(prediction: np.ndarray, target: np.ndarray, tolerance: float | np.ndarray) -> float | None:
+    "Share of rows whose error exceeds a tolerance (ITU-T P.1401 (01/2020), 7.5.2.2); `None` if there is no such share."
     error = np.abs(prediction - target)
     return float(np.mean(error > tolerance)) if len(target) and np.isfinite(error).all() else None
 
@@ -131,21 +124,13 @@ def agreement(
 
 def _agreement(prediction, target, tolerance, saturated_share=0.0, nonsaturated=None) -> Agreement:
     error = prediction - target if len(target) else np.array([np.nan])
+    both, one_tolerance = (prediction, target), np.size(tolerance) and np.ptp(tolerance) == 0
     return Agreement(
-        n=len(target),
-        plcc=plcc(prediction, target),
-        srocc=srocc(prediction, target),
-        kendall=kendall(prediction, target),
-        rmse=rmse(prediction, target),
-        rmse_star=rmse_star(prediction, target, tolerance),
-        mae=_number(np.mean(np.abs(error))),
-        bias=_number(np.mean(error)),
-        max_abs_error=_number(np.max(np.abs(error))),
-        tolerance=float(np.min(tolerance)) if np.size(tolerance) and np.ptp(tolerance) == 0 else None,
-        outlier_ratio=outlier_ratio(prediction, target, tolerance),
-        saturated_share=saturated_share,
-        nonsaturated=nonsaturated,
-    )
+        n=len(target), plcc=plcc(*both), srocc=srocc(*both), kendall=kendall(*both), rmse=rmse(*both),
+        rmse_star=rmse_star(*both, tolerance), mae=_number(np.mean(np.abs(error))), bias=_number(np.mean(error)),
+        max_abs_error=_number(np.max(np.abs(error))), tolerance=float(np.min(tolerance)) if one_tolerance else None,
+        outlier_ratio=outlier_ratio(*both, tolerance), saturated_share=saturated_share, nonsaturated=nonsaturated,
+    )  # fmt: skip
 
 # %% ../../nbs/learn/45_metrics.ipynb #70911212
 def clip_agreement(
@@ -200,29 +185,17 @@ def cluster_bootstrap(
         estimate=estimate, low=low, high=high, level=level, n_clusters=len(names), n_resamples=n_resamples
     )
 
-# %% ../../nbs/learn/45_metrics.ipynb #7bd990a7
-@dataclass(frozen=True)
-class CorrelationComparison:
-    "Outcome of `compare_correlations`."
-
-    z: float  # difference of the Fisher-transformed correlations in standard errors
-    p_value: float  # two-sided
-    level: float
-    significant: bool
-
 # %% ../../nbs/learn/45_metrics.ipynb #84dddc5e
 def compare_correlations(
     first: float,  # -1 < correlation < 1
     n_first: int,  # independent pairs behind it, at least 4
     second: float,
     n_second: int,
-    level: float = 0.95,
-) -> CorrelationComparison:
+) -> tuple[float, float]:  # difference of the Fisher-transformed correlations in standard errors; two-sided p-value
     "Fisher-z test of the difference of two correlations (ITU-T P.1401 (01/2020), 7.6.1); refuses undefined ones."
     for value, n in ((first, n_first), (second, n_second)):
         if value is None or not -1 < value < 1 or n < 4:
             raise BadInput(f"correlation {value} of {n} pairs: the test needs one between -1 and 1 of at least 4 pairs")
     error = np.sqrt(1 / (n_first - 3) + 1 / (n_second - 3))
     z = float((np.arctanh(first) - np.arctanh(second)) / error)
-    p_value = float(2 * scipy.stats.norm.sf(abs(z)))
-    return CorrelationComparison(z, p_value, level, p_value < 1 - level)
+    return z, float(2 * scipy.stats.norm.sf(abs(z)))

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..measure.core import BadInput, Record, html_table
 from ..measure.features import CANONICAL_6
-from ..measure.teacher import Teacher, load_teacher
+from ..measure.teacher import load_teacher
 
 # %% ../../nbs/learn/49_recipes.ipynb #ba2246b7
 class Recipe(Record):
@@ -78,10 +78,8 @@ _RECIPES = [
 RECIPES = {recipe.name: recipe for recipe in _RECIPES}
 
 # %% ../../nbs/learn/49_recipes.ipynb #6f41a494
-def find_recipe(
-    recipe: str | Recipe,  # a name in `RECIPES`, or a recipe of your own
-) -> Recipe:
-    "The recipe of that name; raises `BadInput` that lists the names."
+def find_recipe(recipe: str | Recipe) -> Recipe:
+    "The recipe of a name in `RECIPES`, or a recipe of your own as it is; raises `BadInput` that lists the names."
     if isinstance(recipe, Recipe):
         return recipe
     if recipe not in RECIPES:
@@ -89,11 +87,8 @@ def find_recipe(
     return RECIPES[recipe]
 
 # %% ../../nbs/learn/49_recipes.ipynb #12f6cf25
-def recipe_units(
-    recipe: Recipe,
-    scores: np.ndarray,  # VMAF
-) -> np.ndarray:
-    "What a network learns in place of these scores."
+def recipe_units(recipe: Recipe, scores: np.ndarray) -> np.ndarray:
+    "What a network learns in place of these scores (VMAF)."
     return (np.asarray(scores, dtype=np.float64) - recipe.target_center) / recipe.target_scale
 
 # %% ../../nbs/learn/49_recipes.ipynb #b1abc453
@@ -146,11 +141,8 @@ def _sample_motion(count: int, generator: np.random.Generator) -> np.ndarray:  #
     return np.where(kind < 0.05, 0.0, motion).clip(0, 255)
 
 # %% ../../nbs/learn/49_recipes.ipynb #27b21340
-def sample_prior(
-    count: int,  # vectors
-    generator: np.random.Generator,
-) -> np.ndarray:  # float64 [count, 6], in the order of `CANONICAL_6`
-    "Feature vectors from the prior; no table has a part in it."
+def sample_prior(count: int, generator: np.random.Generator) -> np.ndarray:  # float64 [count, 6]
+    "Feature vectors, in the order of `CANONICAL_6`, from the prior; no table has a part in it."
     return np.column_stack([_sample_quality(count, generator), _sample_motion(count, generator)])
 
 # %% ../../nbs/learn/49_recipes.ipynb #4cd96d0b
@@ -175,12 +167,11 @@ def check_labels(
     features: np.ndarray,  # [rows, 6]
     target: np.ndarray,  # [rows]
     feature_names: Sequence[str],
-    teacher: Teacher | None = None,  # default: VMAF v0.6.1
 ) -> None:
-    "Raise `BadInput` unless the features are the teacher's and the target is what it says of them."
+    "Raise `BadInput` unless the features are those of VMAF v0.6.1 and the target is what it says of them."
     if tuple(feature_names) != CANONICAL_6:
         raise BadInput(f"the teacher is a function of {', '.join(CANONICAL_6)}; found {', '.join(feature_names)}")
-    teacher = teacher or load_teacher()
+    teacher = load_teacher()
     expected = teacher.predict(features)
     worst = int(np.abs(expected - target).argmax())
     if np.abs(expected - target)[worst] > _LABEL_TOLERANCE:

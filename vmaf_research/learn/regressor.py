@@ -39,34 +39,27 @@ class FRRegressor(nn.Module):
         return self.net(features).squeeze(-1)
 
 # %% ../../nbs/learn/48_regressor.ipynb #ebc5ffd5
-def parameter_count(
-    module: nn.Module,  # any network
-) -> int:  # number of trainable numbers
-    "How many parameters `module` has."
+def parameter_count(module: nn.Module) -> int:
+    "How many trainable numbers a network has."
     return sum(parameter.numel() for parameter in module.parameters())
 
 # %% ../../nbs/learn/48_regressor.ipynb #82d94f19
-ARCHITECTURES = {  # units of the hidden layers
-    "linear": (),
-    "small": (16, 8),
-    "nano": (64, 64),
-    "tiny": (128, 128, 128),
-}
+# units of the hidden layers
+ARCHITECTURES = {"linear": (), "small": (16, 8), "nano": (64, 64), "tiny": (128, 128, 128)}
 
 # %% ../../nbs/learn/48_regressor.ipynb #c6151070
 def seeded_regressor(
     seed: int,  # of torch's generator while the weights are drawn
-    **architecture,  # arguments of `FRRegressor`
-) -> FRRegressor:  # on the CPU, float32
-    "A fresh `FRRegressor` whose weights depend on nothing but `seed` and the architecture."
+    kind: type[nn.Module] = FRRegressor,
+    **architecture,  # arguments of `kind`
+) -> nn.Module:  # on the CPU, float32
+    "A fresh network whose weights depend on nothing but `seed` and the architecture."
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return FRRegressor(**architecture)
+        return kind(**architecture)
 
 # %% ../../nbs/learn/48_regressor.ipynb #9c6e75fc
-def fit_scaler(
-    features: np.ndarray,  # [n, f]
-) -> tuple[np.ndarray, np.ndarray]:  # mean [f], standard deviation [f]
+def fit_scaler(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # [f] each, of [n, f]
     "Mean and population standard deviation per feature; a feature that does not vary gets the deviation 1."
     std = features.std(axis=0)
     return features.mean(axis=0), np.where(std < 1e-8, 1.0, std)

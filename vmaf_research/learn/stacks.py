@@ -11,7 +11,9 @@ import copy
 import hashlib
 import io
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from tqdm.auto import tqdm
 
 from .metrics import VMAF_RANGE
 from .recipes import Recipe, rate_factor, recipe_units
-from .regressor import FRRegressor, linear_layers, seeded_regressor
+from .regressor import FRRegressor, linear_layers
 from ..measure.core import BadInput
 from ..measure.provenance import atomic_path, remove_partial
 
@@ -55,13 +57,9 @@ class StackedRegressor:
         matrix: torch.Tensor,  # [K, P], parameters or gradients
     ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:  # weights [K, inputs, outputs], biases [K, 1, outputs]
         "The layers inside such a matrix, without copying."
-        weights, biases, start = [], [], 0
-        for inputs, outputs in self.shapes:
-            middle = start + inputs * outputs
-            weights.append(matrix[:, start:middle].view(-1, inputs, outputs))
-            biases.append(matrix[:, None, middle : middle + outputs])
-            start = middle + outputs
-        return weights, biases
+        parts = matrix.split([size for inputs, outputs in self.shapes for size in (inputs * outputs, outputs)], dim=1)
+        weights = [part.view(-1, *shape) for part, shape in zip(parts[::2], self.shapes, strict=True)]
+        return weights, [part[:, None] for part in parts[1::2]]
 
     def modules(
         self,
@@ -152,6 +150,7 @@ class StackedAdam:
         self.parts = [stack.parameters] if self.together else list(stack.parameters)
         options = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay, "fused": True}
         self.optimizer = kind([{"params": [part]} for part in self.parts], **options)
+        self.state_dict, self.load_state_dict = self.optimizer.state_dict, self.optimizer.load_state_dict
 
     def step(
         self,
@@ -164,14 +163,6 @@ class StackedAdam:
         for part, group, slope, rate in zip(self.parts, groups, gradients, rates, strict=True):
             part.grad, group["lr"] = slope, rate
         self.optimizer.step()
-
-    def state(self) -> dict[str, Any]:
-        "Everything that the next step depends on, beside the parameters."
-        return self.optimizer.state_dict()
-
-    def restore(self, state: dict[str, Any]) -> None:
-        "Go on from a `state`."
-        self.optimizer.load_state_dict(state)
 
 # %% ../../nbs/learn/50_stacks.ipynb #8ee9b190
 _BETA = 0.95  # decay of every running mean, as in the paper
@@ -222,14 +213,12 @@ class _StackedSoap:
             pairs = zip(self.covariances[number], self.bases[number], strict=True)
             self.bases[number] = [torch.linalg.qr(covariance @ basis).Q for covariance, basis in pairs]
 
-    def state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         "Everything that the next step depends on, beside the parameters."
         return {name: getattr(self, name) for name in ("steps", "mean", "square", "covariances", "bases")}
 
-    def restore(self, state: dict[str, Any]) -> None:
-        "Go on from a `state`."
-        for name, value in state.items():
-            setattr(self, name, value)
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
 
 
 def _rotate(matrices: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
@@ -240,21 +229,13 @@ def _rotate(matrices: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> 
 OPTIMIZERS = {"adam": StackedAdam, "adamw": StackedAdam, "soap": _StackedSoap}
 
 # %% ../../nbs/learn/50_stacks.ipynb #f1af5e82
-_DIGEST_BYTES = 32
-
-
 class Checkpoint:
     "The file in which a training writes itself down every few seconds."
 
     seconds = 10.0  # between two states
 
-    def __init__(
-        self,
-        path: Path,
-        purpose: str,  # what is trained from what, in a text that no other training has
-    ):
-        self.path, self.purpose = path, purpose
-        self.written = time.monotonic()
+    def __init__(self, path: Path, purpose: str):  # what is trained from what, in a text that no other training has
+        self.path, self.purpose, self.written = path, purpose, time.monotonic()
 
     @property
     def due(self) -> bool:
@@ -266,12 +247,8 @@ class Checkpoint:
         place = f"torch {torch.__version__}, {device}, {torch.get_num_threads()} threads"
         return hashlib.sha256(b"\0".join([self.purpose.encode(), place.encode(), content])).digest()
 
-    def save(
-        self,
-        state: dict[str, Any],  # tensors, numbers, and lists and dicts of them
-        device: torch.device,  # that the training runs on
-    ) -> None:
-        "Write a state in one step."
+    def save(self, state: dict[str, Any], device: torch.device) -> None:
+        "Write a state (tensors, numbers, lists and dicts of them) of a training on a device, in one step."
         buffer = io.BytesIO()
         torch.save(state, buffer)
         content = buffer.getvalue()
@@ -285,7 +262,7 @@ class Checkpoint:
         if not self.path.is_file():
             return None
         data = self.path.read_bytes()
-        digest, content = data[:_DIGEST_BYTES], data[_DIGEST_BYTES:]
+        digest, content = data[:32], data[32:]
         if digest != self._digest(content, device):
             return None
         return torch.load(io.BytesIO(content), map_location=device, weights_only=True)
@@ -300,14 +277,12 @@ def batch_stream(
     rows: np.ndarray,  # row numbers of one model
     batch_size: int,
     generator: torch.Generator,  # of this model alone
-) -> Iterator[torch.Tensor]:  # [batches of one epoch, batch_size] row numbers; -1 fills the last batch
+) -> Iterator[torch.Tensor]:  # [batch_size] row numbers; -1 fills the last batch of an epoch
     "Epoch after epoch of freshly shuffled batches, without end."
-    rows = torch.as_tensor(rows, dtype=torch.int64)
-    batches = -(-len(rows) // batch_size)
-    padding = torch.full((batches * batch_size - len(rows),), -1)
+    rows, padding = torch.as_tensor(rows, dtype=torch.int64), torch.full((-len(rows) % batch_size,), -1)
     while True:
         order = torch.randperm(len(rows), generator=generator)
-        yield torch.cat([rows[order], padding]).view(batches, batch_size)
+        yield from torch.cat([rows[order], padding]).split(batch_size)
 
 # %% ../../nbs/learn/50_stacks.ipynb #364101af
 class StackedBatches:
@@ -331,37 +306,23 @@ class StackedBatches:
         self.center = torch.as_tensor(means, **as_float)[:, None]
         self.factor = torch.as_tensor(1 / stds, **as_float)[:, None]
         generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
-        self.streams = [batch_stream(rows, batch_size, g) for rows, g in zip(row_sets, generators, strict=True)]
-        self.left = [torch.empty((0, batch_size), dtype=torch.int64) for _ in row_sets]
+        streams = [batch_stream(rows, batch_size, g) for rows, g in zip(row_sets, generators, strict=True)]
+        self.rows = zip(*streams, strict=True)  # of every step: K row numbers [batch_size]
         self.steps = max(1, (1 << 17) // (len(row_sets) * batch_size))  # gathered at once: some megabytes
-
-    def _take(self, count: int) -> list[torch.Tensor]:  # K times [count, batch_size]
-        "The next batches of all streams, across the borders of epochs."
-        taken = []
-        for k, stream in enumerate(self.streams):
-            parts = [self.left[k]]
-            while sum(map(len, parts)) < count:
-                parts.append(next(stream))
-            together = torch.cat(parts)
-            taken.append(together[:count])
-            self.left[k] = together[count:]
-        return taken
 
     def gather(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         "Of the next `steps` steps: features [steps, K, N, f], target [steps, K, N] and weights [steps, K, N]."
-        rows = torch.stack(self._take(self.steps), dim=1).to(self.features.device)
+        rows = torch.stack([torch.stack(step) for step in islice(self.rows, self.steps)]).to(self.features.device)
         weights = (rows >= 0).to(torch.float32)
         weights.div_(weights.sum(-1, keepdim=True))
         rows[rows < 0] = len(self.target) - 1
         features = self.features[rows].sub_(self.center).mul_(self.factor)
         return features, self.target[rows], weights
 
-    def skip(self, gathered: int) -> None:
-        "Draw the batches of so many calls of `gather` without fetching their rows."
-        for _ in range(gathered):
-            self._take(self.steps)
-
 # %% ../../nbs/learn/50_stacks.ipynb #d25dbf84
+_PLACES = 1 << 20  # where a window may begin
+
+
 class DropoutMasks:
     """Dropout at the price of a copy: masks are windows into one pool of random bits.
 
@@ -378,35 +339,25 @@ class DropoutMasks:
         rows: int,  # of a batch
         units: Sequence[int],  # of each hidden layer; at least one layer
         device: torch.device,
-        places: int = 1 << 20,  # where a window may begin
     ):
-        distinct, group = np.unique(np.asarray(seeds), return_inverse=True)
-        self.group = torch.as_tensor(group)
-        self.generators = [torch.Generator().manual_seed(int(seed)) for seed in distinct]
-        self.rows, self.units, self.places, size = rows, units, places, rows * max(units)
-        keep = torch.rand(places + size, generator=torch.Generator().manual_seed(0)) >= dropout
-        self.windows = (keep / (1 - dropout)).to(device).unfold(0, size, 1)  # a view, [places + 1, size]
-        self.starts: Iterator[torch.Tensor] = iter(())
+        self.rows, self.units, size = rows, units, rows * max(units)
+        keep = torch.rand(_PLACES + size, generator=torch.Generator().manual_seed(0)) >= dropout
+        self.windows = (keep / (1 - dropout)).to(device).unfold(0, size, 1)  # a view, [_PLACES + 1, size]
+        self.starts = self._starts(seeds)
 
-    def _next_starts(self) -> torch.Tensor:  # [layers, K]
-        "Where the windows of one step begin."
-        starts = next(self.starts, None)
-        if starts is None:  # places for many steps at once
-            shape = (256, len(self.units), 1)
-            places = torch.cat([torch.randint(self.places, shape, generator=g) for g in self.generators], dim=-1)
-            self.starts = iter(places[:, :, self.group].to(self.windows.device))
-            starts = next(self.starts)
-        return starts
+    def _starts(self, seeds: Sequence[int]) -> Iterator[torch.Tensor]:  # [layers, K], step after step without end
+        "Where the windows begin; places for many steps are drawn at once."
+        distinct, group = np.unique(np.asarray(seeds), return_inverse=True)
+        generators = [torch.Generator().manual_seed(int(seed)) for seed in distinct]
+        shape, group = (256, len(self.units), 1), torch.as_tensor(group)
+        while True:
+            places = torch.cat([torch.randint(_PLACES, shape, generator=g) for g in generators], dim=-1)
+            yield from places[:, :, group].to(self.windows.device)
 
     def draw(self) -> list[torch.Tensor]:
         "Masks of one step: per hidden layer [K, rows, units], 0 or 1 / (1 - dropout)."
-        layers = zip(self._next_starts(), self.units, strict=True)
+        layers = zip(next(self.starts), self.units, strict=True)
         return [self.windows[layer, : self.rows * units].view(-1, self.rows, units) for layer, units in layers]
-
-    def skip(self, steps: int) -> None:
-        "Draw the places of so many steps without looking at the masks."
-        for _ in range(steps):
-            self._next_starts()
 
 # %% ../../nbs/learn/50_stacks.ipynb #3870807d
 def loss_gradient(
@@ -430,18 +381,15 @@ def train_stacks(
     target: np.ndarray,  # float64 [rows], VMAF
     row_sets: Sequence[np.ndarray],  # K row numbers
     scalers: Sequence[tuple[np.ndarray, np.ndarray]],  # K times mean [f] and standard deviation [f] of the inputs
-    seeds: Sequence[int],  # K: first weights, shuffling and dropout
+    seeds: Sequence[int],  # K: shuffling and dropout
     recipe: Recipe,
-    starts: Sequence[FRRegressor] | None = None,  # K networks to go on from; default: fresh ones
+    starts: Sequence[FRRegressor],  # K networks to go on from
     device: torch.device | str = "cpu",
     progress: bool = False,
     checkpoint: Checkpoint | None = None,  # where to write the training down, and to go on from if it was killed
 ) -> list[FRRegressor]:  # K, that return `recipe_units`
     "Train K networks; apart from rounding, what each becomes depends on its own rows, scaler, seed and start alone."
     device = torch.device(device)
-    if starts is None:
-        architecture = {"in_features": features.shape[1], "dropout": recipe.dropout}
-        starts = [seeded_regressor(int(seed), **architecture) for seed in seeds]
     stack = StackedRegressor(starts, device=device)
     both, optimizer = StackedPass(stack, recipe.batch_size), OPTIMIZERS[recipe.optimizer](stack, recipe)
     labels = recipe_units(recipe, target)
@@ -457,16 +405,15 @@ def train_stacks(
         begin = state["step"]
         stack.parameters.copy_(state["parameters"])
         final.copy_(state["final"])
-        optimizer.restore(state["optimizer"])
-        batches.skip(begin // batches.steps)
-        if dropout is not None:
-            dropout.skip(begin)
+        optimizer.load_state_dict(state["optimizer"])
+        for drawn in (batches.rows, *([dropout.starts] if dropout else [])):
+            deque(islice(drawn, begin), maxlen=0)
     for step in tqdm(range(begin, max(counts)), recipe.name, max(counts), disable=not progress, initial=begin):
         now = step % batches.steps
         if now == 0:
             if checkpoint is not None and checkpoint.due:
                 matrices = {"parameters": stack.parameters, "final": final}
-                checkpoint.save({"step": step, "optimizer": optimizer.state(), **matrices}, device)
+                checkpoint.save({"step": step, "optimizer": optimizer.state_dict(), **matrices}, device)
             inputs, wanted, weights = batches.gather()
         scores = both.forward(inputs[now], dropout.draw() if dropout else ())
         gradient = both.backward(loss_gradient(scores, wanted[now], weights[now], recipe.loss, limits))

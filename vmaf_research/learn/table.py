@@ -147,9 +147,9 @@ def read_numbers(
     return found
 
 # %% ../../nbs/learn/47_table.ipynb #10f1a006
-def _rows_named(keys: pd.DataFrame, bad: np.ndarray, most: int = 3) -> str:
+def _rows_named(keys: pd.DataFrame, bad: np.ndarray) -> str:
     "The keys of the first bad rows and how many there are."
-    first = [f"({s}, {d}, {f})" for s, d, f in keys.loc[bad, list(KEY)].head(most).itertuples(index=False)]
+    first = [f"({s}, {d}, {f})" for s, d, f in keys.loc[bad, list(KEY)].head(3).itertuples(index=False)]
     return f"{int(bad.sum())} of {len(keys)} rows, first {', '.join(first)}"
 
 
@@ -160,13 +160,16 @@ def _refuse_twice(rows: pd.DataFrame, twice: np.ndarray, name: Path | str) -> No
 
 
 def _as_names(column: pd.Series) -> pd.Categorical:
-    "Names, each of them kept once, sorted."
-    column = column if isinstance(column.dtype, pd.CategoricalDtype) else column.astype(str)
-    names = column.astype("category").cat.remove_unused_categories().cat.rename_categories(str)
-    return names.cat.reorder_categories(sorted(names.cat.categories)).array
+    "Names, each of those that occur kept once, sorted."
+    coded = column if isinstance(column.dtype, pd.CategoricalDtype) else column.astype(str).astype("category")
+    names, codes = list(map(str, coded.cat.categories)), coded.cat.codes.to_numpy()
+    kept = sorted(np.flatnonzero(np.bincount(codes)), key=names.__getitem__)
+    numbers = np.zeros(len(names), codes.dtype)
+    numbers[kept] = np.arange(len(kept))
+    return pd.Categorical.from_codes(numbers[codes], [names[number] for number in kept])
 
 
-def _read_keys(table: Mapping[str, pd.Series], name: str) -> tuple[pd.DataFrame, np.ndarray | slice]:
+def _read_keys(table: Mapping[str, pd.Series], name: Path | str) -> tuple[pd.DataFrame, np.ndarray | slice]:
     "Source, clip and frame of all rows, sorted, and the order that sorts the other columns."
     keys = pd.DataFrame({column: table[column] for column in KEY})
     if keys.empty:
@@ -176,13 +179,22 @@ def _read_keys(table: Mapping[str, pd.Series], name: str) -> tuple[pd.DataFrame,
     if not pd.api.types.is_integer_dtype(keys[KEY[2]]):
         raise BadInput(f"{name}: frame_index holds {keys[KEY[2]].dtype}, expected whole numbers")
     source, clip, frame = *(_as_names(keys[column]) for column in KEY[:2]), keys[KEY[2]].to_numpy(np.int64)
-    order = np.lexsort((frame, clip.codes, source.codes))
-    order = slice(None) if (np.diff(order) > 0).all() else order
-    source, clip, frame = source[order], clip[order], frame[order]
+    order, after = slice(None), _increases(source.codes, clip.codes, frame)
+    if not after.all():
+        order = np.lexsort((frame, clip.codes, source.codes))
+        source, clip, frame = source[order], clip[order], frame[order]
+        after = _increases(source.codes, clip.codes, frame)
     keys = pd.DataFrame(dict(zip(KEY, (source, clip, frame), strict=True)), copy=False)
-    new = [np.diff(values) != 0 for values in (source.codes, clip.codes, frame)]
-    _refuse_twice(keys, np.append(False, ~np.logical_or.reduce(new)), name)
+    _refuse_twice(keys, np.append(False, ~after), name)
     return keys, order
+
+
+def _increases(*columns: np.ndarray) -> np.ndarray:  # [rows - 1]
+    "Whether each row comes after the one before it, by the first column in which they differ."
+    after = np.zeros(len(columns[0]) - 1, dtype=bool)
+    for column in reversed(columns):
+        after = (column[1:] > column[:-1]) | (column[1:] == column[:-1]) & after
+    return after
 
 # %% ../../nbs/learn/47_table.ipynb #2c0ecb73
 @dataclass(frozen=True)
@@ -232,13 +244,9 @@ class TrainingTable:
         rows = pd.DataFrame({"source": self.source_names.codes, "clip": self.clip_names.codes, "target": self.target})
         rows["saturated"] = (rows.target <= VMAF_RANGE[0]) | (rows.target >= VMAF_RANGE[1])
         by_source = rows.groupby("source").agg(
-            clips=("clip", "nunique"),
-            rows=("target", "size"),
-            least=("target", "min"),
-            mean=("target", "mean"),
-            greatest=("target", "max"),
-            saturated=("saturated", "mean"),
-        )
+            clips=("clip", "nunique"), rows=("target", "size"), least=("target", "min"), mean=("target", "mean"),
+            greatest=("target", "max"), saturated=("saturated", "mean"),
+        )  # fmt: skip
         return by_source.set_axis(pd.Index(self.sources, name="source"))
 
     def _repr_html_(self) -> str:
@@ -249,41 +257,37 @@ def load_training_table(
     table: Path | str | pd.DataFrame,  # a FULL_FEATURES table or one that has at least the columns needed
     features: Sequence[str] = CANONICAL_6,  # columns to learn from, in the order that the model will keep
     target: str = CLIPPED_TEACHER,  # column with the teacher's score
+    name: Path | str = "table",  # what errors call a frame; a file has its own name
 ) -> TrainingTable:
     "Read and check what a model is trained on; raises `BadInput` that names the file, the column and the rows."
     columns = [*KEY, *features, target]
     if len(set(columns)) < len(columns):
         raise BadInput(f"features and target must be different columns, got {', '.join(columns[len(KEY) :])}")
-    if not isinstance(table, pd.DataFrame):
-        return _as_table(_Table(Path(table), columns), str(table), tuple(features), target)
-    check_columns(columns, table.columns, "table")
-    return _as_table(table, "table", tuple(features), target)
-
-
-def _as_table(
-    table: Mapping[str, pd.Series], name: str, features: tuple[str, ...], target_name: str
-) -> TrainingTable:
+    if isinstance(table, pd.DataFrame):
+        check_columns(columns, table.columns, name)
+    else:
+        name, table = table, _Table(Path(table), columns)
     keys, order = _read_keys(table, name)
-    matrix, target = (read_numbers(table, columns, name, lambda bad: _rows_named(keys, bad), order)
-                      for columns in (features, [target_name]))  # fmt: skip
-    target = target[:, 0]
-    if np.ptp(target) == 0:
-        raise BadInput(f"{name}: {target_name} is {target[0]:g} in all rows; a constant target teaches nothing")
-    outside = (target < VMAF_RANGE[0]) | (target > VMAF_RANGE[1])
-    if target_name == CLIPPED_TEACHER and outside.any():
-        raise BadInput(f"{name}: {target_name} outside {list(VMAF_RANGE)}: {_rows_named(keys, outside)}")
+    matrix, scores = (read_numbers(table, names, name, lambda bad: _rows_named(keys, bad), order)
+                      for names in (features, [target]))  # fmt: skip
+    scores = scores[:, 0]
+    if np.ptp(scores) == 0:
+        raise BadInput(f"{name}: {target} is {scores[0]:g} in all rows; a constant target teaches nothing")
+    outside = (scores < VMAF_RANGE[0]) | (scores > VMAF_RANGE[1])
+    if target == CLIPPED_TEACHER and outside.any():
+        raise BadInput(f"{name}: {target} outside {list(VMAF_RANGE)}: {_rows_named(keys, outside)}")
     source, clip, frame = (keys[column].array for column in KEY)
     if len(source.categories) < 2:
         raise BadInput(f"{name}: only the source {source[0]}; leave-one-source-out needs at least 2, better 9")
-    digest = sha256(json.dumps([features, target_name]).encode())
-    for values in (matrix, target, source, clip, frame.to_numpy()):
+    digest = sha256(json.dumps([list(features), target]).encode())
+    for values in (matrix, scores, source, clip, frame.to_numpy()):
         if isinstance(values, pd.Categorical):
             digest.update(json.dumps(values.categories.tolist()).encode())
             for start in range(0, len(values), _BLOCK_ROWS):
                 digest.update(values.codes[start : start + _BLOCK_ROWS].astype("<i8").data)
         else:
             digest.update(values.astype(values.dtype.newbyteorder("<"), copy=False).data)
-    return TrainingTable(features, matrix, target, source, clip, frame.to_numpy(), digest.hexdigest(), target_name)
+    return TrainingTable(tuple(features), matrix, scores, source, clip, frame.to_numpy(), digest.hexdigest(), target)
 
 # %% ../../nbs/learn/47_table.ipynb #3a1d2e32
 @dataclass(frozen=True)
@@ -319,9 +323,7 @@ _PARAMETERS = ("codec", "preset", "crf", "encode_height")  # what tells encodes 
 INPUTS = (*CANONICAL_6, *CODEC_BLOCK)  # what the network takes, in order
 
 
-def read_pairs(
-    table: Path,
-) -> pd.DataFrame | None:
+def read_pairs(table: Path) -> pd.DataFrame | None:
     "The pairs table beside a table, if there is one."
     path = pairs_path(table)
     return pa.concat_tables(read_blocks(path)).to_pandas() if path.is_file() else None
@@ -448,10 +450,8 @@ def _corpus_name(table: Path, sha256: str) -> str:
     return content.get("corpus", {}).get("name", table.stem)
 
 # %% ../../nbs/learn/47_table.ipynb #bf03e2df
-def load_ensemble_table(
-    table: Path | str,  # FULL_FEATURES with its pairs table, or a flat one
-) -> EnsembleTable:
-    "Read, join and check; raises `BadInput` that names the file, the column and the rows."
+def load_ensemble_table(table: Path | str) -> EnsembleTable:
+    "Read a FULL_FEATURES table with its pairs table, or a flat one; `BadInput` names the file, the column and rows."
     path = Path(table)
     pairs = read_pairs(path)
     needed = ["source", "frame_index", "codec", "crf" if pairs is None else KEY[1], *CANONICAL_6, CLIPPED_TEACHER]
@@ -470,15 +470,9 @@ def load_ensemble_table(
     inputs = pd.concat([rows, pd.DataFrame(block, columns=CODEC_BLOCK, index=rows.index)], axis=1)
     files = {"table": path} | ({} if pairs is None else {"pairs": pairs_path(path)})
     described = {name: describe_path(file, {"table": path.parent}) for name, file in files.items()}
-    return EnsembleTable(
-        rows=_as_table(inputs, str(path), INPUTS, CLIPPED_TEACHER),
-        path=path,
-        inputs=described,
-        corpus=_corpus_name(path, described["table"]["sha256"]),
-        corpus_digest=find_corpus_digest(path),
-        encoders=encoders,
-        presets_unknown=presets_unknown,
-    )
+    corpus = _corpus_name(path, described["table"]["sha256"]), find_corpus_digest(path)
+    training = load_training_table(inputs, INPUTS, name=path)
+    return EnsembleTable(training, path, described, *corpus, encoders, presets_unknown)
 
 
 def _clip_names(rows: pd.DataFrame) -> pd.Series:

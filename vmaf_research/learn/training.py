@@ -47,8 +47,6 @@ class FittedRegressor:
             scores = self.module(torch.as_tensor(standardised, dtype=torch.float32)).numpy().astype(np.float64)
         return scores.clip(0, 100) if clip else scores
 
-
-
 # %% ../../nbs/learn/51_training.ipynb #d9e67194
 def _check_training_input(features, target, row_sets, seeds, feature_names) -> None:
     "Raise `BadInput` for arrays that do not fit together, rows that are not numbers and models without rows."
@@ -66,8 +64,6 @@ def _check_training_input(features, target, row_sets, seeds, feature_names) -> N
     if empty:
         raise BadInput(f"model {empty[0]} has no training rows; a fold needs rows of at least one other source")
 
-
-
 # %% ../../nbs/learn/51_training.ipynb #57682588
 def _rescale_inputs(module: FRRegressor, old: _Scaler, new: _Scaler) -> None:
     "Make `module` the same function of raw features for another scaler, by an exact change of its first layer."
@@ -83,8 +79,6 @@ def _rescale_output(module: FRRegressor, center: float, scale: float) -> None:
     last = linear_layers(module)[-1]
     last.weight.data.mul_(scale)
     last.bias.data.mul_(scale).add_(center)
-
-
 
 # %% ../../nbs/learn/51_training.ipynb #0a14bb05
 _NEAR_SHARE = 0.5  # of the vectors of the second part that are made from a model's own rows
@@ -124,11 +118,8 @@ def _find_device(name: str) -> str:  # "cpu" or "cuda"
     return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
 
 # %% ../../nbs/learn/51_training.ipynb #6794e5a0
-def input_scaler(
-    features: np.ndarray,  # [rows, f], raw
-    feature_names: tuple[str, ...],  # f
-) -> _Scaler:
-    "The scaler of the features; a codec block at their end passes unchanged."
+def input_scaler(features: np.ndarray, feature_names: tuple[str, ...]) -> _Scaler:
+    "The scaler of raw features [rows, f]; a codec block at their end passes unchanged."
     if feature_names[-len(CODEC_BLOCK) :] != CODEC_BLOCK:
         return fit_scaler(features)
     mean, std = fit_scaler(features[:, : -len(CODEC_BLOCK)])

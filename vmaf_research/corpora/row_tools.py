@@ -257,11 +257,8 @@ class RowsDescription:
         return f"<p><b>{escape(self.read.path.name)}</b></p>{facts}{tables}"
 
 # %% ../../nbs/corpora/41_row_tools.ipynb #2b5f2b5c
-def describe_rows(
-    path: Path | str,  # rows of any version
-    skip_bad_lines: bool = False,
-) -> RowsDescription:
-    "Look at a file of rows; raises `BadInput` for a bad line unless those are skipped, and if there is no row."
+def describe_rows(path: Path | str, skip_bad_lines: bool = False) -> RowsDescription:
+    "Look at rows of any version; raises `BadInput` for a bad line unless those are skipped, and if there is no row."
     read = read_corpus_rows(path, skip_bad_lines)
     if not read.rows:
         raise BadInput(f"{path}: has no row to describe; expected at least one line")
@@ -294,12 +291,8 @@ def describe_rows(
     return RowsDescription(read, pd.DataFrame(curves), ranges.rename_axis("key"), facts)
 
 # %% ../../nbs/corpora/41_row_tools.ipynb #8fb84aec
-def write_description(
-    path: Path | str,  # rows of any version
-    out: Path | str,  # an .html file
-    skip_bad_lines: bool = False,
-) -> RowsMade:
-    "Write what `describe_rows` finds as one HTML page with a manifest."
+def write_description(path: Path | str, out: Path | str, skip_bad_lines: bool = False) -> RowsMade:
+    "Write what `describe_rows` finds in a file as one HTML page with a manifest; raises what that raises."
     (path,), out = check_files([path], out)
     found = describe_rows(path, skip_bad_lines)
     picture = io.BytesIO()

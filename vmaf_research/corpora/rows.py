@@ -273,12 +273,8 @@ def finish_rows(
     return RowsMade(out, manifest, counts, tuple(skipped), tuple(notes))
 
 # %% ../../nbs/corpora/37_rows.ipynb #3febc698
-def rows_to_parquet(
-    path: Path | str,  # rows of any version
-    out: Path | str,  # a .parquet file
-    skip_bad_lines: bool = False,
-) -> RowsMade:
-    "Write rows as a Parquet table with a manifest; raises `BadInput` for a bad line unless those are skipped."
+def rows_to_parquet(path: Path | str, out: Path | str, skip_bad_lines: bool = False) -> RowsMade:
+    "Write rows of any version as a Parquet table with a manifest; `BadInput` for a bad line unless those are skipped."
     (path,), out = check_files([path], out)
     types = {"integer": pa.int64(), "number": pa.float64(), "flag": pa.bool_()}
     schema = pa.schema([(key.name, types.get(key.kind, pa.string())) for key in ROW_SCHEMA.values()])

@@ -83,11 +83,8 @@ class Candidate:
         return f"{name}: {self.clip} ({cost}), lower bound {self.low:.2f}{note}"
 
 
-def choose(
-    clips: pd.DataFrame,  # see `_score_candidates`
-    target: float,  # VMAF
-) -> tuple[Candidate, ...]:  # one per source and codec, in their order
-    "The cheapest clip of every source and codec whose lower bound reaches the target."
+def choose(clips: pd.DataFrame, target: float) -> tuple[Candidate, ...]:  # one per source and codec, in their order
+    "The cheapest clip (see `_score_candidates`) of every source and codec whose lower bound reaches a VMAF."
     choices = []
     for (source, codec), group in _cheapest_first(clips).groupby(["source", "codec"], sort=True):
         reaching = group[group["low"] >= target]

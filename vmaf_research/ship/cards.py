@@ -215,7 +215,8 @@ def _origin(sidecar: Sidecar) -> str:
         ("SHA-256 of its manifest", corpus.manifest_sha256),
         ("digest of the training rows", training.table_digest),
         ("recipe", f"{recipe.pop('name')}, seed {training.seed} ({_spelled(recipe)})"),
-        *_graph_facts(sidecar),
+        ("ONNX operator set", sidecar.opset),
+        *((f"SHA-256 of {name}", digest) for name, digest in sidecar.graphs.items()),
         ("ONNX Runtime against torch", f"{max(sidecar.parity.contract, sidecar.parity.raw):.2g} VMAF at most"),
     ])
     rows = [
@@ -225,11 +226,6 @@ def _origin(sidecar: Sidecar) -> str:
     ]
     text = f"It passed the ship gate ({'strict' if gate.strict else 'contract'}) before anything was exported"
     return f"{facts}\n\n{text}" + (f":\n\n{_table(['check', 'value', 'limit', 'gates'], rows)}" if rows else ".")
-
-
-def _graph_facts(sidecar: Sidecar | PredictorSidecar) -> list[tuple[str, object]]:
-    digests = [(f"SHA-256 of {name}", digest) for name, digest in sidecar.graphs.items()]
-    return [("ONNX operator set", sidecar.opset), *digests]
 
 # %% ../../nbs/ship/63_cards.ipynb #5714f0a4
 def _limits(sidecar: Sidecar) -> str:
@@ -276,7 +272,8 @@ def _data(sidecar: PredictorSidecar) -> str:
         ("SHA-256 of that file", corpus.table_sha256),
         ("digest of the training rows", training.table_digest),
         ("licence of the model", sidecar.license),
-        *_graph_facts(sidecar),
+        ("ONNX operator set", sidecar.opset),
+        *((f"SHA-256 of {name}", digest) for name, digest in sidecar.graphs.items()),
         ("ONNX Runtime against the model", f"{sidecar.parity:.2g} VMAF at most"),
     ])
 

@@ -59,29 +59,15 @@ def values_digest(values: np.ndarray) -> str:
     return sha256_bytes(np.ascontiguousarray(values, dtype="<f8").tobytes())
 
 # %% ../../nbs/ship/67_ensemble.ipynb #58bc59ae
-def run_identity(
-    table: EnsembleTable,
-    corpus_digest: str | None,
-    recipe: Recipe,
-    dry_run: bool,
-) -> dict[str, Any]:
+def run_identity(table: EnsembleTable, corpus_digest: str | None, recipe: Recipe, dry_run: bool) -> dict[str, Any]:
     "What all seeds of a run must have in common."
-    identity = {
-        "corpus": table.corpus,
-        "corpus_digest": corpus_digest,
-        "table": table.path.name,
-        "table_sha256": table.sha256,
-        "pairs_sha256": table.pairs_sha256,
-        "table_digest": table.rows.digest,
-        "n_rows": len(table.rows),
-        "encoders": table.encoders,
-        "notes": list(table.notes),
-        "recipe": recipe.model_dump(),
-        "encoder_vocab_version": ENCODER_VOCAB_VERSION,
-        "num_codecs": len(CODEC_BLOCK),
-        "package_version": vmaf_research.__version__,
-    }
-    return identity | {"note": "dry-run"} if dry_run else identity
+    return {
+        "corpus": table.corpus, "corpus_digest": corpus_digest, "table": table.path.name,
+        "table_sha256": table.sha256, "pairs_sha256": table.pairs_sha256, "table_digest": table.rows.digest,
+        "n_rows": len(table.rows), "encoders": table.encoders, "notes": list(table.notes),
+        "recipe": recipe.model_dump(), "encoder_vocab_version": ENCODER_VOCAB_VERSION,
+        "num_codecs": len(CODEC_BLOCK), "package_version": vmaf_research.__version__,
+    } | ({"note": "dry-run"} if dry_run else {})  # fmt: skip
 
 
 def seed_document(
@@ -97,17 +83,16 @@ def seed_document(
         for source, each in evaluation.per_source.items()
     ]
     plccs = [fold["plcc"] for fold in folds]
-    defined = None not in plccs
-    document = {"schema": _ARTEFACT_SCHEMA, "schema_version": 1, "seed": seed, **identity}
-    document |= {"n_folds": values["n_folds"], "folds": folds}
-    document |= {name: values[name] for name in ("mean_plcc", "std_plcc")}
-    document |= {"min_plcc": min(plccs) if defined else None, "max_plcc": max(plccs) if defined else None}
+    least, greatest = (None, None) if None in plccs else (min(plccs), max(plccs))
     others = ("mean_srocc", "mean_rmse", "pooled_rmse", "bias", "max_abs_error", "worst_source")
-    document |= {name: values[name] for name in others}
-    document |= {name: recipe[name] for name in ("epochs", "batch_size")}
-    document |= {"lr": recipe["learning_rate"], "weight_decay": recipe["weight_decay"]}
-    volatile = {"wall_time_s": round(seconds, 3), "written_utc": _now(), "threads": torch.get_num_threads()}
-    return document | {"predictions_sha256": values_digest(evaluation.predictions), "volatile": volatile}
+    return {
+        "schema": _ARTEFACT_SCHEMA, "schema_version": 1, "seed": seed, **identity,
+        "n_folds": values["n_folds"], "folds": folds, "mean_plcc": values["mean_plcc"], "std_plcc": values["std_plcc"],
+        "min_plcc": least, "max_plcc": greatest, **{name: values[name] for name in others},
+        "epochs": recipe["epochs"], "batch_size": recipe["batch_size"], "lr": recipe["learning_rate"],
+        "weight_decay": recipe["weight_decay"], "predictions_sha256": values_digest(evaluation.predictions),
+        "volatile": {"wall_time_s": round(seconds, 3), "written_utc": _now(), "threads": torch.get_num_threads()},
+    }  # fmt: skip
 
 
 def _now() -> str:
@@ -155,12 +140,10 @@ class EnsembleRun:
 
     def overview(self) -> pd.DataFrame:  # one row per seed
         "Agreement with the teacher on sources that were left out."
-        rows = {}
-        for seed, document in self.by_seed.items():
-            errors = {fold["held_out"]: fold["rmse"] for fold in document["folds"]}
-            rows[seed] = {name: document[name] for name in ("mean_plcc", "pooled_rmse", "worst_source")}
-            rows[seed]["worst_source_rmse"] = errors.get(document["worst_source"])
-        return pd.DataFrame.from_dict(rows, orient="index").rename_axis("seed")
+        rows = pd.DataFrame.from_dict(self.by_seed, "index")[["mean_plcc", "pooled_rmse", "worst_source"]]
+        errors = [{fold["held_out"]: fold["rmse"] for fold in each["folds"]} for each in self.by_seed.values()]
+        worst = [each.get(source) for each, source in zip(errors, rows["worst_source"], strict=True)]
+        return rows.assign(worst_source_rmse=worst).rename_axis("seed")
 
     def plot(self) -> plt.Axes:
         "PLCC of every seed on every source left out."
@@ -172,14 +155,12 @@ class EnsembleRun:
         return axes
 
     def __str__(self) -> str:
-        documents = list(self.by_seed.values())
-        values = [document["mean_plcc"] for document in documents]
+        first, values = next(iter(self.by_seed.values())), [each["mean_plcc"] for each in self.by_seed.values()]
         mean, spread = (None, None) if None in values else (float(np.mean(values)), max(values) - min(values))
-        folds, recipe = documents[0]["n_folds"], documents[0]["recipe"]["name"]
         return (
-            f"{len(values)} seeds x {folds} folds ({recipe}; {len(self.trained)} seeds trained now) in "
-            f"{self.seconds:.1f} s: mean PLCC {show_number(mean)}, spread {show_number(spread)}; "
-            f"next: vmaf-research ensemble validate {self.folder}"
+            f"{len(values)} seeds x {first['n_folds']} folds ({first['recipe']['name']}; "
+            f"{len(self.trained)} seeds trained now) in {self.seconds:.1f} s: mean PLCC {show_number(mean)}, "
+            f"spread {show_number(spread)}; next: vmaf-research ensemble validate {self.folder}"
         )
 
     def _repr_html_(self) -> str:
@@ -228,23 +209,21 @@ def _finished_seeds(folder: Path, identity: Mapping[str, Any]) -> dict[int, np.n
         before, now = ({"dry_run": "note" in facts, **facts} for facts in (document, identity))
         found = fact_differences({name: before[name] for name in now if name in before}, now, ["note"])
         if found and "note" not in document:  # seeds of a dry run are nobody's result
-            settings = "; ".join([*found[:3], *([f"{len(found) - 3} more"] if len(found) > 3 else [])])
-            raise BadInput(
-                f"{path}: was made with other settings ({settings}); give another --out, or remove the folder"
-            )
+            told = "; ".join([*found[:3], *([f"{len(found) - 3} more"] if len(found) > 3 else [])])
+            raise BadInput(f"{path}: was made with other settings ({told}); give another --out, or remove the folder")
         if not found and document.get("seed") == seed:
             digests[seed] = document["predictions_sha256"]
     stored = _read_predictions(folder)
-    columns = {seed: f"seed{seed}" for seed in digests if stored is not None and f"seed{seed}" in stored}
-    values = {seed: stored[column].to_numpy(dtype=float) for seed, column in columns.items()}
+    known = [seed for seed in digests if stored is not None and f"seed{seed}" in stored]
+    values = {seed: stored[f"seed{seed}"].to_numpy(dtype=float) for seed in known}
     return {seed: each for seed, each in values.items() if values_digest(each) == digests[seed]}
 
 # %% ../../nbs/ship/67_ensemble.ipynb #43bd6319
 def _write_log(folder: Path, document: Mapping[str, Any], started: str) -> None:
     "A log per seed and start of a run, with a line per fold."
     stamp = started.replace("-", "").replace(":", "").removesuffix("+0000") + "Z"
-    lines = [f"{started} seed {document['seed']}: {document['n_folds']} folds, recipe {document['recipe']['name']}"]
     ended = document["volatile"]["written_utc"]
+    lines = [f"{started} seed {document['seed']}: {document['n_folds']} folds, recipe {document['recipe']['name']}"]
     for fold in document["folds"]:
         metrics = ", ".join(f"{name.upper()} {show_number(fold[name])}" for name in ("plcc", "srocc", "rmse"))
         lines.append(f"{ended} {fold['held_out']}: {fold['n_val']} rows, {metrics}")
@@ -252,17 +231,6 @@ def _write_log(folder: Path, document: Mapping[str, Any], started: str) -> None:
     path = folder / "logs" / f"seed{document['seed']}_{stamp}.log"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def _write_run_manifest(out: Path, table: EnsembleTable, recipe: Recipe, seconds: float) -> None:
-    "The manifest of the predictions: the table that went in, and every file that came out."
-    paths = {"predictions": out / PREDICTIONS} | {f"seed{seed}": out / artefact_name(seed) for seed in SEEDS}
-    outputs = {name: describe_path(path, {"output": out}) for name, path in paths.items()}
-    arguments = {"recipe": recipe.name, "epochs": recipe.epochs, "seeds": SEEDS}
-    provenance = run_provenance(__file__, arguments, table.inputs, outputs)
-    content = {"corpus": {"name": table.corpus, "sources": list(table.rows.sources)}, "encoders": table.encoders}
-    roots = {"output": out, "table": table.path.parent}
-    write_manifest(out / PREDICTIONS, "ensemble-run", provenance, content, roots, {"seconds": round(seconds, 2)})
 
 # %% ../../nbs/ship/67_ensemble.ipynb #cc7647a2
 def run_ensemble(
@@ -306,6 +274,12 @@ def run_ensemble(
         write_json(out / artefact_name(seed), seal(document))
         _write_log(out, document, started)
     if wanted:
-        _write_run_manifest(out, checked, recipe, seconds)
+        paths = {"predictions": out / PREDICTIONS} | {f"seed{seed}": out / artefact_name(seed) for seed in SEEDS}
+        outputs = {name: describe_path(path, {"output": out}) for name, path in paths.items()}
+        arguments = {"recipe": recipe.name, "epochs": recipe.epochs, "seeds": SEEDS}
+        provenance = run_provenance(__file__, arguments, checked.inputs, outputs)
+        content = {"corpus": {"name": checked.corpus, "sources": list(sources)}, "encoders": checked.encoders}
+        roots, volatile = {"output": out, "table": checked.path.parent}, {"seconds": round(seconds, 2)}
+        write_manifest(out / PREDICTIONS, "ensemble-run", provenance, content, roots, volatile)
     checkpoint.remove()
     return EnsembleRun(out, checked, *_read_files(out), wanted, time.monotonic() - clock)

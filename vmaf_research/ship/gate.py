@@ -53,14 +53,9 @@ class Check(Record):
 
 
 def check(
-    name: str,
-    value: float | str | None,
-    comparison: str,  # a key of `_COMPARISONS`
-    threshold: float | str | None,
-    gating: bool,  # whether the verdict depends on it
-    reason: str,  # why this threshold
+    name: str, value: float | str | None, comparison: str, threshold: float | str | None, gating: bool, reason: str
 ) -> Check:
-    "Compare; what is undefined or not finite fails, also if it would only be reported."
+    "Compare, see `Check`; what is undefined or not finite fails, also if it would only be reported."
     value = None if isinstance(value, float) and not math.isfinite(value) else value
     facts = {"name": name, "value": value, "threshold": threshold, "comparison": comparison}
     passed = value is not None and _COMPARISONS[comparison](value, threshold)
@@ -109,24 +104,20 @@ def integrity_problems(
     rows = {source: int(np.sum(report.table.source == source)) for source in report.table.sources}
     problems = [] if report.members else ["the report has no predictions"]
     for seed, member in report.members.items():
-        folds = sorted(member.per_source)
+        folds, finite, total = sorted(member.per_source), np.isfinite(member.predictions), len(report.table)
         missing = [source for source in expected if source not in folds]
         extra = [source for source in folds if source not in expected]
-        if missing:
-            problems.append(f"seed {seed}: no fold for {', '.join(missing)} ({len(folds)} of {len(expected)} sources)")
-        if extra:
-            problems.append(f"seed {seed}: unexpected folds {', '.join(extra)}")
-        lost = int(np.sum(~np.isfinite(member.predictions)))
-        if lost or len(member.predictions) != len(report.table):
-            have = len(member.predictions) - lost
-            problems.append(f"seed {seed}: {have} finite predictions for {len(report.table)} rows")
+        found = [
+            (missing, f"no fold for {', '.join(missing)} ({len(folds)} of {len(expected)} sources)"),
+            (extra, f"unexpected folds {', '.join(extra)}"),
+            (not finite.all() or len(finite) != total, f"{finite.sum()} finite predictions for {total} rows"),
+        ]
         for source, each in [*member.per_source.items(), ("all rows", member.pooled)]:
-            if each.n != rows.get(source, len(report.table)):
-                problems.append(f"seed {seed}: {source} was judged on {each.n} rows, the table has another number")
-            values = {metric: getattr(each, metric) for metric in _METRICS}
+            other, values = each.n != rows.get(source, total), {metric: getattr(each, metric) for metric in _METRICS}
             wrong = [metric for metric, value in values.items() if value is None or not math.isfinite(value)]
-            if wrong:
-                problems.append(f"seed {seed}: {source}: {', '.join(wrong)} undefined (NaN, or a constant column)")
+            found.append((other, f"{source} was judged on {each.n} rows, the table has another number"))
+            found.append((wrong, f"{source}: {', '.join(wrong)} undefined (NaN, or a constant column)"))
+        problems += [f"seed {seed}: {sentence}" for fault, sentence in found if fault]
     return problems
 
 # %% ../../nbs/ship/60_gate.ipynb #28c4b1cf

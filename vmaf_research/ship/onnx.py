@@ -83,27 +83,12 @@ _OPERATORS = frozenset(
 _MAX_BYTES = 50 * 2**20  # libvmaf's limit for a model file
 
 # %% ../../nbs/ship/61_onnx.ipynb #6b7c6671
-_PLAIN_ATTRIBUTES = {
-    getattr(AttributeProto, kind)
-    for kind in ("FLOAT", "INT", "STRING", "TENSOR", "FLOATS", "INTS", "STRINGS", "TENSORS")
-}
+_PLAIN = "FLOAT INT STRING TENSOR FLOATS INTS STRINGS TENSORS"  # kinds of attributes
+_PLAIN_ATTRIBUTES = {getattr(AttributeProto, kind) for kind in _PLAIN.split()}
 
 
-def _tensor_problems(graph: GraphProto) -> Iterator[str]:
-    if graph.sparse_initializer:
-        yield "has sparse tensors"
-    attributes = [attribute for node in graph.node for attribute in node.attribute]
-    single = [each.t for each in attributes if each.type == AttributeProto.TENSOR]
-    for tensor in [*graph.initializer, *single, *(tensor for each in attributes for tensor in each.tensors)]:
-        if tensor.data_location != TensorProto.DEFAULT or tensor.external_data:
-            yield f"tensor {tensor.name!r} lies in another file"
-        elif prod(tensor.dims) * 8 > _MAX_BYTES:
-            yield f"tensor {tensor.name!r} has the shape {list(tensor.dims)}, too large"
-        elif not np.isfinite(numpy_helper.to_array(tensor)).all():
-            yield f"tensor {tensor.name!r} holds NaN or infinity"
-
-
-def _node_problems(graph: GraphProto) -> Iterator[str]:
+def _graph_problems(graph: GraphProto) -> Iterator[str]:
+    tensors = [*graph.initializer]
     for node in graph.node:
         if node.domain != "":
             yield f"operator {node.op_type} is of the domain {node.domain!r}, only the standard domain is allowed"
@@ -112,6 +97,16 @@ def _node_problems(graph: GraphProto) -> Iterator[str]:
         for attribute in node.attribute:
             if attribute.type not in _PLAIN_ATTRIBUTES or attribute.ref_attr_name:
                 yield f"attribute {attribute.name} of {node.op_type} is a sub-graph, sparse or a reference"
+            tensors += [*attribute.tensors, *([attribute.t] if attribute.type == AttributeProto.TENSOR else [])]
+    if graph.sparse_initializer:
+        yield "has sparse tensors"
+    for tensor in tensors:
+        if tensor.data_location != TensorProto.DEFAULT or tensor.external_data:
+            yield f"tensor {tensor.name!r} lies in another file"
+        elif prod(tensor.dims) * 8 > _MAX_BYTES:
+            yield f"tensor {tensor.name!r} has the shape {list(tensor.dims)}, too large"
+        elif not np.isfinite(numpy_helper.to_array(tensor)).all():
+            yield f"tensor {tensor.name!r} holds NaN or infinity"
 
 
 def _interface_problems(model: ModelProto, n_features: int, slots: int) -> Iterator[str]:
@@ -141,11 +136,7 @@ def check_graph(
         raise BadInput(f"ONNX graph: {len(data)} bytes, the limit is {_MAX_BYTES}")
     try:
         model = onnx.load_from_string(data)
-        problems = [
-            *_interface_problems(model, n_features, slots),
-            *_node_problems(model.graph),
-            *_tensor_problems(model.graph),
-        ]
+        problems = [*_interface_problems(model, n_features, slots), *_graph_problems(model.graph)]
         if not problems:
             onnx.checker.check_model(model, full_check=True)
     except Exception as error:  # parser, tensor decoder and checker each raise their own kinds
@@ -207,25 +198,8 @@ def svr_graph(
         )
     if precision not in PRECISIONS:
         raise BadInput(f"precision {precision!r}: expected one of {', '.join(PRECISIONS)}")
-    graph, kind = GraphBuilder(), np.dtype(precision)
-    _add_kernel(graph, svr, kind)
-    weights = (svr.coefficients[:, None] / svr.output_slope).astype(kind)
-    offset = np.array([(-svr.rho - svr.output_intercept) / svr.output_slope], dtype=kind)
-    graph.add("MatMul", "weighted", graph.constant("coefficients", weights))
-    graph.add("Add", "rescaled", graph.constant("offset", offset))
-    graph.add("Squeeze", "unclipped", graph.constant("last_axis", np.array([1])))
-    least, greatest = (np.array(end, dtype=kind) for end in svr.score_range)
-    graph.add("Clip", "clipped", graph.constant("least", least), graph.constant("greatest", greatest))
-    graph.add("Cast", OUTPUT, to=TensorProto.FLOAT)
-    data = graph_bytes(graph, metadata, svr.support_vectors.shape[1])
-    check_graph(data, svr.support_vectors.shape[1])
-    return data
-
-
-def _add_kernel(graph: GraphBuilder, svr: Teacher, kind: np.dtype) -> None:
-    "From features to the kernel values of all support vectors, [batch, vectors]."
-    vectors = svr.support_vectors
-    graph.add("Cast", "features_cast", to=PRECISIONS[kind.name])
+    graph, kind, vectors = GraphBuilder(), np.dtype(precision), svr.support_vectors
+    graph.add("Cast", "features_cast", to=PRECISIONS[precision])
     graph.add("Mul", "sloped", graph.constant("slopes", svr.slopes.astype(kind)))
     scaled = graph.add("Add", "scaled", graph.constant("intercepts", svr.intercepts.astype(kind)))
     graph.add("Mul", "squares", scaled)
@@ -235,13 +209,21 @@ def _add_kernel(graph: GraphBuilder, svr: Teacher, kind: np.dtype) -> None:
     graph.add("Add", "shifted", norms)
     graph.add("Add", "distances", graph.constant("vector_norms", (vectors**2).sum(axis=1)[None].astype(kind)))
     graph.add("Mul", "exponents", graph.constant("minus_gamma", np.array(-svr.gamma, dtype=kind)))
-    graph.add("Exp", "kernel")
+    graph.add("Exp", "kernel")  # [batch, vectors]
+    weights = (svr.coefficients[:, None] / svr.output_slope).astype(kind)
+    offset = np.array([(-svr.rho - svr.output_intercept) / svr.output_slope], dtype=kind)
+    graph.add("MatMul", "weighted", graph.constant("coefficients", weights))
+    graph.add("Add", "rescaled", graph.constant("offset", offset))
+    graph.add("Squeeze", "unclipped", graph.constant("last_axis", np.array([1])))
+    least, greatest = (np.array(end, dtype=kind) for end in svr.score_range)
+    graph.add("Clip", "clipped", graph.constant("least", least), graph.constant("greatest", greatest))
+    graph.add("Cast", OUTPUT, to=TensorProto.FLOAT)
+    data = graph_bytes(graph, metadata, vectors.shape[1])
+    check_graph(data, vectors.shape[1])
+    return data
 
 # %% ../../nbs/ship/61_onnx.ipynb #14fc6d06
-def svr_of_floor(
-    floor: Any,  # `floor_models()["nusvr"]`, fitted
-    name: str = "nusvr",
-) -> Teacher:
+def svr_of_floor(floor: Any, name: str = "nusvr") -> Teacher:  # fitted `floor_models()["nusvr"]` in
     "A fitted `nusvr` floor as constants of the same form as VMAF's; raises `BadInput` for one that is not fitted."
     if not hasattr(floor, "regressor_"):
         raise BadInput(f"{name}: is not fitted; call `fit` with features and scores first")

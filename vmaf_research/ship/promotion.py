@@ -73,16 +73,11 @@ def export_members(
     fitted = train_regressors(rows.features, rows.target, everything, SEEDS, recipe, INPUTS, device, progress)
     floors = {name: evaluate(name, rows, values) for name, values in floor_predictions(rows).items()}
     shared = {
-        "id": ENSEMBLE_ID,
-        "members": [member_id(seed) for seed in SEEDS],
-        "encoder_vocab_version": ENCODER_VOCAB_VERSION,
-        "verdict_sha256": verdict.digest,
-        "mean_plcc": gate["mean_plcc"],
-        "plcc_spread": gate["plcc_spread"],
-        "encoders": run.table.encoders,
-        "corpus_digest": verdict.document["corpus"]["sha256"],
+        "id": ENSEMBLE_ID, "members": [member_id(seed) for seed in SEEDS], "verdict_sha256": verdict.digest,
+        "mean_plcc": gate["mean_plcc"], "plcc_spread": gate["plcc_spread"], "encoders": run.table.encoders,
+        "encoder_vocab_version": ENCODER_VOCAB_VERSION, "corpus_digest": verdict.document["corpus"]["sha256"],
         "calibration": calibrate_predictions(rows, run.members()),
-    }
+    }  # fmt: skip
     corpus = corpus_facts(run.table.path, run.table.sha256, list(run.table.encoders))
     notes = " ".join([_NOTES, *(f"{note}." for note in run.table.notes)])
     model, part = run.folder / "model", run.folder / "model.part"
@@ -155,11 +150,8 @@ def _member_problems(verdict: Verdict, seed: int, sidecar: Sidecar) -> list[str]
         "mean PLCC": (training.loso_mean_plcc, document["gate"]["per_seed_plccs"].get(str(seed))),
         "verdict": (group.verdict_sha256, verdict.digest),
     }
-    return [
-        f"{sidecar.id}: {name} is {str(found)[:16]}, the verdict has {str(said)[:16]}"
-        for name, (found, said) in pairs.items()
-        if found != said
-    ]
+    other = {name: (str(found)[:16], str(said)[:16]) for name, (found, said) in pairs.items() if found != said}
+    return [f"{sidecar.id}: {name} is {found}, the verdict has {said}" for name, (found, said) in other.items()]
 
 
 def plan_promotion(
@@ -191,10 +183,8 @@ def plan_promotion(
     return _change(folder, registry, [row.model_copy(update={"smoke": False}) for row in rows], promotions)
 
 # %% ../../nbs/ship/69_promotion.ipynb #7b686956
-def plan_rollback(
-    folder: Path | str | None = None,  # of the registry; default: `model/` of the repository
-) -> RegistryChange:
-    """The change that restores the rows as they were before the last promotion; nothing is written.
+def plan_rollback(folder: Path | str | None = None) -> RegistryChange:
+    """The change that restores the rows of a `registry_folder` before the last promotion; nothing is written.
 
     Raises `BadInput` if there is nothing to undo, or a member was replaced since.
     """

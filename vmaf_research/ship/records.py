@@ -42,9 +42,8 @@ class _Consistent(Record):
 
     @model_validator(mode="after")
     def _without_fault(self) -> Self:
-        for found, sentence in self._faults():
-            if found:
-                raise ValueError(sentence)
+        if found := next((sentence for fault, sentence in self._faults() if fault), None):
+            raise ValueError(found)
         return self
 
 
@@ -93,12 +92,10 @@ class RegistryRow(_Named):
 
     @property
     def sidecar(self) -> str:
-        "File name of the sidecar."
         return model_file_names(self.id)[2]
 
     @property
     def card(self) -> str:
-        "File name of the model card."
         return model_file_names(self.id)[3]
 
     @property
@@ -296,10 +293,8 @@ STUB_WARNING = (
 )
 
 
-def predictor_id(
-    codec: str,  # such as libaom-av1
-) -> str:
-    "Id of the predictor of a codec."
+def predictor_id(codec: str) -> str:
+    "Id of the predictor of a codec, such as `libaom-av1`."
     return f"{PREDICTOR}_{codec}"
 
 # %% ../../nbs/ship/62_records.ipynb #2ee33dd6

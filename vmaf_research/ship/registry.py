@@ -31,6 +31,7 @@ from vmaf_research.ship.records import (
 # %% ../../nbs/ship/64_registry.ipynb #16673ce1
 REGISTRY = "registry.json"
 _FileName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*(\.[a-z0-9]+)+$", max_length=256)]
+_Refuse = Callable[[str], Exception]  # from what is wrong, in a sentence
 
 
 class Promotion(Record):
@@ -75,10 +76,8 @@ def registry_folder(folder: Path | str | None = None) -> Path:
     return settings().model_path if folder is None else Path(folder)
 
 
-def read_registry(
-    folder: Path | str | None = None,  # see `registry_folder`
-) -> Registry:
-    "The registry of a folder; `BadInput` if there is none, `VerificationFailed` if it was damaged or edited."
+def read_registry(folder: Path | str | None = None) -> Registry:
+    "That of a `registry_folder`; `BadInput` if there is none, `VerificationFailed` if it was damaged or edited."
     path = registry_folder(folder) / REGISTRY
     if not path.is_file():
         raise BadInput(
@@ -208,10 +207,8 @@ def _read_files(folder: Path, registry: Registry, names: Iterable[str]) -> tuple
     return content, problems
 
 
-def verify_registry(
-    folder: Path | str | None = None,  # see `registry_folder`
-) -> list[str]:  # a sentence per problem; empty if there is none
-    "Check every file of a registry: seal, schemas, digests, strays, and that all records of a model agree."
+def verify_registry(folder: Path | str | None = None) -> list[str]:  # a sentence per problem; empty if there is none
+    "Check every file of a `registry_folder`: seal, schemas, digests, strays, and that all records of a model agree."
     folder = registry_folder(folder)
     try:
         registry = read_registry(folder)
@@ -250,21 +247,15 @@ class Model:
         "What `score` takes: features as libvmaf reports them, then the codec block (see `learn.codecs`) if it has one."
         return self.sidecar.columns
 
-    def score(
-        self,
-        features: np.ndarray,  # [n, f], in the order of `feature_names`
-    ) -> np.ndarray:  # float64 [n], VMAF, clipped to the teacher's range
-        "Scores of frames; raises `BadInput` for another width or a row that is not finite."
+    def score(self, features: np.ndarray) -> np.ndarray:  # [n, f] -> float64 [n], VMAF, within the teacher's range
+        "Scores of frames, columns as in `feature_names`; raises `BadInput` for another width or what is not finite."
         features = self._columns(features)
         bad = ~np.isfinite(features).all(axis=1)
         if bad.any():
             raise BadInput(f"{self.id}: row {bad.argmax()} has a NaN or infinite feature ({bad.sum()} such rows)")
         return run_session(self.session, features)
 
-    def in_range(
-        self,
-        features: np.ndarray,  # [n, f]
-    ) -> np.ndarray:  # bool [n]
+    def in_range(self, features: np.ndarray) -> np.ndarray:  # [n, f] -> bool [n]
         "Whether every feature of a row is within the range that the model was trained on."
         features = self._columns(features)
         low = [*self.sidecar.feature_min, *self.sidecar.codec_min]
@@ -288,11 +279,8 @@ class Model:
         return self.sidecar._repr_html_()
 
 # %% ../../nbs/ship/64_registry.ipynb #f8160c36
-def load(
-    model_id: str,
-    folder: Path | str | None = None,  # see `registry_folder`
-) -> Model:
-    """A model whose bytes are the registered ones, and run as they were read.
+def load(model_id: str, folder: Path | str | None = None) -> Model:
+    """A model of a `registry_folder` whose bytes are the registered ones, and run as they were read.
 
     Raises `BadInput` for an unknown id and `VerificationFailed` if the registry or a file of the model is damaged.
     """
@@ -300,16 +288,14 @@ def load(
     registry = read_registry(folder)
     row = registry.row(model_id)
     files, problems = _read_files(folder, registry, row.file_names)
-    return _open(row, files, VerificationFailed, problems)
+    return _open(row, files, problems, VerificationFailed)
 
 
-def _open(
-    row: RegistryRow, files: Mapping[str, bytes], refuse: Callable[[str], Exception], problems: list[str]
-) -> Model:
-    "A model of its files; if they do not agree, or have problems already, an error is raised of the sentence."
-    sidecar, found = (None, []) if problems else examine_model(row, files)
-    if problems or found:
-        raise refuse("; ".join(problems or found))
+def _open(row: RegistryRow, files: Mapping[str, bytes], problems: list[str], refuse: _Refuse) -> Model:
+    "A model of its files; if they have problems already, or do not agree, an error is raised of the sentence."
+    sidecar, found = (None, problems) if problems else examine_model(row, files)
+    if found:
+        raise refuse("; ".join(found))
     return Model(row, sidecar, open_session(files[row.runnable], checked=True))
 
 # %% ../../nbs/ship/64_registry.ipynb #6650b6b8
@@ -325,12 +311,12 @@ def _open_without(folder: Path, model_id: str) -> tuple[Registry, dict[str, Any]
     return registry, registry.to_json() | {"models": models, "files": files}
 
 
-def _register(folder: Path, row: RegistryRow, files: Mapping[str, bytes], refuse: Callable[[str], Exception]) -> Model:
+def _register(folder: Path, row: RegistryRow, files: dict[str, bytes], problems: list[str], refuse: _Refuse) -> Model:
     "Put a model into a registry, all of its files or nothing; an error is raised of what does not agree."
     registry, document = _open_without(folder, row.id)
-    _, problems = _read_files(folder, registry, document["files"])
-    if problems:
-        raise VerificationFailed("; ".join(problems))
+    _, found = _read_files(folder, registry, document["files"])
+    if found:
+        raise VerificationFailed("; ".join(found))
     content, taken = dict(files), {REGISTRY}
     for earlier in registry.models:
         if earlier.id != row.id:
@@ -340,11 +326,11 @@ def _register(folder: Path, row: RegistryRow, files: Mapping[str, bytes], refuse
             raise BadInput(f"{row.id}: a placeholder (smoke) would replace a real model; give it another id")
         row = validated(RegistryRow, {**earlier.to_json(), **row.to_json(), "smoke": earlier.smoke}, REGISTRY)
         if row.sigstore_bundle in registry.files:  # a signature that the earlier row named
-            signature, problems = _read_files(folder, registry, [row.sigstore_bundle])
+            signature, found = _read_files(folder, registry, [row.sigstore_bundle])
             content = signature | content
-    problems += [f"{name}: not a file of {row.id}" for name in sorted(content.keys() - {*row.file_names})]
-    problems += [f"{name}: belongs to another model" for name in sorted(taken & content.keys())]
-    model = _open(row, content, refuse, problems)
+    found += [f"{name}: not a file of {row.id}" for name in sorted(content.keys() - {*row.file_names})]
+    found += [f"{name}: belongs to another model" for name in sorted(taken & content.keys())]
+    model = _open(row, content, problems + found, refuse)
     digests = document["files"] | {name: sha256_bytes(data) for name, data in content.items()}
     document["models"] = sorted([*document["models"], row.to_json()], key=lambda each: each["id"])
     document["files"] = dict(sorted(digests.items()))
@@ -366,8 +352,8 @@ def write_model(
     shared = {name: value for name, value in sidecar.to_json().items() if name in RegistryRow.model_fields}
     checked = validated(RegistryRow, shared | row, f"row of {sidecar.id}")
     own = {checked.sidecar: json_bytes(seal(sidecar.to_json())), checked.card: render_card(sidecar).encode()}
-    refuse = f"{sidecar.id}: not registered, its files do not agree: "
-    return _register(Path(folder), checked, {**graphs, **own}, lambda found: BadInput(refuse + found))
+    refused = f"{sidecar.id}: not registered, its files do not agree: "
+    return _register(Path(folder), checked, {**graphs, **own}, [], lambda found: BadInput(refused + found))
 
 # %% ../../nbs/ship/64_registry.ipynb #829caac5
 def install(
@@ -378,24 +364,16 @@ def install(
     "Copy a model from one registry to another; raises `VerificationFailed` if its source has any problem."
     registry = read_registry(source_folder)
     row = registry.row(model_id)
-
-    def refuse(found: str) -> VerificationFailed:
-        return VerificationFailed(f"{source_folder}: not installed: {found}")
-
     files, problems = _read_files(Path(source_folder), registry, row.file_names)
-    if problems:
-        raise refuse("; ".join(problems))
-    return _register(registry_folder(folder), row, files, refuse)
+    refused = f"{source_folder}: not installed: "
+    return _register(registry_folder(folder), row, files, problems, lambda found: VerificationFailed(refused + found))
 
 
 class _Id(Record):
     id: ModelId
 
 
-def remove_model(
-    model_id: str,
-    folder: Path | str,
-) -> None:
+def remove_model(model_id: str, folder: Path | str) -> None:
     "Take a model and all of its files out of a registry; nothing happens if it is not there."
     folder = Path(folder)
     validated(_Id, {"id": model_id}, "remove_model")

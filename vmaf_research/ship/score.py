@@ -79,12 +79,8 @@ class Inputs:
                 )
             self.pairs = read_pairs(table)
 
-    def of(
-        self,
-        block: pa.Table,
-        first_row: int,  # number of its first row in the table, from 0, for errors
-    ) -> np.ndarray:  # float64 [rows, columns of the model]
-        "The model's columns of a block; raises `BadInput` for a row without one."
+    def of(self, block: pa.Table, first_row: int) -> np.ndarray:  # float64 [rows, columns of the model]
+        "The model's columns of a block that begins at a row, from 0; raises `BadInput` for a row without one."
         plain = _numbers(block, self.plain, self.table, first_row)
         return np.hstack([plain, self._codec_block(block, first_row)]) if self.derived else plain
 
@@ -160,12 +156,8 @@ class Scorer:
         "Whether every feature of a row is within the range of the training rows, which the members share."
         return self.members[0].in_range(features)
 
-    def score(
-        self,
-        features: np.ndarray,  # float64 [rows, f], columns as in `feature_names`
-        level: float | None = None,  # of an interval
-    ) -> Scores:
-        "Scores of frames."
+    def score(self, features: np.ndarray, level: float | None = None) -> Scores:  # float64 [rows, f], of an interval
+        "Scores of frames, `features` in the order of `feature_names`."
         return self._judge(np.stack([member.score(features) for member in self.members]), "frame", level)
 
     def score_clips(
@@ -185,26 +177,19 @@ class Scorer:
     ) -> Scores:
         "From the members' scores to mean, spread and interval, the widest of those that there are."
         score, spread = ensemble_mean(members)
-        widths = [
-            each.half_width(
-                level,
-                spread=None if each.mean_spread is None else spread,
-                distance=None if each.novelty is None else away(each.novelty),
-            )
-            for each in (() if level is None else self.calibration(unit, level))
-        ]
+        widths = []
+        for each in () if level is None else self.calibration(unit, level):
+            distance = None if each.novelty is None else away(each.novelty)
+            widths.append(each.half_width(level, None if each.mean_spread is None else spread, distance))
         return Scores(score, spread if len(members) > 1 else None, np.max(widths, axis=0) if widths else None)
 
 # %% ../../nbs/ship/70_score.ipynb #efe9f4b2
 def _shared(member: Model) -> dict:
     "What members of one export have in common."
-    group, sidecar = member.sidecar.ensemble.to_json(), member.sidecar
-    return {name: value for name, value in group.items() if name not in ("seed", "artefact_sha256")} | {
-        "training table": sidecar.training.table_digest,
-        "recipe": sidecar.training.recipe.to_json(),
-        "inputs": sidecar.columns,
-        "smoke": member.row.smoke,
-    }
+    sidecar, training = member.sidecar, member.sidecar.training
+    group = sidecar.ensemble.model_dump(mode="json", exclude={"seed", "artefact_sha256"}, exclude_unset=True)
+    own = {"training table": training.table_digest, "recipe": training.recipe.to_json()}
+    return group | own | {"inputs": sidecar.columns, "smoke": member.row.smoke}
 
 
 def _set_problems(ensemble_id: str, members: Sequence[Model]) -> list[str]:
@@ -219,19 +204,17 @@ def _set_problems(ensemble_id: str, members: Sequence[Model]) -> list[str]:
     seeds = [group.seed for group in groups.values()]
     if len(set(seeds)) < len(seeds):
         problems.append(f"two members have the same seed ({', '.join(map(str, seeds))})")
-    for each in members[1:]:
-        found = _shared(each)
+    for each, found in ((member.id, _shared(member)) for member in members[1:]):
         differing = [name for name, value in common.items() if found[name] != value]
-        problems += [f"{each.id} and {first} differ in {', '.join(differing)}"] if differing else []
+        problems += [f"{each} and {first} differ in {', '.join(differing)}"] if differing else []
     return problems
 
 
 def check_scores_frames(model: Model) -> None:
     "Raise `BadInput` for a predictor (see `ship.records`), whose inputs are not features of frames."
     if model.row.kind == PREDICTOR:
-        raise BadInput(
-            f"{model.id}: predicts quality curves of shots and scores no frames; use `vmaf-research predictor predict`"
-        )
+        advice = "use `vmaf-research predictor predict`"
+        raise BadInput(f"{model.id}: predicts quality curves of shots and scores no frames; {advice}")
 
 
 def load_scorer(
@@ -252,9 +235,8 @@ def load_scorer(
     members = tuple(load(name, folder) for name in names)
     problems = _set_problems(model_id, members)
     if problems:
-        raise VerificationFailed(
-            f"{model_id}: {'; '.join(problems)}; register all members of one `vmaf-research ensemble export`"
-        )
+        advice = "register all members of one `vmaf-research ensemble export`"
+        raise VerificationFailed(f"{model_id}: {'; '.join(problems)}; {advice}")
     return Scorer(model_id, members, members[0].sidecar.ensemble.calibration, folder)
 
 # %% ../../nbs/ship/70_score.ipynb #e56f20e1
@@ -279,8 +261,8 @@ class Scored:
         if self.half_width is not None:
             text += f"; bounds ± {self.half_width:.4g} (mean over the rows)"
         if self.rmse is not None:
-            text += f"; to the column {CLIPPED_TEACHER}: RMSE {self.rmse:.4f}"
-            text += f", greatest difference {self.max_abs_error:.4f}"
+            errors = f"RMSE {self.rmse:.4f}, greatest difference {self.max_abs_error:.4f}"
+            text += f"; to the column {CLIPPED_TEACHER}: {errors}"
         return "\n".join([text, *(f"note: {note}" for note in self.notes)])
 
 
@@ -296,17 +278,15 @@ def check_paths(scorer: Scorer, table: Path, out: Path) -> None:
 def write_score_manifest(scorer: Scorer, table: Path, out: Path, args: dict, facts: dict) -> None:
     "The manifest of what was made of a table and a model."
     roots = {"table": table.parent, "model": scorer.folder, "output": out.parent}
-    paths = {"table": ("table", table)}
+    names = {"table": ("table", table.name)}
     for member in scorer.members:
         name = "model" if len(scorer.members) == 1 else member.id
-        paths[name] = ("model", scorer.folder / member.row.onnx_raw)
-        paths[f"{name} sidecar"] = ("model", scorer.folder / member.row.sidecar)
+        names |= {name: ("model", member.row.onnx_raw), f"{name} sidecar": ("model", member.row.sidecar)}
     if pairs_path(table).is_file():  # codecs and costs are read from there
-        paths["pairs"] = ("table", pairs_path(table))
-    inputs = {name: describe_path(path, {root: roots[root]}) for name, (root, path) in paths.items()}
+        names["pairs"] = ("table", pairs_path(table).name)
+    inputs = {key: describe_path(roots[root] / name, {root: roots[root]}) for key, (root, name) in names.items()}
     outputs = {"table": describe_path(out, {"output": out.parent})}
-    provenance = run_provenance(__file__, args, inputs, outputs)
-    write_manifest(out, "scored-table", provenance, {"result": facts}, roots)
+    write_manifest(out, "scored-table", run_provenance(__file__, args, inputs, outputs), {"result": facts}, roots)
 
 # %% ../../nbs/ship/70_score.ipynb #2da3105b
 def score(

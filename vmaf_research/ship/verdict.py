@@ -107,11 +107,8 @@ def table_problems(run: EnsembleRun) -> list[str]:
     return problems
 
 
-def corpus_problems(
-    run: EnsembleRun,
-    root: Path | None,  # folder of the corpus's files, to compare them with the run's
-) -> list[str]:
-    "Whether it is known which files the table was measured from, and whether they are there."
+def corpus_problems(run: EnsembleRun, root: Path | None) -> list[str]:
+    "Whether it is known which files the table was measured from, and whether they are in `root`, if that is given."
     digests = {document.get("corpus_digest") for document in run.artefacts.values()}
     if None in digests:
         advice = "give --corpus-root to `ensemble run`, with another --out"
@@ -124,11 +121,11 @@ def corpus_problems(
 _LEAST_DIFFERENCE = 0.01  # of two members, as a share of the ensemble's own error
 
 
-def least_difference(
-    members: np.ndarray,  # [seeds, rows]
-    target: np.ndarray,  # [rows]
-) -> float | None:  # `None` for less than two members, undefined predictions or an error of 0
-    "RMS difference of the two members that are most alike, divided by the RMSE of the mean of all."
+def least_difference(members: np.ndarray, target: np.ndarray) -> float | None:  # of [seeds, rows] and [rows]
+    """RMS difference of the two members that are most alike, divided by the RMSE of the mean of all.
+
+    `None` for less than two members, undefined predictions or an error of 0.
+    """
     if len(members) < 2 or not np.isfinite(members).all():
         return None
     error = rmse(members.mean(axis=0), target)
@@ -144,28 +141,23 @@ def contract_gate(
 ) -> dict[str, Any]:
     "The three comparisons, under the published names; what is undefined or not finite fails."
     threshold = settings().ship_gate_plcc if threshold is None else threshold
-    values = {seed: plccs[seed] for seed in sorted(plccs)}
-    values = {seed: None if value is None or not math.isfinite(value) else value for seed, value in values.items()}
-    defined = len(values) > 0 and None not in values.values()
+    found = {seed: value for seed, value in plccs.items() if value is not None and math.isfinite(value)}
+    values = {seed: found.get(seed) for seed in sorted(plccs)}
+    defined = 0 < len(found) == len(values)
     mean = float(np.mean(list(values.values()))) if defined else None
-    spread = max(values.values()) - min(values.values()) if defined else None
+    spread = max(found.values()) - min(found.values()) if defined else None
     failing = [seed for seed, value in values.items() if value is None or value < threshold]
     passes = {
-        "mean_plcc_pass": mean is not None and mean >= threshold,
-        "plcc_spread_pass": spread is not None and spread <= _MOST_SPREAD,
+        "mean_plcc_pass": defined and mean >= threshold,
+        "plcc_spread_pass": defined and spread <= _MOST_SPREAD,
         "per_seed_pass": defined and not failing,
     }
     return {
-        "passed": all(passes.values()),
-        "mean_plcc": mean,
-        "mean_plcc_threshold": threshold,
-        "plcc_spread": spread,
-        "plcc_spread_max": _MOST_SPREAD,
-        "per_seed_plccs": {str(seed): value for seed, value in values.items()},
-        "per_seed_min": threshold,
-        **passes,
-        "failing_seeds": failing,
-    }
+        "passed": all(passes.values()), "mean_plcc": mean, "mean_plcc_threshold": threshold,
+        "plcc_spread": spread, "plcc_spread_max": _MOST_SPREAD,
+        "per_seed_plccs": {str(seed): value for seed, value in values.items()}, "per_seed_min": threshold,
+        **passes, "failing_seeds": failing,
+    }  # fmt: skip
 
 # %% ../../nbs/ship/68_verdict.ipynb #f023d418
 _VERDICT_SCHEMA = "vmaf-research-ensemble-verdict"
@@ -236,10 +228,7 @@ class Verdict:
         return f"<pre>{escape(str(self))}</pre>"
 
 # %% ../../nbs/ship/68_verdict.ipynb #bd4377ff
-def judge(
-    run: EnsembleRun,
-    corpus_root: Path | None = None,  # folder of the corpus's files, to compare them with the run's
-) -> Verdict:
+def judge(run: EnsembleRun, corpus_root: Path | None = None) -> Verdict:  # see `validate`
     "The verdict on a run, bound to the bytes that it was made from; writes nothing. No order of rows or files matters."
     problems = {
         "problems of the seeds": (seed_problems(run), "other seeds are another ensemble"),
@@ -266,31 +255,19 @@ def judge(
     table, first = run.table, next(iter(run.artefacts.values()))
     digest = first.get("corpus_digest")
     document = {
-        "schema": _VERDICT_SCHEMA,
-        "schema_version": 1,
-        "verdict": HOLD if reasons else PROMOTE,
-        "ensemble_id": ENSEMBLE_ID,
-        "seeds": sorted(run.by_seed),
-        "gate": gate,
-        "checks": [each.to_json() for each in checks],
-        "failing": reasons,
+        "schema": _VERDICT_SCHEMA, "schema_version": 1, "verdict": HOLD if reasons else PROMOTE,
+        "ensemble_id": ENSEMBLE_ID, "seeds": sorted(run.by_seed), "gate": gate,
+        "checks": [each.to_json() for each in checks], "failing": reasons,
         "recommendation": f"Keep smoke: true. {advice}." if advice else next_step,
         "table": {
-            "name": table.path.name,
-            "sha256": table.sha256,
-            "pairs_sha256": table.pairs_sha256,
-            "digest": table.rows.digest,
-            "n_rows": len(table.rows),
-            "sources": list(table.rows.sources),
+            "name": table.path.name, "sha256": table.sha256, "pairs_sha256": table.pairs_sha256,
+            "digest": table.rows.digest, "n_rows": len(table.rows), "sources": list(table.rows.sources),
             "encoders": table.encoders,
         },
         "corpus": {"name": table.corpus, "present": digest is not None, "sha256": digest},
-        "artefacts": run.digests,
-        "recipe": first["recipe"],
-        "package_version": first["package_version"],
-        "notes": list(table.notes),
-        "parent_adrs": ["ADR-0303", "ADR-0309"],
-    }
+        "artefacts": run.digests, "recipe": first["recipe"], "package_version": first["package_version"],
+        "notes": list(table.notes), "parent_adrs": ["ADR-0303", "ADR-0309"],
+    }  # fmt: skip
     volatile = {"generated_at_utc": datetime.now(UTC).isoformat(timespec="seconds"), "run_folder": run.folder.name}
     return Verdict(document | {"volatile": volatile | {"corpus_files_compared": corpus_root is not None}})
 
@@ -318,10 +295,8 @@ def validate(
     return verdict
 
 
-def read_verdict(
-    path: Path | str,  # PROMOTE.json or HOLD.json
-) -> Verdict:
-    "A verdict as it was written; raises `BadInput` if it was damaged or edited, or lies beside the opposite one."
+def read_verdict(path: Path | str) -> Verdict:
+    "PROMOTE.json or HOLD.json as written; raises `BadInput` if it was damaged or edited, or lies beside the opposite."
     path = Path(path)
     document = open_sealed(path)
     if document.get("schema") != _VERDICT_SCHEMA or document.get("verdict") not in _OPPOSITE:

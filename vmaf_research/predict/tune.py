@@ -6,8 +6,6 @@
 __all__ = ['pool_scores', 'ShotSource', 'frames_folder', 'TunedShot', 'Tuning', 'tune']
 
 # %% ../../nbs/predict/80_tune.ipynb #717d1a0a
-import base64
-import io
 import re
 import shutil
 import tempfile
@@ -29,7 +27,7 @@ from ..corpora.extract import Job, load_measured, run_job
 from ..corpora.jobs import run_jobs
 from ..corpora.ladder import Rung, make_pair, record_path
 from ..corpora.pairs import Problem
-from ..measure.core import BadInput, EngineError, cache_root, html_table, settings
+from ..measure.core import BadInput, EngineError, cache_root, html_figure, html_table, settings
 from ..measure.encode import find_encoder, fit_height
 from ..measure.features import DEFAULT_TEACHER
 from ..measure.packets import list_packets
@@ -284,11 +282,9 @@ class Tuning:
         "A page of its own with the table and all curves; it needs no other file and no network."
         pictures = ""
         for first in range(0, len(self.shots), _PANELS):
-            figure, picture = Figure(), io.BytesIO()
+            figure = Figure()
             self.plot(first, figure)
-            figure.savefig(picture, format="png", dpi=90)
-            address = "data:image/png;base64," + base64.b64encode(picture.getvalue()).decode()
-            pictures += f'<img alt="curves of shots" src="{address}">'
+            pictures += html_figure(figure, "curves of shots", dpi=90)
         title = escape(f"{self.source}: {self.codec} for VMAF {self.target:g}")
         return _PAGE.format(title=title, table=self._repr_html_(), pictures=pictures)
 

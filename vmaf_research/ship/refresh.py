@@ -6,8 +6,6 @@
 __all__ = ['PLANS', 'Plan', 'corpus_facts', 'Refresh', 'train_and_package', 'refresh']
 
 # %% ../../nbs/ship/66_refresh.ipynb #90436d91
-import base64
-import io
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -15,7 +13,6 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import pandas as pd
 import pyarrow.parquet as pq
 
@@ -25,7 +22,7 @@ from ..learn.loso import Evaluation, LosoReport, loso, prediction_table
 from ..learn.metrics import show_number
 from ..learn.recipes import find_recipe
 from ..learn.table import load_training_table
-from ..measure.core import BadInput, ShipRefused, settings
+from ..measure.core import BadInput, ShipRefused, html_figure, settings
 from vmaf_research.measure.manifest import (
     describe_files, describe_path, manifest_path, open_manifest, run_provenance, write_manifest,
 )
@@ -47,14 +44,12 @@ class Plan:
 
 PLANS = {plan.model_id: plan for plan in (
     Plan(
-        "fr_regressor_v1",
-        "adr0249",
+        "fr_regressor_v1", "adr0249",
         "VMAF v0.6.1 per frame from six libvmaf features, fitted to measured frames; the reference recipe",
         "The reference recipe that others are compared with; see the floors in its card before using it.",
     ),
     Plan(
-        "fr_regressor_nano_v1",
-        "teacher_function",
+        "fr_regressor_nano_v1", "teacher_function",
         "A portable, differentiable copy of the VMAF v0.6.1 regressor, fitted to the teacher itself",
         "Learned from vectors that the teacher labelled, not from opinions: no new evidence about what people see.",
     ),
@@ -95,20 +90,16 @@ def _codecs(table: Path) -> list[str]:
         return []
     return sorted(pq.read_table(table, columns=["codec"])["codec"].drop_null().unique().to_pylist())
 
-# %% ../../nbs/ship/66_refresh.ipynb #5f76b4c4
-def _figure_html(axes: plt.Axes) -> str:
-    "A plot as an image inside the page; the figure is closed."
-    buffer = io.BytesIO()
-    axes.figure.savefig(buffer, format="png", dpi=100, bbox_inches="tight", metadata={"Software": None})
-    plt.close(axes.figure)
-    return f'<img alt="plot" src="data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}">'
-
 # %% ../../nbs/ship/66_refresh.ipynb #431ffe2e
 _REPORT_SCHEMA = "vmaf-research-refresh"
 _STYLE = """body { font: 15px/1.5 sans-serif; margin: 2em auto; max-width: 75em; padding: 0 1em }
 table { border: 0; border-collapse: collapse; margin: 1em 0; display: block; overflow-x: auto }
 td, th { border: 0; padding: .2em .6em; text-align: right; border-bottom: 1px solid #ddd }
 img { max-width: 100% }"""
+_OVERVIEW = {
+    "mean_plcc": "mean PLCC", "pooled_rmse": "RMSE", "over_sources": "RMSE, 95 % over sources",
+    "worst_source": "worst source", "worst_source_rmse": "its RMSE", "max_abs_error": "greatest error",
+}  # fmt: skip
 _PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Refresh on {name}</title>\
 <style>{style}</style></head><body><h1>Refresh on {name}</h1><p>All errors are on sources that the model did not see, \
 in VMAF points, against the teacher VMAF v0.6.1.</p>{body}</body></html>
@@ -119,24 +110,12 @@ in VMAF points, against the teacher VMAF v0.6.1.</p>{body}</body></html>
 class Refresh:
     "What a run evaluated, gated and packaged."
 
-    folder: Path  # holds report.json, report.html and, for accepted models, model/
+    folder: Path  # holds report.json, report.html, predictions.parquet and, for accepted models, model/
     corpus: dict[str, Any]  # see `corpus_facts`
     plans: tuple[Plan, ...]
     reports: dict[str, LosoReport]  # by recipe, of one table and beside the same floors
     gates: dict[str, GateResult]  # by model id
     shipped: tuple[str, ...] = ()  # ids of the models that were packaged
-
-    @property
-    def report(self) -> Path:
-        return self.folder / "report.json"
-
-    @property
-    def page(self) -> Path:
-        return self.folder / "report.html"
-
-    @property
-    def predictions(self) -> Path:
-        return self.folder / "predictions.parquet"
 
     def _evaluations(self) -> dict[str, Evaluation]:  # by recipe, then by floor
         floors = next(iter(self.reports.values())).floors
@@ -144,18 +123,10 @@ class Refresh:
 
     def overview(self) -> pd.DataFrame:  # one row per recipe and floor
         "Errors on sources that were left out, in VMAF points, of every recipe and of the floors."
-        rows = {}
-        for name, evaluation in self._evaluations().items():
-            values, rmse = evaluation.summary, evaluation.intervals["rmse"]
-            rows[name] = {
-                "mean PLCC": values["mean_plcc"],
-                "RMSE": values["pooled_rmse"],
-                "RMSE, 95 % over sources": f"{rmse.low:.3g} … {rmse.high:.3g}",
-                "worst source": values["worst_source"],
-                "its RMSE": values["worst_source_rmse"],
-                "greatest error": values["max_abs_error"],
-            }
-        return pd.DataFrame.from_dict(rows, orient="index")
+        rows = pd.DataFrame.from_dict({name: each.summary for name, each in self._evaluations().items()}, "index")
+        bounds = [each.intervals["rmse"] for each in self._evaluations().values()]
+        rows["over_sources"] = [f"{each.low:.3g} … {each.high:.3g}" for each in bounds]
+        return rows[[*_OVERVIEW]].rename(columns=_OVERVIEW)
 
     def to_json(self) -> dict[str, Any]:
         "What report.json says."
@@ -171,7 +142,7 @@ class Refresh:
     def __str__(self) -> str:
         table = self.overview().to_string(float_format=show_number)
         gates = [f"{model_id}: {gate}" for model_id, gate in self.gates.items()]
-        return "\n".join([table, *gates, f"report: {self.page}"])
+        return "\n".join([table, *gates, f"report: {self.folder / 'report.html'}"])
 
     def _repr_html_(self) -> str:
         table = next(iter(self.reports.values())).table
@@ -180,26 +151,27 @@ class Refresh:
             state = "packaged" if model_id in self.shipped else "not packaged"
             parts.append(f"<h2>{escape(model_id)}: {state}</h2>{gate._repr_html_()}")
         for recipe, report in self.reports.items():
-            parts.append(f"<h2>Recipe {escape(recipe)}</h2>{report._repr_html_()}{_figure_html(report.plot())}")
+            picture = html_figure(report.plot().figure, "plot", dpi=100, bbox_inches="tight")
+            parts.append(f"<h2>Recipe {escape(recipe)}</h2>{report._repr_html_()}{picture}")
         return "\n".join(parts)
 
 # %% ../../nbs/ship/66_refresh.ipynb #9a4432cb
 def _write_report(result: Refresh, table: dict[str, Any], folder: Path) -> None:
     "Both reports, the predictions, and their manifest; the table as `describe_path` says it, and where it is."
-    write_json(result.report, result.to_json())
+    names = {"report": "report.json", "page": "report.html", "predictions": "predictions.parquet"}
+    paths, first = {key: result.folder / name for key, name in names.items()}, next(iter(result.reports.values()))
+    write_json(paths["report"], result.to_json())
     page = _PAGE.format(name=escape(str(result.corpus["name"])), style=_STYLE, body=result._repr_html_())
-    write_bytes(result.page, page.encode())
-    first, columns = next(iter(result.reports.values())), result._evaluations()
-    with atomic_path(result.predictions) as temporary:
-        columns = {name: each.predictions for name, each in columns.items()}
+    write_bytes(paths["page"], page.encode())
+    with atomic_path(paths["predictions"]) as temporary:
+        columns = {name: each.predictions for name, each in result._evaluations().items()}
         prediction_table(first.table, columns).to_parquet(temporary, index=False)
     roots = {"output": result.folder, "table": folder}
-    paths = {"report": result.report, "page": result.page, "predictions": result.predictions}
     outputs = {name: describe_path(path, roots) for name, path in paths.items()}
     outputs |= describe_files("model", result.folder / "model", roots) if result.shipped else {}
     args = {"recipes": list(result.reports), "seed": first.seeds[0]}
     provenance = run_provenance(__file__, args, {"table": table}, outputs)
-    write_manifest(result.report, "refresh", provenance, {"shipped": list(result.shipped)}, roots)
+    write_manifest(paths["report"], "refresh", provenance, {"shipped": list(result.shipped)}, roots)
 
 
 def _raise_if_refused(result: Refresh) -> None:
@@ -212,7 +184,7 @@ def _raise_if_refused(result: Refresh) -> None:
             sentences.append(f"{plan.model_id}: {'; '.join(gate.reasons)} (recipe {recipe.name}: {passes})")
     if sentences:
         raise ShipRefused(
-            f"ship gate refused {'. '.join(sentences)}. Nothing of it was exported, see {result.report}; "
+            f"ship gate refused {'. '.join(sentences)}. Nothing of it was exported, see {result.folder}/report.json; "
             "a recipe with few passes needs many rows: more sources, encodes or frames"
         )
 

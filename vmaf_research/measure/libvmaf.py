@@ -8,7 +8,6 @@ __all__ = ['Run', 'Measurement', 'filter_chain', 'comparison_format', 'libvmaf_o
 
 # %% ../../nbs/measure/17_libvmaf.ipynb #fb4c642c
 import io
-import json
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -20,7 +19,9 @@ import pandas as pd
 from ssimulacra2 import compute_ssimulacra2
 
 from .core import BadInput, EngineError
-from .engine import Engine, FfmpegLog, ffmpeg_path, find_engine, run_ffmpeg, run_vmaf, running
+from vmaf_research.measure.engine import (
+    Engine, FfmpegLog, ffmpeg_path, find_engine, read_log, run_ffmpeg, run_vmaf, running,
+)
 from vmaf_research.measure.features import (
     DEFAULT_TEACHER, FEATURE_BY_NAME, TeacherModel, resolve_features, resolve_teachers, unsuited,
 )
@@ -191,7 +192,7 @@ def _read_column(frames: list[dict], key: str, cap: float | None, label: str) ->
 
     Raises `EngineError` that names the frame whose value is missing or not finite.
     """
-    found = [frame["metrics"].get(key, np.nan) for frame in frames]
+    found = [frame.get(key, np.nan) for frame in frames]
     values = np.array([cap if value is None else value for value in found], dtype=np.float64)
     for number in np.flatnonzero(~np.isfinite(values)):
         raise EngineError(f"{label}: libvmaf gave no finite {key} for frame {number}")
@@ -222,10 +223,7 @@ def collect(
         raise BadInput(f"{name}: nothing to measure; name at least one feature or teacher that suits its size")
     with tempfile.TemporaryDirectory(prefix="vmaf-research-") as folder:
         log = run([feature for feature in wanted if feature != "ssimulacra2"], models, folder)
-        try:
-            frames = json.loads((Path(folder) / _LOG_NAME).read_bytes())["frames"]
-        except (OSError, ValueError, KeyError) as error:
-            raise EngineError(f"{name}: libvmaf left no readable result ({error}); it may have crashed") from error
+        frames = read_log(Path(folder) / _LOG_NAME, name).metrics
     _check_counts(reference, distorted, log, len(frames))
     label = f"{name} against {reference.path.name}"
     columns = {model.column: _read_column(frames, model.column, None, label)[0] for model in models}
@@ -253,7 +251,7 @@ def measure(
     teachers: Iterable[str] = (DEFAULT_TEACHER,),  # see `TEACHERS`; may be empty
     resize: bool = False,  # scale the distorted clip to the reference's geometry instead of refusing
     threads: int = 1,  # of libvmaf; results do not depend on it
-    timeout: float | None = None,  # seconds
+    timeout: float | None = None,  # seconds; default: 2 minutes, and 10 s for each million pixels, if that is known
     engine: Engine | None = None,  # default: `find_engine()`
 ) -> Measurement:
     """Features and teacher scores of every frame, from one process.
@@ -264,6 +262,9 @@ def measure(
     reference = reference if isinstance(reference, Clip) else open_clip(reference, count=False)
     distorted = distorted if isinstance(distorted, Clip) else open_clip(distorted, count=False)
     engine = engine or find_engine()
+    frames = reference.frames or distorted.frames
+    if timeout is None and frames:
+        timeout = 120 + 1e-5 * frames * reference.width * reference.height
 
     def run(names: list[str], models: tuple[TeacherModel, ...], folder: str) -> FfmpegLog:
         if engine.kind == "vmaf":

@@ -9,7 +9,6 @@ __all__ = ['STATISTICS', 'ENCODERS', 'ENCODE_SUFFIX', 'EncoderStatistics', 'read
 
 # %% ../../nbs/measure/18_encode.ipynb #3a0ba85f
 import re
-import subprocess
 import tempfile
 import time
 from dataclasses import astuple, dataclass, field, replace
@@ -20,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from .core import BadInput, EngineError
-from .engine import ffmpeg_path, ffmpeg_version, run_ffmpeg
+from .engine import ffmpeg_path, ffmpeg_version, printed_by, run_ffmpeg
 from .provenance import atomic_path
 from .video import KEEP_FRAMES, Clip, input_arguments, open_clip
 
@@ -180,8 +179,8 @@ def _encoder_works(codec: str) -> bool:
 
 @lru_cache(maxsize=8)
 def _listed_encoders(program: str) -> frozenset[str]:
-    listing = subprocess.run([program, "-hide_banner", "-encoders"], capture_output=True, text=True).stdout
-    return frozenset(fields[1] for line in listing.splitlines() if len(fields := line.split()) > 1)
+    listing = printed_by(program, "-hide_banner", "-encoders").splitlines()
+    return frozenset(fields[1] for line in listing if len(fields := line.split()) > 1)
 
 
 @lru_cache(maxsize=64)

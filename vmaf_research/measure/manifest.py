@@ -9,7 +9,6 @@ __all__ = ['MANIFEST_SUFFIX', 'manifest_path', 'as_manifest_path', 'pairs_path',
            'same_result', 'file_difference', 'folder_differences']
 
 # %% ../../nbs/measure/12_manifest.ipynb #9c6808ee
-import json
 import platform
 import subprocess
 import warnings
@@ -22,11 +21,15 @@ from html import escape
 from itertools import zip_longest
 from os.path import commonprefix
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
 
 import vmaf_research
-from .core import BadInput, VerificationFailed, find_root, html_table
-from .provenance import SEAL, listing_digest, open_sealed, seal, sha256_file, write_json
+from .core import BadInput, Record, VerificationFailed, find_root, html_table, validated
+from vmaf_research.measure.provenance import (
+    SEAL, listing_digest, open_sealed, parse_json, seal, sha256_file, write_json,
+)
 
 # %% ../../nbs/measure/12_manifest.ipynb #cbf78797
 _SCHEMA = {"schema": "vmaf-research-manifest", "schema_version": 1}
@@ -212,6 +215,57 @@ def _described(entry: Mapping[str, Any]) -> str:
     size = f", {entry['size']:,} bytes" if "size" in entry else ""
     return f"{entry['root']}:{entry['path']} ({entry['kind']}{size}) sha256 {entry.get('sha256', 'none')[:12]}"
 
+# %% ../../nbs/measure/12_manifest.ipynb #5d0c7f41
+class _Described(Record):
+    "What `describe_path` says."
+
+    root: str
+    path: str
+    kind: Literal["file", "directory", "missing"]
+    size: int | None = Field(default=None, ge=0)
+    sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.kind != "missing" and self.sha256 is None or self.kind == "file" and self.size is None:
+            raise ValueError(f"{self.path}: a {self.kind} has a sha256, and a file a size")
+        if Path(self.path).is_absolute() or ".." in Path(self.path).parts:
+            raise ValueError(f"{self.path}: expected a path inside its root")
+        return self
+
+
+class _Entry(Record):
+    path: str
+    sha256: str
+
+
+class _Run(Record):
+    entrypoint: _Entry
+    argv: list[str]
+    args: dict[str, Any]
+    inputs: dict[str, _Described]
+    outputs: dict[str, _Described]
+
+
+class _Facts(Record):
+    kind: str
+    package: dict[Literal["version", "git_commit"], str | None] = Field(min_length=2)
+    run_provenance: _Run
+    engine: dict[str, Any] | None = None
+    counts: dict[str, int | float] = {}
+    rows_of: dict[str, int] | None = None
+
+
+class _Circumstances(Record):
+    written_utc: str
+    roots: dict[str, str]
+    working_folder: str = "/"
+
+
+class _Document(Record):
+    deterministic: _Facts
+    volatile: _Circumstances
+
 # %% ../../nbs/measure/12_manifest.ipynb #f09734fa
 def open_manifest(path: Path | str) -> Manifest:
     "The manifest at, or beside, a path; raises `BadInput` if it is missing, damaged or of another schema."
@@ -222,6 +276,7 @@ def open_manifest(path: Path | str) -> Manifest:
     if any(document.get(name) != value for name, value in _SCHEMA.items()):
         expected = f"{_SCHEMA['schema']} version {_SCHEMA['schema_version']}"
         raise BadInput(f"{path}: expected {expected}, found {document.get('schema')!r}")
+    validated(_Document, document, str(path))
     return Manifest(path, document)
 
 # %% ../../nbs/measure/12_manifest.ipynb #1d7370d2
@@ -381,8 +436,8 @@ def same_result(before: Path, after: Path) -> bool:
 def _lasting_part(path: Path) -> Any:  # None for other files
     "The content of a JSON file without its volatile block and its seal."
     try:
-        document = json.loads(path.read_bytes()) if path.suffix == ".json" else None
-    except (OSError, ValueError):
+        document = parse_json(path.read_bytes()) if path.suffix == ".json" else None
+    except (OSError, BadInput):
         return None
     if not isinstance(document, dict):
         return document

@@ -7,7 +7,6 @@ __all__ = ['REGISTRY', 'Promotion', 'Registry', 'registry_folder', 'read_registr
            'load', 'write_model', 'install', 'remove_model']
 
 # %% ../../nbs/ship/64_registry.ipynb #e378326d
-import json
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from pydantic import Field
 
 from ..measure.core import BadInput, Record, VerificationFailed, html_table, settings, validated
 from vmaf_research.measure.provenance import (
-    SEAL, atomic_path, json_bytes, open_sealed, remove_partial, seal, sha256_bytes, write_json,
+    SEAL, atomic_path, json_bytes, open_sealed, parse_json, remove_partial, seal, sha256_bytes, write_json,
 )
 from .cards import render_card
 from .onnx import CODEC_INPUT, INPUT, OUTPUT, check_graph, open_session, run_session
@@ -146,7 +145,7 @@ def _read_sidecar(row: RegistryRow, data: bytes) -> Sidecar | PredictorSidecar:
     "The sidecar of a model of any kind; raises `BadInput` if it is none."
     kind, name = (PredictorSidecar, "the sidecar of a predictor") if row.kind == PREDICTOR else (Sidecar, "a sidecar")
     try:
-        document = json.loads(data)
+        document = parse_json(data)
         if isinstance(document, dict) and document == seal(document):
             return validated(kind, document, row.sidecar)
     except ValueError as error:

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SEAL', 'sha256_bytes', 'sha256_file', 'listing_digest', 'common_folder', 'json_bytes', 'content_digest', 'parse_json',
-           'seal', 'open_sealed', 'check_writable', 'atomic_path', 'remove_partial', 'write_bytes', 'write_json',
-           'recorded', 'once', 'scan_lines']
+           'seal', 'open_sealed', 'check_writable', 'atomic_path', 'working_on', 'remove_partial', 'write_bytes',
+           'write_json', 'recorded', 'once', 'scan_lines']
 
 # %% ../../nbs/measure/11_provenance.ipynb #835c43e0
 import glob
@@ -13,14 +13,18 @@ import hashlib
 import json
 import math
 import os
+import platform
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from .core import BadInput
+from filelock import FileLock, Timeout
+
+from .core import BadInput, cache_root
 
 # %% ../../nbs/measure/11_provenance.ipynb #18a3855f
 def sha256_bytes(data: bytes) -> str:  # 64 lowercase hexadecimal digits
@@ -184,6 +188,31 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+# %% ../../nbs/measure/11_provenance.ipynb #5d0c7f52
+@contextmanager
+def working_on(
+    path: Path | str,  # file or folder; need not exist
+    what: str,  # is done there, for the sentence that another process gets
+) -> Iterator[None]:
+    "Hold a place for this process, once or more often; raises `BadInput` that says who holds it, if another does."
+    place = cache_root() / "locks" / sha256_bytes(os.path.realpath(path).encode())[:16]
+    lock, holder = FileLock(f"{place}.lock", is_singleton=True), Path(f"{place}.txt")
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        who = holder.read_text() if holder.is_file() else "another process"
+        raise BadInput(f"{path}: {who} works there; wait until it has ended, or choose another place") from error
+    except OSError:  # nothing can be written to the cache, so nobody can be told
+        yield
+        return
+    try:
+        since = datetime.now().isoformat(" ", timespec="seconds")
+        holder.write_text(f"process {os.getpid()} on {platform.node()} ({what}, since {since})")
+        yield
+    finally:
+        lock.release()
 
 # %% ../../nbs/measure/11_provenance.ipynb #12035811
 def remove_partial(path: Path | str) -> None:

@@ -13,6 +13,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -23,7 +24,7 @@ from typer.core import TyperCommand
 from ..measure.core import BadInput
 from ..measure.features import FEATURE_SETS, TEACHERS, resolve_features, resolve_teachers
 from ..measure.manifest import manifest_path, pairs_path
-from ..measure.provenance import check_writable
+from ..measure.provenance import check_writable, working_on
 
 # %% ../../nbs/serve/85_options.ipynb #307705f1
 class Reads:
@@ -74,7 +75,7 @@ def _company(path: Path) -> set[Path]:
 
 
 class _CheckedCommand(TyperCommand):
-    "A command that looks at its output paths before it starts."
+    "A command that looks at its output paths before it starts, and holds them while it runs."
 
     def invoke(self, context: typer.Context) -> Any:
         "Raise `BadInput` for an output that is also an input, cannot be written, or whose name says something else."
@@ -93,7 +94,11 @@ class _CheckedCommand(TyperCommand):
             if marker.suffixes and path.suffix not in marker.suffixes:
                 expected = " or ".join(marker.suffixes)
                 raise BadInput(f"{path}: expected a name that ends in {expected} for the {marker.what} of {label}")
-        return super().invoke(context)
+        with ExitStack() as places:
+            changed = [path for marker, _, path in named if isinstance(marker, Writes | Changes)]
+            for path in {os.path.realpath(path): path for path in changed}.values():
+                places.enter_context(working_on(path, context.command_path))
+            return super().invoke(context)
 
 
 def check_all_outputs(app: typer.Typer) -> None:

@@ -23,7 +23,7 @@ from ..learn.table import INPUTS
 from ..learn.training import train_regressors
 from ..measure.core import BadInput, ShipRefused, VerificationFailed, validated
 from ..measure.manifest import describe_files, describe_path, run_provenance, write_manifest
-from ..measure.provenance import SEAL, json_bytes, open_sealed, seal, sha256_file, write_json
+from ..measure.provenance import SEAL, json_bytes, open_sealed, seal, sha256_file, working_on, write_json
 from .ensemble import ENSEMBLE_ID, SEEDS, EnsembleRun, artefact_name, member_id, read_run
 from .gate import ship_gate
 from .package import package_model
@@ -111,9 +111,10 @@ class RegistryChange:
 
     def write(self) -> None:
         "Write the registry in one step; raises `VerificationFailed` if somebody else changed it in between."
-        if sha256_file(self.path) != self.expected:
-            raise VerificationFailed(f"{self.path}: changed since it was read; run the command again")
-        write_json(self.path, seal(self.document))
+        with working_on(self.path.parent, "change of the registry"):
+            if sha256_file(self.path) != self.expected:
+                raise VerificationFailed(f"{self.path}: changed since it was read; run the command again")
+            write_json(self.path, seal(self.document))
 
     def __str__(self) -> str:
         return self.text

@@ -19,7 +19,8 @@ from pydantic import Field
 
 from ..measure.core import BadInput, Record, VerificationFailed, html_table, settings, validated
 from vmaf_research.measure.provenance import (
-    SEAL, atomic_path, json_bytes, open_sealed, parse_json, remove_partial, seal, sha256_bytes, write_json,
+    SEAL, atomic_path, json_bytes, open_sealed, parse_json, remove_partial, seal, sha256_bytes, working_on,
+    write_json,
 )
 from .cards import render_card
 from .onnx import CODEC_INPUT, INPUT, OUTPUT, check_graph, open_session, run_session
@@ -312,33 +313,34 @@ def _open_without(folder: Path, model_id: str) -> tuple[Registry, dict[str, Any]
 
 def _register(folder: Path, row: RegistryRow, files: dict[str, bytes], problems: list[str], refuse: _Refuse) -> Model:
     "Put a model into a registry, all of its files or nothing; an error is raised of what does not agree."
-    registry, document = _open_without(folder, row.id)
-    _, found = _read_files(folder, registry, document["files"])
-    if found:
-        raise VerificationFailed("; ".join(found))
-    content, taken = dict(files), {REGISTRY}
-    for earlier in registry.models:
-        if earlier.id != row.id:
-            taken |= {*earlier.file_names}
-            continue
-        if row.smoke and not earlier.smoke:
-            raise BadInput(f"{row.id}: a placeholder (smoke) would replace a real model; give it another id")
-        row = validated(RegistryRow, {**earlier.to_json(), **row.to_json(), "smoke": earlier.smoke}, REGISTRY)
-        if row.sigstore_bundle in registry.files:  # a signature that the earlier row named
-            signature, found = _read_files(folder, registry, [row.sigstore_bundle])
-            content = signature | content
-    found += [f"{name}: not a file of {row.id}" for name in sorted(content.keys() - {*row.file_names})]
-    found += [f"{name}: belongs to another model" for name in sorted(taken & content.keys())]
-    model = _open(row, content, problems + found, refuse)
-    digests = document["files"] | {name: sha256_bytes(data) for name, data in content.items()}
-    document["models"] = sorted([*document["models"], row.to_json()], key=lambda each: each["id"])
-    document["files"] = dict(sorted(digests.items()))
-    for name in (REGISTRY, *content):
-        remove_partial(folder / name)  # of a registration that was killed
-    with ExitStack() as renames:  # undone in reverse, so what is entered first is renamed last
-        for name, data in [(REGISTRY, json_bytes(seal(document))), *content.items()]:
-            renames.enter_context(atomic_path(folder / name)).write_bytes(data)
-    return model
+    with working_on(folder, f"registration of {row.id}"):
+        registry, document = _open_without(folder, row.id)
+        _, found = _read_files(folder, registry, document["files"])
+        if found:
+            raise VerificationFailed("; ".join(found))
+        content, taken = dict(files), {REGISTRY}
+        for earlier in registry.models:
+            if earlier.id != row.id:
+                taken |= {*earlier.file_names}
+                continue
+            if row.smoke and not earlier.smoke:
+                raise BadInput(f"{row.id}: a placeholder (smoke) would replace a real model; give it another id")
+            row = validated(RegistryRow, {**earlier.to_json(), **row.to_json(), "smoke": earlier.smoke}, REGISTRY)
+            if row.sigstore_bundle in registry.files:  # a signature that the earlier row named
+                signature, found = _read_files(folder, registry, [row.sigstore_bundle])
+                content = signature | content
+        found += [f"{name}: not a file of {row.id}" for name in sorted(content.keys() - {*row.file_names})]
+        found += [f"{name}: belongs to another model" for name in sorted(taken & content.keys())]
+        model = _open(row, content, problems + found, refuse)
+        digests = document["files"] | {name: sha256_bytes(data) for name, data in content.items()}
+        document["models"] = sorted([*document["models"], row.to_json()], key=lambda each: each["id"])
+        document["files"] = dict(sorted(digests.items()))
+        for name in (REGISTRY, *content):
+            remove_partial(folder / name)  # of a registration that was killed
+        with ExitStack() as renames:  # undone in reverse, so what is entered first is renamed last
+            for name, data in [(REGISTRY, json_bytes(seal(document))), *content.items()]:
+                renames.enter_context(atomic_path(folder / name)).write_bytes(data)
+        return model
 
 
 def write_model(

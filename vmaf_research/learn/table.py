@@ -8,6 +8,7 @@ __all__ = ['KEY', 'RENAMED', 'CLIPPED_TEACHER', 'INPUTS', 'read_blocks', 'check_
            'codec_notes', 'EnsembleTable', 'find_corpus_digest', 'load_ensemble_table']
 
 # %% ../../nbs/learn/47_table.ipynb #9fa1c274
+import csv
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -36,6 +37,7 @@ RENAMED = {"src": "source", "encoder": "codec", "cq": "crf"}  # columns of the p
 CLIPPED_TEACHER = "vmaf"  # the teacher column whose scores end at `VMAF_RANGE`
 _TEXT = ("source", "dis_basename", "codec", "preset", "src", "encoder")  # columns of names
 _BLOCK_ROWS = 1 << 16  # rows in memory at a time
+_MOST = 1e30  # no feature is as large, and single precision cannot calculate with more
 
 
 @contextmanager
@@ -46,12 +48,20 @@ def _reading(path: Path) -> Iterator[None]:
         raise BadInput(f"{path}: cannot be read as a table ({error}); was it written completely?") from error
 
 
+def _refuse_repeated(names: Sequence[str], path: Path) -> None:
+    if repeated := ", ".join(name for name, count in Counter(names).items() if count > 1):
+        raise BadInput(f"{path}: has more than one column {repeated}; keep one of each name")
+
+
 def read_blocks(
     path: Path,  # .csv, .jsonl or, with any other ending, Parquet
     as_text: bool = False,  # leave the fields of a csv file as they are written
 ) -> Iterator[pa.Table]:  # at least one, all of the same columns
     "A table block by block; raises `BadInput` if it cannot be read."
     with _reading(path):
+        if path.suffix == ".csv":
+            with open(path, newline="", encoding="utf-8-sig") as file:
+                _refuse_repeated(next(csv.reader(file), []), path)
         if path.suffix == ".csv" and as_text:
             for part in pd.read_csv(path, dtype=str, keep_default_na=False, chunksize=_BLOCK_ROWS):
                 yield pa.Table.from_pandas(part, preserve_index=False)
@@ -63,6 +73,7 @@ def read_blocks(
             yield pa.Table.from_pandas(rows.astype({name: "str" for name in _TEXT if name in rows}))
         else:
             file = pq.ParquetFile(path)
+            _refuse_repeated(file.schema_arrow.names, path)
             yield file.schema_arrow.empty_table()
             yield from (pa.Table.from_batches([batch]) for batch in file.iter_batches(_BLOCK_ROWS))
 
@@ -80,6 +91,7 @@ class _Table:
                 self.read, names = table.select, table.column_names
             else:
                 names = pq.read_schema(path).names
+                _refuse_repeated(names, path)
                 coded = [name for name in KEY[:2] if name in names]
                 self.read = pq.ParquetFile(path, read_dictionary=coded, pre_buffer=False).read  # else it reads ahead
         twice = [f"{old} and {new}" for old, new in RENAMED.items() if {old, new} <= {*names} and new in needed]
@@ -116,6 +128,9 @@ def _check_present(
     said: Callable[[np.ndarray], str],  # how to call the rows of a mask
 ) -> None:
     "Raise `BadInput` for rows without a value; an empty name is none."
+    names = column.cat.categories if isinstance(column.dtype, pd.CategoricalDtype) else column
+    if names.dtype == object and any(isinstance(each, bytes) for each in names):
+        raise BadInput(f"{name}: {column.name} holds bytes, expected text")
     absent = (column.isna() | (column == "")).to_numpy(bool)
     if absent.any():
         raise BadInput(f"{name}: no {column.name} in {said(absent)}; add it or remove them")
@@ -128,7 +143,7 @@ def read_numbers(
     said: Callable[[np.ndarray], str],  # how to call the rows of a mask
     order: np.ndarray | slice = slice(None),  # take rows so
 ) -> np.ndarray:  # float64 [rows, columns]
-    "Columns of finite numbers; raises `BadInput` that names the columns and rows of what is none."
+    "Columns of finite numbers, up to 1e30; raises `BadInput` that names the columns and rows of what is none."
     found, bad, where = None, False, []
     for place, column in enumerate(columns):
         values = table[column]
@@ -138,11 +153,11 @@ def read_numbers(
             raise BadInput(f"{name}: {column} holds {values.dtype}, expected numbers")
         found = np.empty((len(values), len(columns))) if found is None else found
         found[:, place] = values.to_numpy(float)[order]
-        wrong = ~np.isfinite(found[:, place])
+        wrong = ~(np.abs(found[:, place]) < _MOST)
         if wrong.any():
             bad, where = bad | wrong, [*where, column]
     if where:
-        rest = "remove these rows or measure again"
+        rest = "remove these rows or measure again (1e30 and more count as infinite)"
         raise BadInput(f"{name}: NaN or infinite values in {', '.join(where)}: {said(bad)}; {rest}")
     return found
 
@@ -178,6 +193,9 @@ def _read_keys(table: Mapping[str, pd.Series], name: Path | str) -> tuple[pd.Dat
         _check_present(keys[column], name, lambda absent: _rows_named(keys, absent))
     if not pd.api.types.is_integer_dtype(keys[KEY[2]]):
         raise BadInput(f"{name}: frame_index holds {keys[KEY[2]].dtype}, expected whole numbers")
+    negative = (keys[KEY[2]] < 0).to_numpy()
+    if negative.any():
+        raise BadInput(f"{name}: frame_index below 0 in {_rows_named(keys, negative)}; frames count from 0")
     source, clip, frame = *(_as_names(keys[column]) for column in KEY[:2]), keys[KEY[2]].to_numpy(np.int64)
     order, after = slice(None), _increases(source.codes, clip.codes, frame)
     if not after.all():

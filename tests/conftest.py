@@ -14,6 +14,14 @@ from vmaf_research.measure.engine import run_ffmpeg
 from vmaf_research.measure.video import Clip, input_arguments, open_clip
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    "The tests of a file share what is slow to make, so that one worker runs them all; each notebook stands alone."
+    for item in items:
+        if item.path.stem != "test_notebooks":
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
 @pytest.fixture(autouse=True, scope="session")
 def own_cache(tmp_path_factory):
     "Tests never read or write the user's cache of measurements."

@@ -33,7 +33,7 @@ SOURCES = 4
 
 def train(table, out):
     "Exit code of the command that trains fr_regressor_v1; made-up sources differ too much for the real threshold."
-    words = ["train", "fr-regressor-v1", "--parquet", str(table), "--out", str(out), "--ship-threshold", "0.8", "-q"]
+    words = ["train", "fr-regressor-v1", "--parquet", str(table), "--out", str(out), "--ship-threshold", "0.5", "-q"]
     return main(words)
 
 
@@ -41,7 +41,7 @@ def train(table, out):
 def trained(tmp_path_factory):
     "A run of `train fr-regressor-v1` that passed its gate."
     folder = tmp_path_factory.mktemp("trained")
-    make_table(SOURCES, 12, 100).to_parquet(folder / "table.parquet", index=False)
+    make_table(SOURCES, 12, 60).to_parquet(folder / "table.parquet", index=False)
     assert train(folder / "table.parquet", folder / "run") == 0
     return folder
 
@@ -261,7 +261,7 @@ def test_same_command_gives_the_same_bytes(trained, tmp_path):
 
 def test_a_refused_model_leaves_nothing_behind(trained, tmp_path, capsys):
     run = shutil.copytree(trained / "run", tmp_path / "run")
-    table = make_table(SOURCES, 12, 100)
+    table = make_table(SOURCES, 12, 60)
     table["vmaf"] = np.random.default_rng(0).permutation(table["vmaf"].to_numpy())
     table.to_parquet(tmp_path / "shuffled.parquet", index=False)
     assert train(tmp_path / "shuffled.parquet", run) == 3
@@ -325,7 +325,7 @@ def test_install_copies_accepted_models_only(trained, tmp_path):
     plans = (refresh_module.PLANS["fr_regressor_v1"],)
     table, home = trained / "table.parquet", tmp_path / "model"
     options = {"install_into": home, "progress": False}
-    refresh_module.train_and_package(table, tmp_path / "run", plans, (), threshold=0.8, **options)
+    refresh_module.train_and_package(table, tmp_path / "run", plans, (), threshold=0.5, **options)
     assert load("fr_regressor_v1", home).row.sha256 == load("fr_regressor_v1", trained / "run" / "model").row.sha256
     before = files(home)
     with pytest.raises(ShipRefused):

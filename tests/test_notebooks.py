@@ -1,42 +1,63 @@
-"""Run every notebook's lessons against the exported package.
+"""Run every notebook from top to bottom, as `nbdev_test` does.
 
-`nbdev_test` runs a notebook's own definitions. Here exported cells are skipped and their names are taken from the
-module they were exported to, in this process, so that the coverage is that of the package which users import.
+An exported cell is compiled under the file and the lines of the module that it is exported to (test_sync.py holds that
+both are the same), so that one run tests the notebook and counts for the coverage of the package.
 """
 
-import importlib
+import ast
+import re
 
 import matplotlib
+import nbdev.test
 import pytest
 from execnb.shell import CaptureShell
+from IPython.core.compilerop import CachingCompiler
 from nbdev.config import get_config
-from nbdev.test import nb_test_cells
 
 from vmaf_research.measure.core import find_root
 
 matplotlib.use("agg")
 CONFIG = get_config(find_root(__file__))
-SKIPPED = {"default_exp", "export", "exports", "exporti"}
 NOTEBOOKS = sorted(
     path
     for path in CONFIG.nbs_path.rglob("*.ipynb")
     if not path.name.startswith(("_", ".")) and ".ipynb_checkpoints" not in path.parts
 )
+# where the code of a cell begins: cell id -> (module file, line)
+EXPORTED = {
+    match[1]: (str(path), number)
+    for path in CONFIG.lib_path.rglob("*.py")
+    for number, line in enumerate(path.read_text().splitlines(), 2)
+    if (match := re.match(r"# %% .*\.ipynb #(\S+)$", line))
+}
+
+
+class ModuleLines(CachingCompiler):
+    "Compiles the statements of an exported cell as lines of its module."
+
+    begins = None  # of the cell that runs: (module file, line, line of its first statement in the notebook)
+
+    def __call__(self, source, filename, symbol, *arguments, **options):
+        if self.begins and isinstance(source, ast.AST):
+            filename, line, first = self.begins
+            source = ast.increment_lineno(source, line - first)
+        return super().__call__(source, filename, symbol, *arguments, **options)
+
+
+class ModuleShell(CaptureShell):
+    compiler_class = ModuleLines
+
+    def cell(self, cell, **options):
+        self.compile.begins = None
+        if cell.id in EXPORTED:
+            lines = cell.source.splitlines()
+            first = next(number for number, line in enumerate(lines, 1) if line.strip() and not line.startswith("#|"))
+            self.compile.begins = (*EXPORTED[cell.id], first)
+        super().cell(cell, **options)
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
-def test_lessons_hold_for_the_package(notebook, monkeypatch):
-    monkeypatch.setenv("IN_TEST", "1")
-    monkeypatch.chdir(notebook.parent)
-    shell = CaptureShell(notebook)
-    for cell in nb_test_cells(notebook, CONFIG.tst_flags):
-        directives = cell.directives_
-        if "default_exp" in directives:
-            module = importlib.import_module(f"{CONFIG.lib_path.name}.{directives['default_exp'].strip()}")
-            names = {name: value for name, value in vars(module).items() if not name.startswith("__")}
-            shell.user_ns.update(names)
-        if directives.keys() & SKIPPED:
-            continue
-        shell.run(cell.source, verbose=False)
-        if shell.exc:
-            pytest.fail(f"{notebook.name}#{cell.id}\n{cell.source}\n{type(shell.exc).__name__}: {shell.exc}")
+def test_notebook_runs_from_top_to_bottom(notebook, monkeypatch):
+    monkeypatch.setattr(nbdev.test, "CaptureShell", ModuleShell)
+    passed, _ = nbdev.test.test_nb(notebook, skip_flags=CONFIG.tst_flags)
+    assert passed, f"{notebook.name} stopped at an error: see the output"

@@ -16,13 +16,11 @@ import typer
 from typer import Argument, Option
 
 import vmaf_research
-from .. import ship
+from .. import serve, ship
 from ..measure.core import BadInput, ResearchError, settings
 from ..measure.features import DEFAULT_TEACHER
 from ..measure.manifest import running_command
-from ..measure.video import open_clip
 from .corpus_cli import build_corpus, corpus_app, extract_app
-from .doctor import doctor
 from .manifests import manifest_app
 from .model_cli import compare_with_people, ensemble_app, predictor_app, registry_app
 from vmaf_research.serve.options import (
@@ -57,6 +55,8 @@ def _measure(
     as_json: Annotated[bool, Option("--json", help="One JSON object with every frame.")] = False,
 ) -> None:
     "Measure a pair: per-frame features and teacher scores in one libvmaf pass."
+    from vmaf_research.measure.video import open_clip  # loads numpy, which no other command needs at its start
+
     geometry, how = (width, height, pixel_format), {"count": False, "trust_geometry": trust_geometry}
     first = open_clip(reference, *geometry, **how)
     second = open_clip(distorted, *((None,) * 3 if resize and distorted.suffix != ".yuv" else geometry), **how)
@@ -160,7 +160,7 @@ def _doctor(
     quick: Annotated[bool, Option("--quick", help="Engine and disk only.")] = False, models: Models = None
 ) -> None:
     "Check what measuring needs, and say what to do about each problem; exit code 1 if there is one."
-    health = doctor(quick, models)
+    health = serve.doctor.doctor(quick, models)
     show(health, ok=health.ok)
 
 
@@ -192,7 +192,7 @@ def _start(
     version: Annotated[bool, Option("--version", callback=_version, is_eager=True, help="Show it.")] = False,
 ) -> None:
     if context.invoked_subcommand in ("extract", "train", "refresh"):
-        tell("warning", (check.sentence for check in doctor(quick=True).checks if not check.ok))
+        tell("warning", (check.sentence for check in serve.doctor.doctor(quick=True).checks if not check.ok))
 
 # %% ../../nbs/serve/98_cli.ipynb #78492ed1
 check_all_outputs(app)

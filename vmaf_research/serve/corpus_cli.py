@@ -14,7 +14,6 @@ from typer import Argument, Option, Typer
 
 import vmaf_research
 from .. import corpora
-from ..corpora.jobs import cluster_executor
 from ..measure.core import BadInput
 from ..measure.features import DEFAULT_TEACHER
 from vmaf_research.serve.options import (
@@ -66,7 +65,7 @@ def _netflix(
     "Raw YUV in the layout of the Netflix public set."
     raw = given(width=width, height=height, pix_fmt=pixel_format, trust_geometry=trust_geometry)
     corpus = vmaf_research.corpus("netflix", seen_by_workers(root, scheduler), **raw)
-    with cluster_executor(scheduler) as executor:
+    with corpora.jobs.cluster_executor(scheduler) as executor:
         _extract(corpus, out, executor, _measuring(features, teacher, allow_failures, quiet))
 
 # %% ../../nbs/serve/88_corpus_cli.ipynb #d6cec36a
@@ -97,7 +96,7 @@ def _clips(
 ) -> None:
     "A folder of reference videos, each encoded on a ladder."
     clips, workdir = folder and seen_by_workers(folder, scheduler), _workdir(workdir, out, scheduler)
-    with cluster_executor(scheduler) as executor:
+    with corpora.jobs.cluster_executor(scheduler) as executor:
         options = {"height": height, "frames": frames, "executor": executor, "progress": not quiet}
         corpus = build_corpus(clips, workdir, codecs, **options)
         _extract(corpus, out, executor, _measuring(features, teacher, allow_failures, quiet))
@@ -137,7 +136,7 @@ def _konvid(
     options = _measuring(features, teacher, allow_failures, quiet)
     options |= {"qualities": corpora.grid.parse_qualities(crf), "preset": preset}
     folder, workdir = seen_by_workers(folder, scheduler), _workdir(workdir, out, scheduler)
-    with cluster_executor(scheduler) as executor:
+    with corpora.jobs.cluster_executor(scheduler) as executor:
         result = corpora.konvid.extract_konvid(folder, out, workdir=workdir, executor=executor, **options)
     tell("warning", result.warnings)
     _show_extraction(result.extraction, result.made)
@@ -167,7 +166,7 @@ def _bvi_dvc(
     options = _measuring(features, teacher, allow_failures, quiet)
     options |= {"tiers": tiers, "codecs": listed(codecs), "qualities": corpora.grid.parse_qualities(crf)}
     options |= {"preset": preset, "workdir": _workdir(workdir, out, scheduler)}
-    with cluster_executor(scheduler) as executor:
+    with corpora.jobs.cluster_executor(scheduler) as executor:
         result = corpora.bvi_dvc.extract_bvi_dvc(place, out, executor=executor, **options)
     _show_extraction(result, result.measured)
 
@@ -269,7 +268,7 @@ def _grid(
     options = {"codecs": listed(codecs), "qualities": crf or (), "target": target, "preset": preset, "height": height}
     options |= {"frames": frames, "seconds": sample_seconds, "per_frame": per_frame}
     options |= {"features": feature_names(features), "allow_failures": allow_failures, "progress": not quiet}
-    with cluster_executor(scheduler) as executor:
+    with corpora.jobs.cluster_executor(scheduler) as executor:
         made = corpora.grid.grid(sources, out, executor=executor, **options)
     tell("warning", made.warnings)
     print(f"{made.path}: {len(made.rows)} rows, {made.made} made now")

@@ -13,11 +13,9 @@ from typing import Annotated, Literal
 from typer import Argument, Exit, Option, Typer
 
 import vmaf_research
-from .. import learn, predict, ship
+from .. import learn, predict, serve, ship
 from ..measure.core import BadInput, settings
 from ..measure.provenance import write_bytes, write_json
-from ..measure.video import RAW_SUFFIXES
-from .doctor import look_at_engine, look_at_golden_pair
 from .options import AsJson, Changes, Models, NotReplayed, Quiet, Reads, Writes, show, tell
 
 # %% ../../nbs/serve/89_model_cli.ipynb #a332a35e
@@ -48,8 +46,8 @@ def _ensemble_run(
     quiet: Quiet = False,
 ) -> None:
     "Train five seeds on all folds; started again, it goes on where it was stopped."
-    look_at_engine()
-    look_at_golden_pair()
+    serve.doctor.look_at_engine()
+    serve.doctor.look_at_golden_pair()
     options = {"folds": folds, "corpus_root": corpus_root, "device": device, "dry_run": dry_run}
     result = ship.ensemble.run_ensemble(table, _run_folder(out), recipe, progress=not quiet, **options)
     tell("note", result.table.notes)
@@ -131,6 +129,8 @@ _Codec = Annotated[str, Option("--codec", help="Encoder, such as libx264 or libs
 
 
 def _refuse_raw(source: Path) -> None:
+    from vmaf_research.measure.video import RAW_SUFFIXES
+
     if source.suffix.lower() in RAW_SUFFIXES:
         raise BadInput(f"{source}: raw video has no header that says its geometry; convert it to Y4M")
 

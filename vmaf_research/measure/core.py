@@ -131,7 +131,9 @@ def cache_root() -> Path:  # need not exist yet
 class Record(BaseModel):
     "A checked JSON object; fields that are not in the schema are kept."
 
-    model_config = ConfigDict(strict=True, extra="allow", frozen=True, allow_inf_nan=False, protected_namespaces=())
+    model_config = ConfigDict(
+        strict=True, extra="allow", frozen=True, allow_inf_nan=False, protected_namespaces=(), defer_build=True
+    )  # a schema is built when it is first used
 
     def to_json(self) -> dict[str, Any]:
         "The fields that were set, in the order of the schema, then those that the schema does not know."

@@ -22,8 +22,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from .core import BadInput, cache_root
 
 # %% ../../nbs/measure/11_provenance.ipynb #18a3855f
@@ -196,6 +194,8 @@ def working_on(
     what: str,  # is done there, for the sentence that another process gets
 ) -> Iterator[None]:
     "Hold a place for this process, once or more often; raises `BadInput` that says who holds it, if another does."
+    from filelock import FileLock, Timeout  # costs more to load than most commands need to start
+
     place = cache_root() / "locks" / sha256_bytes(os.path.realpath(path).encode())[:16]
     lock, holder = FileLock(f"{place}.lock", is_singleton=True), Path(f"{place}.txt")
     try:

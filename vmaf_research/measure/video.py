@@ -196,9 +196,14 @@ def depth_doubt(
             found = f"has samples up to {highest}, so it is not {form.depth}-bit"
         elif 0 < highest < 1 << (form.depth - 2):
             found = f"has no sample above {highest}, so it is {max(8, highest.bit_length())}-bit"
-        elif form.depth == 16 and np.ptp(low) and np.any(low != high) and np.corrcoef(low, high)[0, 1] > 0.8:
+        elif form.depth == 16 and min(len(np.unique(low)), len(np.unique(high))) > 8 and _alike(low, high):
             found = "both bytes of a sample are alike, so it is 8-bit, one byte a sample"
     return Doubt(f"{found}; expected {form.name}", True) if found else None
+
+
+def _alike(low: np.ndarray, high: np.ndarray) -> bool:
+    "Whether the bytes of samples look like neighbours in a picture; equal ones are a picture of 8 bits times 257."
+    return bool(np.any(low != high)) and np.corrcoef(low, high)[0, 1] > 0.8
 
 
 def geometry_doubt(

@@ -99,7 +99,7 @@ def test_correlations_are_those_of_scipy():
     rng = np.random.default_rng(0)
     target = rng.uniform(0, 100, 500).round(-1)
     prediction = target + rng.normal(0, 5, 500)
-    assert plcc(prediction, target) == pytest.approx(stats.pearsonr(prediction, target).statistic)
+    assert plcc(prediction, target) == stats.pearsonr(prediction, target).statistic
     assert srocc(prediction, target) == pytest.approx(stats.spearmanr(prediction, target).statistic)
     assert kendall(prediction, target) == pytest.approx(stats.kendalltau(prediction, target, variant="b").statistic)
 

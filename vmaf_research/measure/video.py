@@ -142,7 +142,7 @@ def row_autocorrelation(clip: Clip) -> np.ndarray:  # by lag in samples, 0 to tw
     start += (pixels - wanted) // 2 * form.dtype.itemsize
     step = np.diff(np.fromfile(clip.path, dtype=form.dtype, count=wanted, offset=start).astype(np.float64))
     step -= step.mean()
-    spectrum = np.fft.rfft(step, 2 * len(step))
+    spectrum = np.fft.rfft(step, 2 << len(step).bit_length())
     power = np.fft.irfft(spectrum * spectrum.conj())[: min(longest + 1, len(step))]
     if power[0] <= 0:
         return np.zeros(len(power))  # a flat picture has no rows to tell apart

@@ -9,6 +9,7 @@ __all__ = ['app', 'main']
 import sys
 import warnings
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -198,13 +199,18 @@ def _start(
 check_all_outputs(app)
 
 # %% ../../nbs/serve/98_cli.ipynb #e80b3523
+@cache
+def _commands() -> typer.core.TyperGroup:
+    return typer.main.get_command(app)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     "Run a command, by default that of the process: its exit code; a refusal becomes a sentence on standard error."
     warnings.showwarning = lambda message, *rest: print(f"warning: {message}", file=sys.stderr)
     words = sys.argv[1:] if arguments is None else list(arguments)
     try:
         with running_command(words):
-            app(words, prog_name="vmaf-research")
+            _commands()(words, prog_name="vmaf-research")
     except SystemExit as end:  # how typer ends: 0, what a command asked for, 2 for wrong words, 130 for Ctrl-C
         return int(end.code or 0)
     except ResearchError as error:

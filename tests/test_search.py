@@ -64,12 +64,11 @@ def test_falling_curves_give_the_worst_value_that_meets(curve, target):
         assert result.status is Status.UNREACHABLE
 
 
-@given(center=st.floats(5, 50), target=st.floats(20, 97), width=st.floats(2, 9))
-@settings(max_examples=80, deadline=None)
-def test_few_encodes_on_ordinary_curves(center, target, width):
+def test_few_encodes_on_ordinary_curves():
     "Curves of other widths and places than those of the prior still need a handful, of 28 values."
-    result, asked = run(logistic_curves([center], width)[0], target)
-    assert len(asked) <= 9
+    curves = [logistic_curves([center], width)[0] for center in range(6, 50, 4) for width in (2, 3, 5, 9)]
+    asked = [len(run(curve, target)[1]) for curve in curves for target in range(20, 98, 7)]
+    assert np.mean(asked) < 5 and np.quantile(asked, 0.9) <= 6
 
 
 def test_the_prior_saves_encodes():

@@ -47,3 +47,9 @@ def test_flags_and_version(ini):
 def test_package_reads_the_same_file():
     assert settings().root == ROOT
     assert (settings().opset, settings().ship_gate_plcc) == (17, 0.95)
+
+
+def test_tests_of_a_file_run_in_one_worker(request, worker_id):
+    if worker_id == "master":
+        pytest.skip("one process runs all tests")
+    assert request.node.nodeid.endswith("@test_settings")

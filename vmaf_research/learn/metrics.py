@@ -183,12 +183,10 @@ def cluster_bootstrap(
     "Percentile bootstrap that draws clusters (sources), not rows; the order of the rows does not matter."
     names, index = np.unique(np.asarray(cluster), return_inverse=True)
     members = [np.flatnonzero(index == k) for k in range(len(names))]
-    rng = np.random.default_rng(seed)
-    values = np.empty(n_resamples)
-    for resample in range(n_resamples):
-        rows = np.concatenate([members[k] for k in rng.integers(len(names), size=len(names))])
-        value = statistic(prediction[rows], target[rows])
-        values[resample] = np.nan if value is None else value
+    draws = np.random.default_rng(seed).integers(len(names), size=(n_resamples, len(names)))
+    distinct, which = np.unique(draws, axis=0, return_inverse=True)  # a few sources are drawn alike again and again
+    drawn = (np.concatenate([members[k] for k in draw]) for draw in distinct)
+    values = np.array([statistic(prediction[rows], target[rows]) for rows in drawn], dtype=float)[which]
     low, high = (_number(np.quantile(values, q)) for q in ((1 - level) / 2, (1 + level) / 2))
     estimate = statistic(prediction, target)
     return Interval(

@@ -10,6 +10,7 @@ __all__ = ['DESCRIPTORS', 'PREDICTOR_INPUTS', 'NOISE', 'LENGTH', 'describe_shots
 # %% ../../nbs/predict/75_curves.ipynb #dd009c8e
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -233,7 +234,7 @@ class CurveReport:
     residuals: np.ndarray  # [curves, q], VMAF: drawn through the measurements minus predicted without the source
     encodes: pd.DataFrame  # source, quality, measured, predicted without the source, and fitted: what `model` says
 
-    @property
+    @cached_property
     def per_source(self) -> dict[str, Agreement]:
         "Agreement of the predictions with the measurements, source by source."
         return {name: agreement(own["predicted"], own["measured"]) for name, own in self.encodes.groupby("source")}

@@ -218,17 +218,13 @@ def train_and_package(
         reports[recipe] = replace(report, floors=floors)
     expected = None if expected_sources is None else tuple(expected_sources)
     gates = {plan.model_id: ship_gate(reports[plan.recipe], threshold, strict, expected) for plan in plans}
-    result = Refresh(out, corpus, plans, reports, gates)
-    _write_report(result, described, table.parent)
-    model = out / "model"
+    model, accepted = out / "model", [plan for plan in plans if export and gates[plan.model_id].passed]
     shutil.rmtree(model, ignore_errors=True)
-    if export:
-        accepted = [plan for plan in plans if gates[plan.model_id].passed]
-        for plan in accepted:
-            report, gate = reports[plan.recipe], gates[plan.model_id]
-            package_model(plan.model_id, report, gate, model, corpus, plan.description, plan.notes)
-        result = replace(result, shipped=tuple(plan.model_id for plan in accepted))
-        _write_report(result, described, table.parent)
+    for plan in accepted:
+        report, gate = reports[plan.recipe], gates[plan.model_id]
+        package_model(plan.model_id, report, gate, model, corpus, plan.description, plan.notes)
+    result = Refresh(out, corpus, plans, reports, gates, tuple(plan.model_id for plan in accepted))
+    _write_report(result, described, table.parent)
     _raise_if_refused(result)
     for model_id in result.shipped if install_into is not None else ():
         install(model_id, model, Path(install_into))

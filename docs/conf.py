@@ -72,6 +72,7 @@ html_theme_options = {
     "use_fullscreen_button": False,
     "home_page_in_toc": True,
     "show_toc_level": 2,
+    "max_navbar_depth": 2,  # rooms and their chapters; deeper, every page copies the outline of all others
     "navbar_persistent": [],  # one search field is enough
 }
 

@@ -344,7 +344,7 @@ class Talking(Checkpoint):
 Checkpoint.seconds = 0
 import vmaf_research.ship.ensemble as ensemble
 ensemble.Checkpoint = Talking
-recipe = RECIPES["adr0303"].changed(name="long", learning_rate=5e-3, weight_decay=0.0, schedule="one_cycle", epochs=40)
+recipe = RECIPES["adr0303"].changed(name="long", learning_rate=5e-3, weight_decay=0.0, schedule="one_cycle", epochs=80)
 for out in sys.argv[2:]:
     run_ensemble(sys.argv[1], out, recipe, device="cpu", progress=False)
 """

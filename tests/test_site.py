@@ -65,6 +65,7 @@ def browser():
 def tab(browser):
     "A page as wide as a phone's, and what it asked for and complained about."
     page = browser.new_page(viewport={"width": PHONE_WIDTH, "height": 844})
+    page.set_default_timeout(120_000)  # milliseconds; the machine may be busy
     page.requests, page.complaints = [], []
     page.on("request", lambda request: page.requests.append(request.url))
     page.on("console", lambda message: page.complaints.append(message.text) if message.type == "error" else None)

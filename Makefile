@@ -7,6 +7,7 @@ SITE := _build/html
 
 .DEFAULT_GOAL := help
 test save: export TQDM_DISABLE := 1
+test save: export PYTHONDONTWRITEBYTECODE :=
 .PHONY: help setup refresh test lint lab save readme map site digest clean
 
 help: ## show this list

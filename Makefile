@@ -24,9 +24,7 @@ setup: $(INSTALLED) ## create .venv and install the pinned dependencies
 refresh: $(INSTALLED) ## measure the embedded corpus, train, gate and package the models
 	$(BIN)/vmaf-research refresh --out runs/refresh
 
-test: $(INSTALLED) ## export-sync, digests, then notebooks and tests with coverage
-	$(BIN)/python -m pytest tests/test_sync.py tests/test_settings.py
-	OMP_NUM_THREADS=1 $(BIN)/nbdev_test digests --n-workers 2
+test: $(INSTALLED) ## notebooks, digests and tests, with coverage
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --cov --cov-report=term-missing:skip-covered --cov-fail-under=97
 
 lint: $(INSTALLED) ## ruff, README and map as generated

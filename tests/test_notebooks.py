@@ -1,4 +1,4 @@
-"""Run every notebook from top to bottom, as `nbdev_test` does.
+"""Run every notebook and digest from top to bottom, as `nbdev_test` does.
 
 An exported cell is compiled under the file and the lines of the module that it is exported to (test_sync.py holds that
 both are the same), so that one run tests the notebook and counts for the coverage of the package.
@@ -20,7 +20,8 @@ matplotlib.use("agg")
 CONFIG = get_config(find_root(__file__))
 NOTEBOOKS = sorted(
     path
-    for path in CONFIG.nbs_path.rglob("*.ipynb")
+    for folder in (CONFIG.nbs_path, find_root(__file__) / "digests")
+    for path in folder.rglob("*.ipynb")
     if not path.name.startswith(("_", ".")) and ".ipynb_checkpoints" not in path.parts
 )
 # where the code of a cell begins: cell id -> (module file, line)

@@ -33,7 +33,8 @@ def load_labels(
         raise BadInput(f"scale {low:g} to {high:g}: expected the least score that people could give, then the greatest")
     labels = read_table(path, ["dis_basename", "mos"], ["source", "ci95"])
     keys = [column for column in ("source", "dis_basename") if column in labels]
-    numbers = labels.drop(columns=keys).apply(pd.to_numeric, errors="coerce")
+    texts = labels.drop(columns=keys).astype("str")  # whatever it was that looks like a number
+    numbers = texts.apply(pd.to_numeric, errors="coerce").astype(float)
     labels = labels[keys].astype(str).join(numbers)
     bad = ~np.isfinite(numbers).all(axis=1) | ~labels["mos"].between(*scale)
     if bad.any():

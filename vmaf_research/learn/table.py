@@ -40,11 +40,14 @@ _BLOCK_ROWS = 1 << 16  # rows in memory at a time
 _MOST = 1e30  # no feature is as large, and single precision cannot calculate with more
 
 
+_UNREADABLE = (pa.ArrowException, pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeError, KeyError, OSError)
+
+
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
     try:
         yield
-    except (pa.ArrowException, pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeError, OSError) as error:
+    except _UNREADABLE as error:
         raise BadInput(f"{path}: cannot be read as a table ({error}); was it written completely?") from error
 
 
@@ -102,7 +105,17 @@ class _Table:
 
     def __getitem__(self, name: str) -> pd.Series:
         with _reading(self.path):
-            return self.read([self.columns[name]]).column(0).to_pandas()
+            column = self.read([self.columns[name]]).column(0).to_pandas()
+        return _as_text(column, self.path, name) if name in _TEXT else column
+
+
+def _as_text(column: pd.Series, path: Path, name: str) -> pd.Series:
+    "Names, of which some may look like numbers; raises `BadInput` for what is no text."
+    if pd.api.types.is_numeric_dtype(column):
+        return column.astype("str")
+    if column.dtype == object and (strange := [each for each in column.dropna() if not isinstance(each, str)]):
+        raise BadInput(f"{path}: {name} holds {type(strange[0]).__name__}, expected text")
+    return column
 
 
 def check_columns(needed: Sequence[str], present: Sequence[str], name: Path | str) -> None:
@@ -341,10 +354,13 @@ _PARAMETERS = ("codec", "preset", "crf", "encode_height")  # what tells encodes 
 INPUTS = (*CANONICAL_6, *CODEC_BLOCK)  # what the network takes, in order
 
 
+_FILES = tuple(f"{part}_{fact}" for part in ("reference", "distorted") for fact in ("path", "size"))
+
+
 def read_pairs(table: Path) -> pd.DataFrame | None:
-    "The pairs table beside a table, if there is one."
+    "The pairs table beside a table, if there is one; raises `BadInput` if it cannot be read or lacks a column."
     path = pairs_path(table)
-    return pa.concat_tables(read_blocks(path)).to_pandas() if path.is_file() else None
+    return read_table(path, [*KEY[:2], *_PARAMETERS, *_FILES]) if path.is_file() else None
 
 
 def join_pairs(

@@ -31,8 +31,8 @@ def _read_frames(path: Path, scorer: Scorer) -> tuple[pd.DataFrame, tuple[str, .
         raise BadInput(f"{path}: no rows")
     check_columns(_CLIP, table.column_names, path)
     inputs = Inputs(features, path, table.column_names, scorer.id)
-    rows = table.to_pandas().assign(**dict(zip(features, inputs.of(table, 0).T, strict=True)))
-    rows = rows.rename(columns=inputs.renamed)
+    rows = table.to_pandas(ignore_metadata=True).astype(dict.fromkeys(_CLIP, "str"))
+    rows = rows.assign(**dict(zip(features, inputs.of(table, 0).T, strict=True))).rename(columns=inputs.renamed)
     if not set(_COSTS) <= set(rows.columns) and pairs_path(path).is_file():
         pairs = read_table(pairs_path(path), [*_CLIP, *_COSTS], ["codec"]).drop_duplicates(_CLIP)
         rows = rows.merge(pairs[[*_CLIP, *pairs.columns.difference(rows.columns)]], on=_CLIP, how="left")

@@ -27,10 +27,11 @@ refresh: $(INSTALLED) ## measure the embedded corpus, train, gate and package th
 test: $(INSTALLED) ## notebooks, digests and tests, with coverage
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --cov --cov-report=term-missing:skip-covered --cov-fail-under=97
 
-lint: $(INSTALLED) ## ruff, README and map as generated
+lint: $(INSTALLED) ## ruff; README, map and refusals as generated
 	$(BIN)/ruff check .
 	$(BIN)/python docs/readme.py --check
 	$(BIN)/python docs/house_map.py --check
+	$(BIN)/python docs/refusals.py --check
 
 lab: $(INSTALLED) ## JupyterLab on nbs/
 	$(BIN)/jupyter lab nbs

@@ -72,7 +72,6 @@ def test_measure_prints_a_list_for_people(encoded, capsys):
     [
         (["measure", "nowhere.mkv", "nowhere.mkv"], "no such file"),
         (["measur"], "No such command"),
-        (["extract", "clips", "nowhere", "--out", "t.parquet"], "no such folder"),
         (["extract", "netflix", "nowhere", "--out", "t.parquet"], "no such folder"),
         (["refresh", "--data-root", "nowhere"], "no such folder"),
         (["refresh", "--data-root", "a", "--clips", "b"], "do not go with it"),
@@ -102,33 +101,24 @@ def place(tmp_path, monkeypatch):
 
 
 TAKEN = [
-    ("score nano t.parquet --out t.parquet", "--out is the same file as TABLE t.parquet"),
-    ("score nano t.parquet --out ./videos/../t.parquet", "--out is the same file as TABLE t.parquet"),
-    ("score nano t.parquet --out link.parquet", "--out is the same file as TABLE t.parquet"),
     ("score nano t.parquet --out t.parquet --quality-confidence 0.8 --target 90", "is the same file as TABLE"),
-    ("score nano t.parquet --out t.parquet.pairs.parquet", "belongs to TABLE t.parquet"),
     ("manifest export t.parquet --croissant --out t.parquet", "is the same file as MANIFEST t.parquet"),
     ("manifest export t.parquet --croissant --out t.parquet.manifest.json", "belongs to MANIFEST t.parquet"),
     ("manifest export t.parquet.manifest.json --croissant --out t.parquet", "belongs to MANIFEST t.parquet.manifest"),
     ("evaluate-labels t.parquet --labels labels.csv --out t.parquet", "is the same file as TABLE t.parquet"),
     ("evaluate-labels t.parquet --labels labels.csv --out labels.csv", "is the same file as --labels labels.csv"),
     ("predictor tune --source v.mkv --html v.mkv", "--html is the same file as --source v.mkv"),
-    ("corpus grid --sources videos --crf 30 --out n.jsonl --per-frame n.jsonl", "same file as --out n.jsonl"),
     ("corpus merge g.jsonl t.parquet --out g.jsonl", "is the same file as ROWS g.jsonl"),
 ]
 UNUSABLE = [
-    ("extract clips videos --out videos", "videos: is a folder; name a file for the table"),
     ("corpus grid --sources videos --crf 30 --out videos", "videos: is a folder; name a file for the rows"),
     ("corpus merge g.jsonl t.parquet --out videos", "videos: is a folder; name a file for the rows"),
     ("corpus to-parquet g.jsonl --out videos", "videos: is a folder; name a file for the table"),
     ("corpus describe g.jsonl --html videos", "videos: is a folder; name a file for the page"),
-    ("extract clips videos --out v.mkv/e.parquet", "v.mkv/e.parquet: cannot be written"),
     ("extract clips videos --out e.parquet --workdir v.mkv", "v.mkv is a file, expected a folder"),
-    ("ensemble run t.parquet --out v.mkv", "v.mkv is a file, expected a folder"),
     ("train fr-regressor-v1 --parquet t.parquet --out v.mkv", "v.mkv is a file, expected a folder"),
     ("predictor tune --source v.mkv --out g.jsonl", "g.jsonl is a file, expected a folder"),
     ("refresh --clips videos --out v.mkv", "v.mkv is a file, expected a folder"),
-    ("extract clips videos --out e.csv", "e.csv: expected a name that ends in .parquet"),
     ("corpus grid --sources videos --crf 30 --out n.csv", "n.csv: expected a name that ends in .jsonl"),
     ("corpus grid --sources videos --crf 30 --out n.jsonl --per-frame n.csv", "n.csv: expected a name that ends in"),
     ("corpus merge g.jsonl t.parquet --out all.csv", "all.csv: expected a name that ends in .jsonl"),

@@ -165,39 +165,6 @@ def table_of(tmp_path, rows, name="rows.parquet"):
     return path
 
 
-@pytest.mark.parametrize(
-    ("change", "sentence"),
-    [
-        (lambda rows: rows.assign(exit_status=np.where(rows.index == 7, 1, 0)), "encodes that failed: 1 of 480 rows"),
-        (lambda rows: rows.assign(vmaf=rows["vmaf"].where(rows.index != 5)), "in vmaf"),
-        (lambda rows: rows.assign(motion2=rows["motion2"].where(rows.index != 5, np.inf)), "in motion2"),
-        (lambda rows: rows.assign(crf=rows["crf"].where(rows.index != 5)), "in crf: 1 of 480 rows"),
-        (lambda rows: rows.assign(codec=rows["codec"].where(rows.index != 5)), "no codec in 1 of 480 rows"),
-        (lambda rows: pd.concat([rows, rows[:3]]), "the same frame twice: 3 of 483 rows, first (source0,"),
-        (lambda rows: rows.assign(crf=30), "the same frame twice"),
-        (lambda rows: rows.assign(crf=rows["crf"] + 20), "outside its range, 0 to 51"),
-        (lambda rows: rows.assign(crf="medium"), "crf holds str, expected numbers"),
-        (lambda rows: rows.drop(columns="codec"), "has no column codec"),
-        (lambda rows: rows.assign(cq=rows["crf"]), "cq and crf, which mean the same"),
-        (lambda rows: rows.iloc[:0], "no rows"),
-        (lambda rows: rows[rows["source"] == "source1"], "only the source source1"),
-    ],
-)
-def test_rows_that_are_refused(change, sentence, tmp_path, capsys):
-    path = table_of(tmp_path, change(make_codec_rows()))
-    assert main(["ensemble", "run", str(path), "--out", str(tmp_path / "run"), "-q"]) == 2
-    assert sentence in said(capsys)
-    assert not (tmp_path / "run").exists()
-
-
-def test_missing_table_and_wrong_number_of_folds(tmp_path, capsys):
-    assert main(["ensemble", "run", str(tmp_path / "t.jsonl"), "--out", str(tmp_path / "run")]) == 2
-    assert "no such file" in said(capsys)
-    path = table_of(tmp_path, make_codec_rows())
-    assert main(["ensemble", "run", str(path), "--out", str(tmp_path / "run"), "--folds", "9"]) == 2
-    assert "has 4 sources (source0, source1, source2, source3), 9 folds were asked for" in said(capsys)
-
-
 def test_forms_of_one_table_give_the_same_rows(tmp_path):
     rows = make_codec_rows(3, 4, 5)
     shuffled = rows.sample(frac=1, random_state=1).rename(columns={new: old for old, new in RENAMED.items()})

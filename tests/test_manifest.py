@@ -164,8 +164,8 @@ def test_what_differs_is_said_exactly(copy, capsys):
     [
         ([], "a call of the library"),
         (["rm", "-rf", "/"], "no such command"),
-        (["registry", "promote", "--verdict", "v.json"], "does not say where it writes"),
-        (["registry", "verify"], "does not say where it writes"),
+        (["registry", "promote", "--verdict", "v.json"], "is not replayed; extract, corpus"),
+        (["corpus", "describe", "rows.jsonl"], "does not say where it writes"),
         (["extract", "clips", "videos", "--delete"], "does not take these words"),
         (["extract", "clips", "nowhere", "--out", "t.parquet"], "no such folder"),
     ],

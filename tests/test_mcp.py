@@ -662,10 +662,7 @@ def test_http_serves_who_has_the_token_until_it_is_ended(http_server, long_pair)
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--allow", "nowhere"], "no such folder"),
-        (["--time-limit", "0"], "expected more than 0"),
         (["--http", "0"], "can be guessed"),
-        (["--http", "99999"], "port 99999: expected 1 to 65535"),
         (["--http", "-1"], "port -1: expected 1 to 65535"),
     ],
 )

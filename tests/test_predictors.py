@@ -140,13 +140,6 @@ def refused(capsys, *words):
     return capsys.readouterr().err
 
 
-def test_a_corpus_with_one_source_is_refused(capsys, tmp_path):
-    write_rows(tmp_path / "one.jsonl", [row("only", 20, 95.0), row("only", 40, 60.0)])
-    said = refused(capsys, "train", "--corpus", str(tmp_path / "one.jsonl"), "--models", str(tmp_path / "model"))
-    assert "a corpus with 1 source (only): at least 3 are needed" in said
-    assert not (tmp_path / "model").exists()
-
-
 def test_three_sources_of_which_one_never_changes_do_not_ship(tmp_path):
     """A source without a correlation must not be left out of the mean that the gate looks at."""
     from vmaf_research.measure.core import ShipRefused
@@ -221,11 +214,6 @@ def test_a_row_with_nan_is_named(capsys, tmp_path):
     assert "nan.jsonl, line 2: vmaf_score of b.y4m is NaN" in refused(
         capsys, "train", "--corpus", str(tmp_path / "nan.jsonl")
     )
-
-
-def test_an_unknown_codec_is_refused_with_the_choices(capsys, tmp_path):
-    said = refused(capsys, "predict", "--source", str(tmp_path / "x.mp4"), "--codec", "h265")
-    assert "codec 'h265': has no predictor; choose from libx264" in said
 
 
 def test_no_room_for_a_clip_that_is_none(capsys, tmp_path):

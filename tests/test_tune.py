@@ -152,25 +152,6 @@ def test_the_command_prints_one_object_with_the_proof(movie, tmp_path, capsys):
     assert page.startswith("<!doctype html>") and "data:image/png;base64," in page and "http" not in page
 
 
-@pytest.mark.parametrize(
-    ("words", "sentence"),
-    [
-        (["--target-vmaf", "101"], "expected a VMAF score, from 0 to 100"),
-        (["--target-vmaf", "nan"], "expected a VMAF score, from 0 to 100"),
-        (["--codec", "libx266"], "choose from"),
-        (["--codec", "h264_nvenc"], "not available on this machine"),
-        (["--preset", "warp"], "warp"),
-        (["--pooling", "p99"], "expected mean, harmonic, or a percentile"),
-        (["--frames", "1"], "at least 2"),
-        (["--confidence", "0.999"], "sources"),
-    ],
-)
-def test_the_command_refuses_with_a_sentence(movie, tmp_path, capsys, words, sentence):
-    code, out, error = run_cli(capsys, "--source", movie, "--out", tmp_path, *words)
-    assert code == 2 and out == "" and sentence in error
-    assert not list(tmp_path.rglob("*.mp4")) and len(error.strip().splitlines()) == 1
-
-
 def test_the_command_refuses_files_that_are_no_clips(movie, tmp_path, capsys):
     (tmp_path / "text.mp4").write_text("no video")
     (tmp_path / "cut.mp4").write_bytes(movie.read_bytes()[:3000])

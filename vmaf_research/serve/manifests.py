@@ -87,7 +87,9 @@ def _then(manifest: Manifest) -> dict[str, Path]:
 
 
 def _place(described: Mapping[str, Any], roots: Mapping[str, Path]) -> Path:
-    return roots[described["root"]] / described["path"]
+    if described["root"] not in roots:
+        raise BadInput(f"{described['path']}: nobody knows where its root {described['root']!r} was")
+    return Path(os.path.normpath(roots[described["root"]] / described["path"]))
 
 
 def _now(path: Path, manifest: Manifest, moved: Mapping[str, Path]) -> Path:
@@ -120,7 +122,7 @@ def _copy_inputs(manifest: Manifest, moved: Mapping[str, Path], old: Path, new: 
     then, now = _then(manifest), manifest.roots(moved)
     for described in manifest.inputs.values():
         place = _place(described, then)
-        if place.is_relative_to(old) and ".." not in Path(described["path"]).parts:
+        if place.is_relative_to(old):
             target = new / place.relative_to(old)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(_place(described, now), target)
@@ -213,6 +215,9 @@ class Replay:
         return f"<pre>{escape(repr(self))}</pre>"
 
 # %% ../../nbs/serve/91_manifests.ipynb #3b85e668
+_REPLAYED = ("extract", "corpus", "train", "refresh", "score", "ensemble", "predictor train")
+
+
 def replay(
     manifest: Path | str,  # a manifest, or the output that it describes
     commands: Any,  # the tree of commands of this package
@@ -230,6 +235,8 @@ def replay(
         raise BadInput(f"{recorded.path}: was written by a call of the library, there is no command to run again")
     output = _then(recorded).get("output", Path())
     command = take_apart(recorded.words, commands, recorded.document["volatile"].get("working_folder", "/"))
+    if not {command.name[0], " ".join(command.name)} & set(_REPLAYED):
+        raise BadInput(f"vmaf-research {' '.join(command.name)}: is not replayed; {', '.join(_REPLAYED)} can be")
     written = [each for each, marker in command.paths.items() if not isinstance(marker, Reads)]
     old = {each: command.given.get(each, [output])[0] for each in written if each in (*command.given, "out", "run")}
     made = [path for each, path in old.items() if isinstance(command.paths[each], Writes)]

@@ -168,9 +168,9 @@ def plan_promotion(
     problems = verify_registry(folder)
     if problems:
         raise VerificationFailed(f"{folder}: nothing was promoted: {'; '.join(problems)}")
-    registry, refused = read_registry(folder), verdict.refusals()
-    rows = [registry.row(member_id(seed)) for seed in SEEDS]
+    registry, refused, rows = read_registry(folder), verdict.refusals(), []
     if not refused:
+        rows = [registry.row(member_id(seed)) for seed in SEEDS]
         for seed, row in zip(SEEDS, rows, strict=True):
             sidecar = validated(Sidecar, open_sealed(folder / row.sidecar), row.sidecar)
             refused += _member_problems(verdict, seed, sidecar)

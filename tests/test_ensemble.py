@@ -449,7 +449,7 @@ def test_a_damaged_verdict_promotes_nothing(own, capsys):
     assert export(own) == 3
     path.write_bytes((own / "run" / artefact_name(0)).read_bytes())
     assert promote(own) == 2
-    assert "expected a verdict" in said(capsys)
+    assert "schema: Input should be 'vmaf-research-ensemble-verdict'" in said(capsys)
 
 
 def test_a_held_ensemble_is_not_promoted(own, capsys):

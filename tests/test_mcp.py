@@ -9,7 +9,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from contextlib import closing, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +20,8 @@ import anyio
 import httpx2
 import numpy as np
 import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from conftest import write_pan
 from made_up import make_codec_rows, make_table
@@ -32,11 +37,14 @@ from vmaf_research.measure.core import BadInput
 from vmaf_research.measure.engine import find_engine, run_ffmpeg
 from vmaf_research.measure.features import CANONICAL_6
 from vmaf_research.measure.libvmaf import measure
+from vmaf_research.measure.manifest import describe_path, run_provenance, write_manifest
 from vmaf_research.measure.video import input_arguments, open_clip
 from vmaf_research.serve import mcp as server_module
 from vmaf_research.serve.cli import main
 from vmaf_research.serve.mcp import TOKEN_VARIABLE, TOOLS, make_server
-from vmaf_research.serve.sandbox import Workers
+from vmaf_research.serve.sandbox import Roots, Workers
+from vmaf_research.serve.tools import Site
+from vmaf_research.ship import score
 from vmaf_research.ship.ensemble import run_ensemble
 from vmaf_research.ship.registry import load
 from vmaf_research.ship.verdict import validate
@@ -236,6 +244,10 @@ RAW = {"ref": "pan.yuv", "dis": "pan.yuv", "width": 320, "height": 180}
         ("vmaf_score", {**RAW, "ref": "."}, "no such file"),
         ("vmaf_score", {**RAW, "ref": "pipe.yuv"}, "no such file"),
         ("vmaf_score", {**RAW, "ref": "-version"}, "no such file"),
+        ("vmaf_score", {**RAW, "ref": "pan.yuv/"}, "'pan.yuv/': no such file"),
+        ("vmaf_score", {**RAW, "ref": "pan.yuv/."}, "'pan.yuv/.': no such file"),
+        ("vmaf_score", {**RAW, "ref": "\ud800.yuv"}, "outside of the folders"),
+        ("vmaf_score", {**RAW, "ref": "\udc80.yuv"}, "no such file"),
         ("vmaf_score", {**RAW, "dis": "empty.yuv"}, "empty"),
         ("vmaf_score", {"ref": "text.mkv", "dis": "text.mkv"}, "not a video"),
         ("vmaf_score", {"ref": "list.m3u8", "dis": "list.m3u8"}, "not a video"),
@@ -269,28 +281,98 @@ def test_nothing_is_told_about_paths_outside(traps):
     assert texts[0].replace("secret", "public") == texts[1]
 
 
-def test_a_crash_tells_the_client_nothing(traps, monkeypatch):
-    def broken(site, ref: str) -> dict[str, str]:
-        "Fails in a way that nobody thought of."
-        raise RuntimeError(f"{traps.parent}/secret.yuv")
+def broken(site, ref: str) -> dict[str, str]:
+    "Fails in a way that nobody thought of."
+    raise RuntimeError(f"{site.roots.folders[0].parent}/secret.yuv")
 
+
+def test_a_crash_tells_the_client_nothing(traps, monkeypatch):
     monkeypatch.setattr(server_module, "TOOLS", {"broken": broken})
     result = call(make_server([traps]), "broken", {"ref": "x"})
     assert result.is_error and "secret" not in result.content[0].text and "Traceback" not in result.content[0].text
 
 
-def test_too_many_values_for_an_answer(folder, monkeypatch):
-    monkeypatch.setattr("vmaf_research.serve.tools.MOST_VALUES", 10)
-    result = call(make_server([folder]), "vmaf_score", {**RAW, "features": ["canonical6"], "per_frame": True})
-    assert result.is_error and "leave out per_frame" in result.content[0].text
+def test_answers_and_files_beyond_the_bounds(folder, monkeypatch):
+    site = Site(Roots([folder]), folder, folder)
+    for name, limit, sentence in (
+        ("tools.MOST_VALUES", 10, "leave out per_frame"),
+        ("tools._MOST_PIXELS", 1000, "scale the video down"),
+        ("sandbox._MOST_BYTES", 1000, "reads files of up to 1000"),
+    ):
+        with monkeypatch.context() as patch, pytest.raises(BadInput, match=sentence), closing(Roots([folder])) as roots:
+            patch.setattr(f"vmaf_research.serve.{name}", limit)
+            TOOLS["vmaf_score"](replace(site, roots=roots), **RAW, features=["canonical6"], per_frame=True)
 
 
-def test_files_beyond_the_bounds(folder, monkeypatch):
-    monkeypatch.setattr("vmaf_research.serve.sandbox._MOST_BYTES", 1000)
-    assert "reads files of up to 1000" in call(make_server([folder]), "vmaf_score", RAW).content[0].text
-    monkeypatch.undo()
-    monkeypatch.setattr("vmaf_research.serve.tools._MOST_PIXELS", 1000)
-    assert "scale the video down" in call(make_server([folder]), "vmaf_score", RAW).content[0].text
+def test_arguments_that_a_tool_does_not_have(folder):
+    for name, arguments in (("vmaf_score", {**RAW, "frames": 3}), ("list_models", {"all": True})):
+        result = call(make_server([folder]), name, arguments)
+        assert result.is_error and "Extra inputs are not permitted" in result.content[0].text
+
+
+# A folder that is swapped for a link
+
+
+@pytest.fixture
+def swapped(tmp_path, registry):
+    "A folder `allowed/data` that a thread swaps for a link to a folder outside, and back, as long as the test runs."
+    for name, value in (("allowed/data", 0.5), ("outside", 0.9)):
+        folder = tmp_path / name
+        folder.mkdir(parents=True)
+        rows = make_table(2)[list(CANONICAL_6)].assign(adm2=value)
+        rows.to_csv(folder / "rows.csv", index=False)
+        (folder / "list").mkdir()
+        (folder / "list" / "x").write_bytes(bytes(int(10 * value)))
+        write_pan(folder / "pan.yuv", 64, 64, 2, step=int(20 * value))
+        described = {each: describe_path(folder / each, {"output": folder}) for each in ("rows.csv", "list")}
+        told = run_provenance(score.__file__, {}, {}, described)
+        write_manifest(folder / "rows.csv", "test", told, {}, {"output": folder})
+    data, ended = tmp_path / "allowed" / "data", threading.Event()
+
+    def swap():
+        while not ended.is_set():
+            data.rename(tmp_path / "allowed" / "aside")
+            data.symlink_to(tmp_path / "outside")
+            time.sleep(0.0005)
+            data.unlink()
+            (tmp_path / "allowed" / "aside").rename(data)
+            time.sleep(0.0005)
+
+    thread = threading.Thread(target=swap)
+    yield data, registry, thread.start
+    ended.set()
+    thread.join()
+
+
+def test_five_hundred_calls_while_a_folder_is_swapped_for_a_link(swapped):
+    data, registry, start = swapped
+    raw = {"ref": "data/pan.yuv", "dis": "data/pan.yuv", "width": 64, "height": 64}
+    calls = [("score_features", {"model_id": IDS[0], "table": "data/rows.csv"})] * 240
+    calls = [*calls, *[("verify_manifest", {"manifest": "data/rows.csv"})] * 240, *[("vmaf_score", raw)] * 20]
+    right, wrong, refused = {}, [], []
+
+    async def conversation(client):
+        for name, arguments in set_of(calls):
+            right[name] = (await client.call_tool(name, arguments)).structured_content
+        start()
+        for name, arguments in calls:
+            result = await client.call_tool(name, arguments)
+            if result.is_error:
+                refused.append(result.content[0].text)
+                continue
+            found = result.structured_content
+            if not all(each.endswith("is now missing") for each in found.get("differences", ())):
+                wrong.append(found)
+            if "differences" not in found and found != right[name]:
+                wrong.append(found)
+
+    def set_of(calls):
+        return {name: (name, arguments) for name, arguments in calls}.values()
+
+    talk(make_server([data.parent], models=registry), conversation)
+    assert not wrong, wrong[0]
+    assert len(refused) < len(calls), refused[0]
+    assert not any("outside/" in text for text in refused)
 
 
 # Calls that end early, and many at a time
@@ -364,8 +446,8 @@ def test_a_server_that_ends_in_the_middle_of_a_call_leaves_nothing(long_pair, ho
         talk(command, until_the_end)
     except* MCPError:  # the connection was closed
         assert how == "terminate"
-    wait_until(lambda: not engine_processes(), 10)
-    assert not servers() and not list(tmp_path.iterdir())
+    wait_until(lambda: not engine_processes() and not list(tmp_path.iterdir()), 10)
+    assert not servers()
 
 
 def test_a_call_that_takes_too_long_is_stopped(long_pair):
@@ -373,7 +455,50 @@ def test_a_call_that_takes_too_long_is_stopped(long_pair):
     result = call(make_server([long_pair.parent], workers=Workers(1, 0.5)), *long_call(long_pair))
     assert time.monotonic() - began < 20, "it was waited for, not stopped"
     assert result.is_error and "did not finish within 0.5 s" in result.content[0].text
-    assert not engine_processes()
+    wait_until(lambda: not engine_processes(), 5)
+
+
+def test_work_that_runs_no_process_is_stopped(tmp_path, registry):
+    "A sparse folder of 1 TiB to hash, and 400 million repeated values: both end at the limit, and when cancelled."
+    (tmp_path / "huge").mkdir()
+    recorded = describe_path(tmp_path / "huge", {"output": tmp_path}, contents=True)
+    write_manifest(
+        tmp_path / "x", "test", run_provenance(score.__file__, {}, {}, {"huge": recorded}), {}, {"output": tmp_path}
+    )
+    with open(tmp_path / "huge" / "x", "wb") as file:
+        file.truncate(1 << 40)
+    columns = {name: pa.array(np.full(1 << 20, 0.5)) for name in CANONICAL_6}
+    with pq.ParquetWriter(tmp_path / "huge.parquet", pa.table(columns).schema) as writer:
+        for _ in range(40):
+            writer.write_table(pa.table(columns))
+    calls = {
+        "verify_manifest": {"manifest": "x"},
+        "score_features": {"model_id": IDS[0], "table": "huge.parquet"},
+    }
+    server, limited = (make_server([tmp_path], registry, Workers(2, limit)) for limit in (600, 1.0))
+
+    async def cancelled(client):
+        await client.call_tool("list_models", {})
+        for name, arguments in calls.items():
+            with anyio.move_on_after(0.5):
+                await client.call_tool(name, arguments)
+        with anyio.fail_after(10):
+            assert not (await client.call_tool("list_models", {})).is_error
+
+    talk(server, cancelled)
+    for name, arguments in calls.items():
+        result = call(limited, name, arguments)
+        assert result.is_error and "did not finish within 1 s" in result.content[0].text, name
+    wait_until(lambda: seconds_used() == (time.sleep(0.3), seconds_used())[1])
+
+
+def seconds_used():
+    "Processor time of all workers that there are."
+    used = 0
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            used += child.cpu_times().user if child.status() != psutil.STATUS_ZOMBIE else 0
+    return used
 
 
 @pytest.mark.parametrize("over", ["memory", "stdio"])
@@ -630,8 +755,10 @@ def test_http_needs_the_token_and_stays_on_this_machine(http_server):
     assert {each.laddr.ip for each in listening} == {"127.0.0.1"}
     for header in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {token}"}):
         assert httpx2.post(address, json={}, headers=header).status_code == 401
-    strange = {"Authorization": f"Bearer {token}", "Host": "evil.example"}
-    assert httpx2.post(address, json={}, headers=strange).status_code in (403, 421)
+    place = address.split("/")[2]
+    for host in ("evil.example", f"{place}@evil.example", f"{place}.evil.example", "127.0.0.1:1", "127.0.0.1"):
+        strange = {"Authorization": f"Bearer {token}", "Host": host}
+        assert httpx2.post(address, json={}, headers=strange).status_code in (403, 421), host
 
 
 def test_http_serves_who_has_the_token_until_it_is_ended(http_server, long_pair):

@@ -193,7 +193,66 @@ def cycle(model):
     model.graph.node[0].input[0] = model.graph.node[-1].output[0]
 
 
+def add(model, operator, *inputs, constants=(), **attributes):
+    "Append a node whose output nobody uses, and its constants."
+    model.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in constants)
+    output = f"made{len(model.graph.node)}"
+    model.graph.node.append(helper.make_node(operator, inputs, [output], **attributes))
+    return output
+
+
+def column_and_row(size):
+    return [("column", np.ones((size, 1), np.float32)), ("row", np.ones((1, size), np.float32))]
+
+
+def gigabytes_of_a_shape(model):
+    add(model, "ConstantOfShape", "size", constants=[("size", np.array([1 << 30]))])
+
+
+def gigabytes_by_expansion(model):
+    add(model, "Expand", "one", "size", constants=[("one", np.ones(1, np.float32)), ("size", np.array([1 << 30]))])
+
+
+def outer_product(model):
+    add(model, "MatMul", "column", "row", constants=column_and_row(40_000))
+
+
+def outer_sum(model):
+    add(model, "Add", "column", "row", constants=column_and_row(40_000))
+
+
+def doubled_thirty_times(model):
+    value = "features"
+    for _ in range(30):
+        value = add(model, "Concat", value, value, axis=1)
+
+
+def product_of_matrices(model):
+    value = "square"
+    model.graph.initializer.append(numpy_helper.from_array(np.ones((250, 250), np.float32), value))
+    for _ in range(2):
+        value = add(model, "MatMul", value, "square")
+
+
+def many_products(model):
+    columns = np.array([k % 6 for k in range(900)])
+    model.graph.initializer.append(numpy_helper.from_array(np.ones((900, 900), np.float32), "square"))
+    value = add(model, "Gather", "features", "columns", constants=[("columns", columns)], axis=1)
+    for _ in range(30):
+        value = add(model, "MatMul", value, "square")
+
+
+def every_row_with_every_row(model):
+    first = add(model, "Gather", "features", "zero", constants=[("zero", np.array([0]))], axis=1)
+    flat = add(model, "Squeeze", first, "axis", constants=[("axis", np.array([1]))])
+    add(model, "Mul", first, add(model, "Unsqueeze", flat, "zero"))
+
+
 STRANGERS = [
+    (gigabytes_of_a_shape, "ConstantOfShape is not on the list"), (gigabytes_by_expansion, "Expand is not on the list"),
+    (outer_product, "the limits are"), (outer_sum, "the limits are"), (doubled_thirty_times, "the limits are"),
+    (product_of_matrices, "the limits are"), (many_products, "the limits are"),
+    (every_row_with_every_row, "not known before it runs"),
     (outside_data, "another file"), (outside_data_without_flag, "another file"), (outside_constant, "another file"),
     (sparse, "sparse tensors"), (sparse_constant, "sparse or a reference"), (loop, "Loop is not on the list"),
     (condition, "If is not on the list"), (scan, "Scan is not on the list"), (hidden_subgraph, "sub-graph"),

@@ -21,10 +21,12 @@ from fractions import Fraction
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from pydantic import Field
+
 from .clips import VIDEO_SUFFIXES, Found
 from .extract import Extraction, Job, finish_extraction, load_measured, prepare_output, run_job
 from .jobs import run_jobs
-from .ladder import Rung, clean_folder, make_pair, record_path
+from .ladder import ClipRecord, Rung, clean_folder, clip_record, make_pair, record_path
 from .pairs import Corpus, Pair, Problem, problem_report
 from ..measure.core import BadInput, ResearchError, cache_root
 from ..measure.encode import find_encoder
@@ -174,6 +176,8 @@ def take_out(
         else:
             with open(path, "wb") as file:
                 file.writelines(_blocks(place, video.member))
+            if (found := path.stat().st_size) != video.size:
+                raise BadInput(f"{video.member}: the archive states {video.size} bytes and holds {found}; get it again")
         digest = sha256_file(path)
         known = (name.width, name.height, name.pix_fmt, name.fps) if path.suffix in RAW_SUFFIXES else ()
         clip = open_clip(path, *known)
@@ -200,7 +204,8 @@ def _blocks(archive: Path, member: str) -> Iterator[bytes]:
         raise BadInput(f"{member}: cannot be unpacked from {archive.name} ({error}); get the archive again") from error
 
 # %% ../../nbs/corpora/39_bvi_dvc.ipynb #b5355aa8
-_SHAPE = ("width", "height", "pix_fmt", "fps", "frames", "full_range")  # of a sequence, as its record has it
+class _Seen(ClipRecord):
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
 
 
 def _measure_video(
@@ -219,18 +224,16 @@ def _measure_video(
     try:
         content = sha256_file(place / video.member) if video.crc is None else video.crc
         identity = {"identity": [video.member, video.size, content]}
-        known = recorded(record_path(path), identity)
+        known = recorded(record_path(path), identity, kind=_Seen)
         if known is not None:
-            shape = {name: known[name] for name in _SHAPE} | {"fps": Fraction(known["fps"])}
-            reference = Clip(path, **shape, raw=path.suffix in RAW_SUFFIXES)
+            reference = _Seen(**known).at(path, raw=path.suffix in RAW_SUFFIXES)
             plan = (key, reference, known["sha256"])
             there = [make_pair(*plan, rung, workdir / "dis", _not_there) for rung in rungs]
             jobs = [job_of(pair, known["sha256"]) for pair in there if isinstance(pair, Pair)]
             if len(jobs) == len(rungs) and all(load_measured(job) is not None for job in jobs):
                 return [(job, False) for job in jobs]
         with take_out(place, video, workdir / "ref") as (reference, digest):
-            shape = {name: getattr(reference, name) for name in _SHAPE} | {"fps": str(reference.fps)}
-            write_json(record_path(path), seal(identity | {"sha256": digest} | shape))
+            write_json(record_path(path), seal(identity | {"sha256": digest} | clip_record(reference)))
             made = [make_pair(key, reference, digest, rung, workdir / "dis") for rung in rungs]
             jobs = [each if isinstance(each, Problem) else job_of(each, digest) for each in made]
             return [job if isinstance(job, Problem) else (job, run_job(job)) for job in jobs]

@@ -13,25 +13,23 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
+from pydantic import Field
 
 from .jobs import run_jobs
-from vmaf_research.corpora.pairs import (
-    PAIR_SCHEMA, Corpus, Pair, Problem, problem_report, snapshot_digest, table_schema, write_tables,
-)
-from ..measure.core import BadInput, EngineError, ResearchError, cache_root, html_table
+from .pairs import PAIR_SCHEMA, Corpus, Pair, Problem, problem_report, snapshot_digest
+from .pairs import table_schema, write_tables
+from ..measure.core import BadInput, EngineError, Record, ResearchError, cache_root, html_table
 from ..measure.engine import find_engine
-from vmaf_research.measure.features import (
-    CANONICAL_6, DEFAULT_TEACHER, FULL_FEATURES, resolve_features, resolve_teachers,
-)
+from ..measure.features import CANONICAL_6, DEFAULT_TEACHER, FULL_FEATURES, resolve_features
+from ..measure.features import resolve_teachers
 from ..measure.libvmaf import Measurement, measure
 from ..measure.manifest import describe_path, manifest_path, pairs_path, run_provenance, write_manifest
-from vmaf_research.measure.provenance import (
-    common_folder, content_digest, recorded, remove_partial, seal, sha256_file, write_json,
-)
+from ..measure.provenance import common_folder, content_digest, recorded, remove_partial, seal, sha256_file
+from ..measure.provenance import write_json
 from ..measure.teacher import check_against_teacher
 from ..measure.video import Clip
 
@@ -81,9 +79,20 @@ def run_job(job: Job) -> bool | Problem:  # whether it had to be measured (False
     return True
 
 # %% ../../nbs/corpora/32_extract.ipynb #d263ee85
+class _Stored(Record):
+    columns: dict[str, Annotated[list[float], Field(min_length=1)]] = Field(min_length=1)
+    engine: dict[str, str | None]
+    skipped: dict[str, str]
+    capped: dict[str, int]
+
+
 def load_measured(job: Job) -> dict[str, Any] | None:
     "The stored measurement of a job, or None if there is none or it was damaged."
-    return recorded(job.path(), {"key": job.key()})
+    if (stored := recorded(job.path(), {"key": job.key()}, kind=_Stored)) is None:
+        return None
+    wanted = {*job.features, *(teacher.column for teacher in resolve_teachers(job.teachers))}
+    whole = stored["columns"].keys() | stored["skipped"].keys() == wanted
+    return stored if whole and len(set(map(len, stored["columns"].values()))) == 1 else None
 
 
 def store_measured(job: Job, result: Measurement) -> None:

@@ -16,10 +16,11 @@ from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
+from pydantic import AfterValidator
 
 from .clips import find_videos, make_references
 from .extract import Job, extract, load_measured, run_job
@@ -27,10 +28,9 @@ from .jobs import run_jobs
 from .ladder import clean_folder, record_path
 from .pairs import Corpus, Pair, Problem, problem_report
 from .rows import new_row, write_rows
-from ..measure.core import BadInput, EngineError, ResearchError, cache_root, html_table
-from vmaf_research.measure.encode import (
-    ENCODE_SUFFIX, Encode, Encoder, encode, encode_arguments, encoder_version, find_encoder,
-)
+from ..measure.core import BadInput, EngineError, Record, ResearchError, cache_root, html_table
+from ..measure.encode import ENCODE_SUFFIX, Encode, Encoder, encode, encode_arguments, encoder_version
+from ..measure.encode import find_encoder
 from ..measure.engine import find_engine
 from ..measure.features import CANONICAL_6, DEFAULT_TEACHER, resolve_features
 from ..measure.manifest import describe_path, run_provenance, write_manifest
@@ -185,6 +185,10 @@ class _CellResult(NamedTuple):
     made: bool  # now; False: it was finished earlier
 
 
+class _StoredRow(Record):
+    row: Annotated[dict[str, Any], AfterValidator(lambda row: new_row(**row))]
+
+
 def run_cell(cell: Cell) -> _CellResult | Problem:
     "Encode, verify by decoding, measure and store the row of a cell, unless that was done before."
     made = False
@@ -203,7 +207,7 @@ def run_cell(cell: Cell) -> _CellResult | Problem:
         return {"row": _cell_row(cell, facts, load_measured(job))}
 
     try:
-        record = once(record_path(cell.path), {"made_from": cell.made_from()}, make, cell.path)
+        record = once(record_path(cell.path), {"made_from": cell.made_from()}, make, cell.path, kind=_StoredRow)
     except ResearchError as error:
         return Problem(f"{cell.source.name}/{cell.path.name}", str(error).removeprefix(f"{cell.path.name}: "))
     except OSError as error:  # a folder in the place of its encode, a full disk

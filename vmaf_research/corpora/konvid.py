@@ -86,6 +86,8 @@ def read_scores(path: Path | str) -> _Scores:
                 if mos is not None and not low <= mos <= high:
                     where = f"{path}, line {reader.line_num}"
                     raise BadInput(f"{where}: a score of {mos:g}; those of KoNViD go from {low:g} to {high:g}")
+                if ratings is not None and not 0 <= ratings < 1 << 31:
+                    raise BadInput(f"{path}, line {reader.line_num}: {ratings:g} ratings; expected a count below 2^31")
                 score = Score(mos, deviation, None if ratings is None else int(ratings))
                 if not name or mos is None:
                     who = name or "a video without a name"

@@ -7,9 +7,6 @@ __all__ = ['HUNDRED', 'SCALES', 'merge_rows', 'parse_scale', 'scale_rating', 'ag
            'describe_rows', 'write_description', 'rows_from_logs']
 
 # %% ../../nbs/corpora/41_row_tools.ipynb #33e1ae0d
-import base64
-import io
-import json
 import math
 import tempfile
 from collections import Counter
@@ -24,19 +21,19 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from pydantic import Field
 
 from .bvi_dvc import BviVideo, list_videos, parse_name, take_out
 from .grid import score_facts, shape_facts
 from .jobs import run_jobs
 from .pairs import Problem, problem_report
-from vmaf_research.corpora.rows import (
-    LARGEST, ROW_SCHEMA, CorpusRows, RowsMade, check_files, finish_rows, new_row, read_corpus_rows, upgrade_row,
-    write_lines, write_rows,
-)
-from ..measure.core import BadInput, ResearchError, html_table
+from .rows import LARGEST, ROW_SCHEMA, CorpusRows, RowsMade, check_files, finish_rows, new_row
+from .rows import read_corpus_rows, upgrade_row, write_lines, write_rows
+from ..measure.core import BadInput, Record, ResearchError, html_figure, html_table, validated
+from ..measure.engine import LibvmafLog
 from ..measure.features import CANONICAL_6, DEFAULT_TEACHER, FEATURE_BY_NAME
 from ..measure.manifest import MANIFEST_SUFFIX
-from ..measure.provenance import common_folder, content_digest, scan_lines, write_bytes
+from ..measure.provenance import common_folder, content_digest, read_json, scan_lines, write_bytes
 
 # %% ../../nbs/corpora/41_row_tools.ipynb #a25e1828
 _IDENTITY = (  # of an encode, beside its source
@@ -127,6 +124,14 @@ def parse_scale(text: str) -> tuple[str, _Scale]:  # corpus and scale
     raise BadInput(f"scale {text!r}: expected CORPUS=LOW:HIGH, such as my-corpus=1:10")
 
 # %% ../../nbs/corpora/41_row_tools.ipynb #3098c7e9
+class _Rating(Record):
+    corpus: str = Field(min_length=1)
+    src: str = Field(min_length=1)
+    mos: float = Field(ge=-LARGEST, le=LARGEST)
+    mos_std_dev: float | None = Field(default=None, ge=0, le=LARGEST)
+    src_sha256: str | None = None
+
+
 def scale_rating(
     row: dict[str, Any],
     scales: Mapping[str, _Scale],  # by corpus
@@ -136,16 +141,7 @@ def scale_rating(
     if "mos_raw" in row:
         raise BadInput("was brought to 0..100 before, as its key mos_raw tells; give the original file")
     corpus, mos, deviation = (row.get(key) for key in ("corpus", "mos", "mos_std_dev"))
-    for key, good, expected in (
-        ("corpus", isinstance(corpus, str) and corpus, "a name"),
-        ("src", isinstance(row.get("src"), str) and row["src"], "a name"),
-        ("mos", _is_number(mos), "a number"),
-        ("mos_std_dev", deviation is None or _is_number(deviation), "a number"),
-        ("src_sha256", isinstance(row.get("src_sha256"), str | None), "a digest or null"),
-        ("mos_std_dev", not _is_number(deviation) or deviation >= 0, "a number of at least 0"),
-    ):
-        if not good:
-            raise BadInput(f"key {key}: found {row.get(key)!r}, expected {expected}")
+    validated(_Rating, row, "rating")
     row |= {"mos_std_dev": deviation or None, "src_sha256": row.get("src_sha256") or None}
     if corpus not in scales:
         return row
@@ -159,9 +155,6 @@ def scale_rating(
     spread = 100 * deviation / (high - low) if deviation else None  # stretched like the scores, but not shifted
     return row | {"mos": 100 * (min(max(mos, low), high) - low) / (high - low), "mos_std_dev": spread} | raw
 
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST
 
 # %% ../../nbs/corpora/41_row_tools.ipynb #1feb4bcd
 def aggregate_ratings(
@@ -295,12 +288,7 @@ def write_description(path: Path | str, out: Path | str, skip_bad_lines: bool = 
     "Write what `describe_rows` finds in a file as one HTML page with a manifest; raises what that raises."
     (path,), out = check_files([path], out)
     found = describe_rows(path, skip_bad_lines)
-    picture = io.BytesIO()
-    figure = found.plot()[0].figure
-    figure.savefig(picture, format="png", dpi=110, metadata={"Software": None})
-    plt.close(figure)
-    data = base64.b64encode(picture.getvalue()).decode()
-    image = f'<img alt="VMAF over CRF and bit rate" src="data:image/png;base64,{data}">'
+    image = html_figure(found.plot()[0].figure, "VMAF over CRF and bit rate", dpi=110)
     head = f"<meta charset='utf-8'><title>{escape(path.name)}</title><style>body{{font-family:sans-serif}}</style>"
     write_bytes(out, f"<!doctype html>{head}{image}{found._repr_html_()}".encode())
     counts = {"rows": len(found.read.rows), "lines skipped": len(found.read.skipped)}
@@ -310,15 +298,9 @@ def write_description(path: Path | str, out: Path | str, skip_bad_lines: bool = 
 # %% ../../nbs/corpora/41_row_tools.ipynb #be73e0db
 def _read_log(path: Path | str) -> tuple[dict[str, np.ndarray], str]:
     "VMAF and the canonical six [frames], and libvmaf's version; raises `BadInput` for a log that contradicts itself."
-    try:
-        document = json.loads(Path(path).read_bytes())
-        frames = [frame["metrics"] for frame in document["frames"]]
-        numbers = [frame["frameNum"] for frame in document["frames"]]
-        pooled = document.get("pooled_metrics", {})
-        stated = pooled["vmaf"]["mean"] if "vmaf" in pooled else None
-        version = str(document.get("version", ""))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise BadInput(f"{path}: not a log of libvmaf in JSON ({type(error).__name__}: {error})") from error
+    log = read_json(path, LibvmafLog)
+    frames, numbers = log.metrics, [frame.frameNum for frame in log.frames]
+    stated = log.pooled_metrics["vmaf"].get("mean") if "vmaf" in log.pooled_metrics else None
     if not frames or numbers != list(range(len(numbers))):
         raise BadInput(f"{path}: expected the frames 0, 1, 2, … without a gap, found {len(numbers)}; measure it again")
     spellings = {"vmaf": ("vmaf",)} | {name: (FEATURE_BY_NAME[name].key, name) for name in CANONICAL_6}
@@ -328,13 +310,13 @@ def _read_log(path: Path | str) -> tuple[dict[str, np.ndarray], str]:
         raise BadInput(f"{path}: has no {', '.join(absent)}; expected {DEFAULT_TEACHER} and its six features")
     for key in keys.values():
         for number, value in enumerate(frame.get(key) for frame in frames):
-            if not _is_number(value):
-                raise BadInput(f"{path}: frame {number} has no finite {key}, found {value!r}; measure it again")
+            if value is None:
+                raise BadInput(f"{path}: frame {number} has no finite {key}; measure it again")
     columns = {name: np.array([frame[key] for frame in frames], float) for name, key in keys.items()}
     mean = float(np.mean(columns["vmaf"]))
-    if stated is not None and not (isinstance(stated, int | float) and math.isclose(mean, stated, abs_tol=1e-3)):
+    if stated is not None and not math.isclose(mean, stated, abs_tol=1e-3):
         raise BadInput(f"{path}: its frames have a mean VMAF of {mean:.4f}, but it says {stated}; measure it again")
-    return columns, version
+    return columns, log.version
 
 # %% ../../nbs/corpora/41_row_tools.ipynb #844f417e
 def _log_row(path: Path, seen: Mapping[str, tuple[str, int]], settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,10 +16,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from vmaf_research.learn.conformal import (
-    ENCODE, UNITS, Calibration, Calibrations, Novelty, attainable_level, conformal_rank, distance_scale, ensemble_mean,
-    plain_features,
-)
+from .conformal import ENCODE, UNITS, Calibration, Calibrations, Novelty, attainable_level
+from .conformal import conformal_rank, distance_scale, ensemble_mean, plain_features
 from .metrics import VMAF_RANGE, show_number
 from .regressor import fit_scaler
 from .table import TrainingTable, source_folds

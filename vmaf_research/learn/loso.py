@@ -23,9 +23,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import NuSVR
 from sklearn.utils.parallel import Parallel, delayed
 
-from vmaf_research.learn.metrics import (
-    VMAF_RANGE, Agreement, Interval, agreement, clip_agreement, cluster_bootstrap, plcc, rmse, show_number,
-)
+from .metrics import VMAF_RANGE, Agreement, Interval, agreement, clip_agreement, cluster_bootstrap
+from .metrics import plcc, rmse, show_number
 from .table import KEY, Fold, TrainingTable, source_folds
 from .training import FittedRegressor, train_regressors
 from .stacks import Checkpoint

@@ -145,19 +145,22 @@ class Record(BaseModel):
 
 # %% ../../nbs/measure/10_core.ipynb #98aff25b
 _Kind = TypeVar("_Kind", bound=Record)
+_NAMED = 8  # fields in one sentence
+_NAMED = 8  # fields in one sentence
 
 
 def validated(
     kind: type[_Kind],
-    document: Mapping[str, Any],  # as read from JSON; records may stand in it too
+    document: Mapping[str, Any] | bytes,  # as read from JSON, records may stand in it too; or the JSON itself
     name: str,  # of the file, for the error
 ) -> _Kind:
-    "Check a document against a schema; raises `BadInput` that names every field that breaks a rule."
+    "Check a document against a schema; raises `BadInput` that names the first fields that break a rule."
+    data = document if isinstance(document, bytes) else json.dumps(document, default=Record.to_json)
     try:
-        return kind.model_validate_json(json.dumps(document, default=Record.to_json))
+        return kind.model_validate_json(data, strict=True)
     except ValidationError as error:
         found = [
             f"{'.'.join(map(str, each['loc'])) or 'the record'}: {each['msg']}, found {str(each['input'])[:60]!r}"
-            for each in error.errors()
+            for each in error.errors()[:8]
         ]
         raise BadInput(f"{name}: {'; '.join(found)}") from error

@@ -19,15 +19,12 @@ import pandas as pd
 from ssimulacra2 import compute_ssimulacra2
 
 from .core import BadInput, EngineError
-from vmaf_research.measure.engine import (
-    Engine, FfmpegLog, ffmpeg_path, find_engine, read_log, run_ffmpeg, run_vmaf, running,
-)
-from vmaf_research.measure.features import (
-    DEFAULT_TEACHER, FEATURE_BY_NAME, TeacherModel, resolve_features, resolve_teachers, unsuited,
-)
-from vmaf_research.measure.video import (
-    KEEP_FRAMES, NUMBER_FRAMES, Clip, input_arguments, open_clip, pixel_format, range_filter,
-)
+from .engine import Engine, FfmpegLog, ffmpeg_path, find_engine, read_log, run_ffmpeg, run_vmaf
+from .engine import running
+from .features import DEFAULT_TEACHER, FEATURE_BY_NAME, TeacherModel, resolve_features
+from .features import resolve_teachers, unsuited
+from .video import KEEP_FRAMES, NUMBER_FRAMES, Clip, input_arguments, open_clip, pixel_format
+from .video import range_filter
 
 # %% ../../nbs/measure/17_libvmaf.ipynb #bac45e4b
 @dataclass(frozen=True)

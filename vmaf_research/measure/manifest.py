@@ -12,7 +12,7 @@ __all__ = ['MANIFEST_SUFFIX', 'manifest_path', 'as_manifest_path', 'pairs_path',
 import platform
 import subprocess
 import warnings
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -21,15 +21,14 @@ from html import escape
 from itertools import zip_longest
 from os.path import commonprefix
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, NotRequired, Self
 
 from pydantic import Field, model_validator
+from typing_extensions import TypedDict
 
 import vmaf_research
-from .core import BadInput, Record, VerificationFailed, find_root, html_table, validated
-from vmaf_research.measure.provenance import (
-    SEAL, listing_digest, open_sealed, parse_json, seal, sha256_file, write_json,
-)
+from .core import BadInput, Record, VerificationFailed, find_root, html_table
+from .provenance import SEAL, listing_digest, open_sealed, read_json, seal, sha256_file, write_json
 
 # %% ../../nbs/measure/12_manifest.ipynb #cbf78797
 _SCHEMA = {"schema": "vmaf-research-manifest", "schema_version": 1}
@@ -56,6 +55,7 @@ def describe_path(
     roots: Mapping[str, Path],  # named folders; the innermost one that contains `path` is used
     contents: bool = False,  # for a folder: hash the contents as well as the listing
     digest: str | None = None,  # of a file, if it is known
+    links: bool = True,  # as in `listing_digest`
 ) -> dict[str, Any]:
     "Root, relative path, kind, size and digest of a file or folder, as manifests have it."
     path = Path(path).absolute()
@@ -66,7 +66,8 @@ def describe_path(
     where = {"root": name, "path": path.relative_to(inside[name]).as_posix()}
     if path.is_dir():
         digest_of = "contents" if contents else "listing"
-        return where | {"kind": "directory", "digest_of": digest_of, "sha256": listing_digest(path, contents=contents)}
+        digest = listing_digest(path, contents=contents, links=links)
+        return where | {"kind": "directory", "digest_of": digest_of, "sha256": digest}
     if path.is_file():
         return where | {"kind": "file", "size": path.stat().st_size, "sha256": digest or sha256_file(path)}
     return where | {"kind": "missing"}
@@ -234,13 +235,8 @@ class _Described(Record):
         return self
 
 
-class _Entry(Record):
-    path: str
-    sha256: str
-
-
 class _Run(Record):
-    entrypoint: _Entry
+    entrypoint: TypedDict("_Entry", {"path": str, "sha256": str})
     argv: list[str]
     args: dict[str, Any]
     inputs: dict[str, _Described]
@@ -256,15 +252,9 @@ class _Facts(Record):
     rows_of: dict[str, int] | None = None
 
 
-class _Circumstances(Record):
-    written_utc: str
-    roots: dict[str, str]
-    working_folder: str = "/"
-
-
 class _Document(Record):
     deterministic: _Facts
-    volatile: _Circumstances
+    volatile: TypedDict("_Now", {"written_utc": str, "roots": dict[str, str], "working_folder": NotRequired[str]})
 
 # %% ../../nbs/measure/12_manifest.ipynb #f09734fa
 def open_manifest(path: Path | str) -> Manifest:
@@ -272,11 +262,10 @@ def open_manifest(path: Path | str) -> Manifest:
     path = as_manifest_path(path)
     if not path.is_file():
         raise BadInput(f"{path}: no such manifest; name one, or the output that it lies beside")
-    document = open_sealed(path)
+    document = open_sealed(path, _Document)
     if any(document.get(name) != value for name, value in _SCHEMA.items()):
         expected = f"{_SCHEMA['schema']} version {_SCHEMA['schema_version']}"
         raise BadInput(f"{path}: expected {expected}, found {document.get('schema')!r}")
-    validated(_Document, document, str(path))
     return Manifest(path, document)
 
 # %% ../../nbs/measure/12_manifest.ipynb #1d7370d2
@@ -358,13 +347,14 @@ def difference(
     name: str,  # of the file or folder, for the sentence
     described: Mapping[str, Any],  # see `describe_path`
     roots: Mapping[str, Path],
+    describe: Callable[..., dict[str, Any]] = describe_path,
 ) -> str | None:  # None if there is no difference
     "How a file or folder that is on the disk differs from its description."
     root = described["root"]
     if root not in roots:
         return f"{name}: its root {root!r} is unknown; say where it is"
     contents = described.get("digest_of") == "contents"
-    now = describe_path(roots[root] / described["path"], {root: roots[root]}, contents)
+    now = describe(roots[root] / described["path"], {root: roots[root]}, contents)
     label = f"{name} ({root}:{described['path']})"
     if now["kind"] != described["kind"]:
         return f"{label} was a {described['kind']} and is now {now['kind']}"
@@ -436,12 +426,10 @@ def same_result(before: Path, after: Path) -> bool:
 def _lasting_part(path: Path) -> Any:  # None for other files
     "The content of a JSON file without its volatile block and its seal."
     try:
-        document = parse_json(path.read_bytes()) if path.suffix == ".json" else None
-    except (OSError, BadInput):
+        document = read_json(path).to_json() if path.suffix == ".json" else None
+    except BadInput:
         return None
-    if not isinstance(document, dict):
-        return document
-    return {name: value for name, value in document.items() if name not in ("volatile", SEAL)}
+    return document and {name: value for name, value in document.items() if name not in ("volatile", SEAL)}
 
 # %% ../../nbs/measure/12_manifest.ipynb #8fd7c6eb
 def file_difference(before: Path, after: Path) -> str:

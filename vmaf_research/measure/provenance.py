@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['SEAL', 'sha256_bytes', 'sha256_file', 'listing_digest', 'common_folder', 'json_bytes', 'content_digest', 'parse_json',
-           'seal', 'open_sealed', 'check_writable', 'atomic_path', 'working_on', 'remove_partial', 'write_bytes',
-           'write_json', 'recorded', 'once', 'scan_lines']
+           'read_json', 'seal', 'open_sealed', 'check_writable', 'atomic_path', 'working_on', 'remove_partial',
+           'write_bytes', 'write_json', 'recorded', 'once', 'scan_lines']
 
 # %% ../../nbs/measure/11_provenance.ipynb #835c43e0
+import fnmatch
 import glob
 import hashlib
 import json
@@ -15,14 +16,16 @@ import math
 import os
 import platform
 import secrets
+import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from .core import BadInput, cache_root
+from .core import BadInput, Record, cache_root, validated
 
 # %% ../../nbs/measure/11_provenance.ipynb #18a3855f
 def sha256_bytes(data: bytes) -> str:  # 64 lowercase hexadecimal digits
@@ -40,16 +43,24 @@ def listing_digest(
     folder: Path | str,  # folder to list
     pattern: str = "*",  # only files whose name matches this glob
     contents: bool = False,  # also hash every file: slow, but sees a changed byte
+    links: bool = True,  # go by the files that links lead to; False: raise `BadInput` for a link
 ) -> str:  # SHA-256 of the sorted lines `relative/path<TAB>size[<TAB>sha256]`
     "Digest of a folder: the same files with the same sizes (and contents, if asked) give the same digest."
     folder = Path(folder)
     if not folder.is_dir():
         raise BadInput(f"{folder}: not a folder, so it has no listing to digest")
-    lines = []
-    for path in folder.rglob(pattern):
-        if path.is_file():
-            line = f"{path.relative_to(folder).as_posix()}\t{path.stat().st_size}"
-            lines.append(f"{line}\t{sha256_file(path)}\n" if contents else f"{line}\n")
+    lines, flags = [], os.O_RDONLY | (0 if links else os.O_NOFOLLOW)
+    for parent, _, names, place in os.fwalk(f"{folder}/."):  # by descriptor: a folder may be swapped for a link
+        for name in fnmatch.filter(names, pattern):
+            with suppress(FileNotFoundError):  # a link to nothing
+                found = os.stat(name, dir_fd=place, follow_symlinks=links)
+                if stat.S_ISLNK(found.st_mode):
+                    raise BadInput(f"{folder}: {name} in it is a link, which is not followed here")
+                line = f"{Path(parent, name).relative_to(folder).as_posix()}\t{found.st_size}"
+                if contents and stat.S_ISREG(found.st_mode):
+                    with open(os.open(name, flags, dir_fd=place), "rb") as file:
+                        line += f"\t{hashlib.file_digest(file, 'sha256').hexdigest()}"
+                lines += [f"{line}\n"] if stat.S_ISREG(found.st_mode) else []
     return sha256_bytes("".join(sorted(lines)).encode())
 
 # %% ../../nbs/measure/11_provenance.ipynb #b85d105a
@@ -72,14 +83,16 @@ def content_digest(value: Any) -> str:  # 64 hexadecimal digits
     return sha256_bytes(text.encode())
 
 # %% ../../nbs/measure/11_provenance.ipynb #5d0c7f32
-_MOST_LEVELS = 64
+_MOST_LEVELS, _MOST_BYTES = 64, 1 << 28
 
 
 def parse_json(
     data: bytes,  # UTF-8
     allow_nan: bool = False,
 ) -> Any:  # dictionaries, lists, text, numbers, truth values, None
-    "Raises `BadInput` for NaN, numbers that are not finite or have thousands of digits, a key twice, deep nesting."
+    "Raises `BadInput` for NaN, numbers that are not finite or have thousands of digits, a key twice, depth and size."
+    if len(data) > _MOST_BYTES:
+        raise BadInput(f"not valid JSON for this project (larger than {_MOST_BYTES >> 20} MiB)")
 
     def once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if len(row := dict(pairs)) != len(pairs):
@@ -110,6 +123,22 @@ def parse_json(
         raise BadInput(f"not valid JSON (nested more than {_MOST_LEVELS} levels deep)")
     return value
 
+
+def _parse_file(path: Path | str, advice: str = "") -> tuple[Any, bytes]:
+    "A JSON file, parsed and as it is; raises `BadInput` that names the file, with some advice."
+    try:
+        with open(path, "rb") as file:
+            data = file.read(min(os.fstat(file.fileno()).st_size, _MOST_BYTES) + 1)
+        return parse_json(data), data
+    except (OSError, ValueError) as error:  # also a name that no file can have
+        cannot = f"cannot be read ({getattr(error, 'strerror', error)})"
+        raise BadInput(f"{path}: {f'{error}{advice}' if isinstance(error, BadInput) else cannot}") from error
+
+
+def read_json(path: Path | str, kind: type[Record] = Record) -> Any:  # a record of this kind
+    "A JSON file from elsewhere, held against a schema; raises `BadInput` that names the file and what is wrong."
+    return validated(kind, _parse_file(path)[0], str(path))
+
 # %% ../../nbs/measure/11_provenance.ipynb #e69b5ea8
 SEAL = "sha256_of_content"
 
@@ -120,19 +149,15 @@ def seal(document: dict) -> dict:  # a copy with the field `sha256_of_content` l
     return {**body, SEAL: content_digest(body)}
 
 # %% ../../nbs/measure/11_provenance.ipynb #ccbc3880
-def open_sealed(path: Path | str) -> dict:  # the document, its seal included
-    "Read what `write_json(path, seal(document))` wrote; raises `BadInput` if a single bit of the file is another."
+def open_sealed(path: Path | str, kind: type[Record] = Record) -> dict:  # the document, its seal included
+    "What `write_json(path, seal(document))` wrote; raises `BadInput` if a bit of it is another, or it is no `kind`."
     damaged = "it was damaged or edited, restore or rebuild it"
-    try:
-        document = parse_json(raw := Path(path).read_bytes())
-    except OSError as error:
-        raise BadInput(f"{path}: cannot be read ({error.strerror})") from error
-    except BadInput as error:
-        raise BadInput(f"{path}: {error}; {damaged}") from error
+    document, raw = _parse_file(path, f"; {damaged}")
     if not isinstance(document, dict) or SEAL not in document:
         raise BadInput(f"{path}: has no field {SEAL!r}, so it is not a file of this project or was damaged")
     if document != seal(document) or json_bytes(document) != raw:
         raise BadInput(f"{path}: its content does not match its {SEAL}; {damaged}")
+    validated(kind, raw, str(path))
     return document
 
 # %% ../../nbs/measure/11_provenance.ipynb #ab284fe9
@@ -238,10 +263,11 @@ def recorded(
     record: Path | str,  # a sealed JSON file
     made_from: Mapping[str, Any],  # fields that the record must have, with these values
     product: Path | str | None = None,  # file whose digest the record has as `sha256`
+    kind: type[Record] = Record,  # schema of the record
 ) -> dict[str, Any] | None:  # the record
     "What an earlier run recorded, if it was made from just this and its product still has those bytes."
     try:
-        document = open_sealed(record)
+        document = open_sealed(record, kind)
         same = all(document.get(name) == value for name, value in made_from.items())
         whole = same and (product is None or document.get("sha256") == sha256_file(product))
     except (BadInput, OSError):
@@ -255,9 +281,10 @@ def once(
     make: Callable[[], Mapping[str, Any]],  # makes the product in one step, and says what else the record holds
     product: Path | str | None = None,  # the file that `make` writes, if it writes one
     durable: bool = True,  # as in `atomic_path`
+    kind: type[Record] = Record,  # schema of the record; one of another form counts as none
 ) -> dict[str, Any]:  # the record
     "The record of something that is made at most once; raises what `make` raises, and then leaves no record."
-    found = recorded(record, made_from, product)
+    found = recorded(record, made_from, product, kind)
     if found is None:
         made = make()
         digest = {} if product is None else {"sha256": sha256_file(product)}
@@ -274,7 +301,7 @@ def scan_lines(
     "Go through a file without holding it; raises `BadInput` that names the file and the number of a bad line."
     try:
         with open(path, "rb") as file:
-            for number, line in enumerate(file, 1):
+            for number, line in enumerate(iter(partial(file.readline, _MOST_BYTES + 1), b""), 1):
                 if not line.strip():
                     continue
                 try:

@@ -6,17 +6,17 @@
 __all__ = ['TEACHER_TOLERANCE', 'Teacher', 'parse_svm', 'load_teacher', 'check_against_teacher']
 
 # %% ../../nbs/measure/16_teacher.ipynb #45697d23
-import json
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 
 import numpy as np
+from typing_extensions import TypedDict
 
-from .core import BadInput, EngineError
+from .core import BadInput, EngineError, Record
 from .features import CANONICAL_6
-from .provenance import sha256_bytes
+from .provenance import read_json, sha256_file
 
 # %% ../../nbs/measure/16_teacher.ipynb #0d31fe20
 @dataclass(frozen=True, eq=False)
@@ -72,6 +72,13 @@ def parse_svm(
 _MODELS = ("vmaf_v0.6.1", "vmaf_v0.6.1neg")
 
 
+_COLUMNS = {"feature_names": list[str], "slopes": list[float], "intercepts": list[float]}
+
+
+class _ModelFile(Record):
+    model_dict: TypedDict("_Model", _COLUMNS | {"score_clip": tuple[float, float], "model": str})
+
+
 @lru_cache(maxsize=8)
 def load_teacher(
     name_or_path: str = "vmaf_v0.6.1",  # or `vmaf_v0.6.1neg`, or the path of a libvmaf model JSON
@@ -82,9 +89,8 @@ def load_teacher(
         path = resources.files("ffmpeg_quality_metrics") / "vmaf_models" / f"{name_or_path}.json"
     elif not path.is_file():
         raise BadInput(f"{name_or_path}: neither a file nor one of {', '.join(_MODELS)}")
-    raw = path.read_bytes()
     try:
-        return _teacher_of(path.name.removesuffix(".json"), sha256_bytes(raw), json.loads(raw)["model_dict"])
+        return _teacher_of(path.name.removesuffix(".json"), sha256_file(path), read_json(path, _ModelFile).model_dict)
     except (KeyError, ValueError, IndexError) as error:
         reason = f"not a VMAF v0.6-style model of the canonical six features ({error})"
         raise BadInput(f"{name_or_path}: {reason}") from error
@@ -96,10 +102,9 @@ def _teacher_of(name: str, digest: str, model: dict) -> Teacher:
     order = [names.index(feature) for feature in CANONICAL_6]
     vectors, coefficients, gamma, rho = parse_svm(model["model"], len(names))
     slopes, intercepts = np.array(model["slopes"]), np.array(model["intercepts"])  # the first is the score's
-    low, high = model["score_clip"]
     return Teacher(
         name, digest, slopes[1:][order], intercepts[1:][order], float(slopes[0]), float(intercepts[0]),
-        vectors[:, order], coefficients, gamma, rho, (float(low), float(high)),
+        vectors[:, order], coefficients, gamma, rho, model["score_clip"],
     )  # fmt: skip
 
 

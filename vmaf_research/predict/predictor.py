@@ -21,15 +21,13 @@ from ..learn.metrics import VMAF_RANGE, show_number
 from ..measure.core import BadInput, ShipRefused, settings, validated
 from ..measure.provenance import check_writable, sha256_bytes
 from .codecs import PREDICTOR_CODECS, find_adapter
-from vmaf_research.predict.curves import (
-    DESCRIPTORS, NOISE, PREDICTOR_INPUTS, CurveReport, curve_graph, describe_shots, graph_difference,
-)
+from .curves import DESCRIPTORS, NOISE, PREDICTOR_INPUTS, CurveReport, curve_graph, describe_shots
+from .curves import graph_difference
 from .shot_features import DEFAULT_PROBE, SHOT_FEATURE_NAMES, ShotFeatures
 from ..ship.onnx import INPUT, OUTPUT, run_session
 from ..ship.package import TEACHER, check_portable
-from vmaf_research.ship.records import (
-    PREDICTOR, STUB_WARNING, PredictorCorpus, PredictorSidecar, model_file_names, predictor_id,
-)
+from ..ship.records import PREDICTOR, STUB_WARNING, PredictorCorpus, PredictorSidecar, model_file_names
+from ..ship.records import predictor_id
 from ..ship.registry import REGISTRY, Model, load, read_registry, write_model
 
 # %% ../../nbs/predict/76_predictor.ipynb #55f11beb

@@ -11,13 +11,16 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import asdict, astuple, dataclass, fields, replace
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
+from pydantic import Field
 
 from ..corpora.jobs import run_jobs
-from ..measure.core import BadInput, EngineError, cache_root
+from ..measure.core import BadInput, EngineError, Record, cache_root
 from ..measure.encode import ENCODE_SUFFIX, encode, encode_arguments, encoder_version
 from ..measure.engine import ffmpeg_path, running
 from ..measure.libvmaf import rgb_frames
@@ -135,7 +138,7 @@ def _window_clip(clip: Clip, window: Shot, folder: str) -> Clip:
     return cut_shot(clip, window, Path(folder) / "shot.y4m")
 
 
-def _measure_window(clip: Clip, window: Shot, probe: Probe) -> dict[str, float]:
+def _measure_window(clip: Clip, window: Shot, probe: Probe) -> dict[str, dict[str, float]]:  # under `features`
     "Probe and luma of a part of a clip, and its geometry, without saliency and length."
     with tempfile.TemporaryDirectory(prefix="vmaf-research-") as folder:
         part = _window_clip(clip, window, folder)
@@ -145,10 +148,16 @@ def _measure_window(clip: Clip, window: Shot, probe: Probe) -> dict[str, float]:
             raise EngineError(f"{clip.path}: the probe of {window} holds {sizes.frames} of {part.frames} pictures")
         means = {f"probe_{kind.lower()}_frame_avg_bytes": mean for kind, mean in sizes.mean_bytes.items()}
         picture = {"fps": float(part.fps), "width": part.width, "height": part.height}
-        return {"probe_bitrate_kbps": sizes.bitrate_kbps(part.fps)} | means | luma_statistics(part) | picture
+        means |= luma_statistics(part) | picture
+        return {"features": {"probe_bitrate_kbps": sizes.bitrate_kbps(part.fps)} | means}
 
 # %% ../../nbs/predict/74_shot_features.ipynb #1372697e
 _CACHE_VERSION = 1  # part of every key: raise it when the meaning of a feature changes
+_MEASURED = [name for name in SHOT_FEATURE_NAMES if not name.startswith(("saliency", "shot_length"))]
+
+
+class _Stored(Record):
+    features: dict[Literal[tuple(_MEASURED)], float] = Field(min_length=len(_MEASURED))
 
 
 def shot_features(
@@ -171,7 +180,7 @@ def shot_features(
     frames = [window.start, window.end]
     key = content_digest([_CACHE_VERSION, *clip_identity(clip), frames, arguments, encoder_version()])
     path = Path(cache or cache_root()) / "shots" / key[:2] / f"{key}.json"
-    stored = once(path, {"key": key}, lambda: {"features": _measure_window(clip, window, probe)}, durable=False)
+    stored = once(path, {"key": key}, partial(_measure_window, clip, window, probe), durable=False, kind=_Stored)
     features = ShotFeatures(**stored["features"], shot_length_frames=shot.frames)
     if saliency is None:
         return features

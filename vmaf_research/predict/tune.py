@@ -36,9 +36,8 @@ from ..measure.video import Clip
 from .codecs import PREDICTOR_CODECS
 from .pick import Choice, pick_crf
 from .predictor import Predictor
-from vmaf_research.predict.search import (
-    CurvePrior, Judgement, Search, Trial, check_target, judge_residuals, predicted_prior, search, validation_shots,
-)
+from .search import CurvePrior, Judgement, Search, Trial, check_target, judge_residuals
+from .search import predicted_prior, search, validation_shots
 from .shot_features import ShotFeatures, shot_features
 from .shots import MINIMUM_SIDE, Shot, counted_clip, cut_shot, detect_shots, uneven_rate
 

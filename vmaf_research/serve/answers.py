@@ -5,15 +5,14 @@
 # %% auto #0
 __all__ = ['CARD_ADDRESS', 'DIGEST_ADDRESS', 'ModelSummary', 'ModelList', 'list_models', 'ModelDescription', 'read_card',
            'describe_model', 'FeatureScores', 'score_features', 'CurvePoint', 'ShotChoice', 'CrfPrediction',
-           'predict_crf', 'ManifestReport', 'verify_manifest', 'TeacherSummary', 'summarise_teacher', 'CodecSummary',
-           'CorpusDescription', 'describe_corpus', 'SeedScore', 'VerdictCheck', 'VerdictReport', 'describe_verdict',
-           'digest_names', 'read_digest']
+           'predict_crf', 'ManifestReport', 'verify_manifest', 'CorpusDescription', 'describe_corpus', 'VerdictReport',
+           'describe_verdict', 'digest_names', 'read_digest']
 
 # %% ../../nbs/serve/95_answers.ipynb #e012bc01
 import json
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import Executor, Future
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,13 +23,12 @@ from pydantic import BaseModel, Field
 
 from .. import learn, predict, ship
 from ..measure.core import BadInput, VerificationFailed
-from vmaf_research.measure.manifest import (
-    as_manifest_path, manifest_path, open_manifest, pairs_path, verify,
-)
+from ..measure.manifest import Manifest, as_manifest_path, difference, manifest_path, open_manifest
+from ..measure.manifest import pairs_path
 from ..measure.provenance import sha256_file
 from ..measure.video import RAW_SUFFIXES, open_clip
 from ..predict.codecs import PREDICTOR_CODECS, find_adapter
-from .tools import MOST_VALUES, Site, check_pixels
+from .tools import MOST_VALUES, Pooled, Site, check_pixels, pool
 
 # %% ../../nbs/serve/95_answers.ipynb #72d40571
 CARD_ADDRESS = "vmaf-research://model/{model_id}/card"
@@ -176,15 +174,6 @@ def score_features(
     told |= {"mean": score.mean(), "min": score.min(), "max": score.max(), "outside": int(np.sum(~in_range))}
     return FeatureScores(model_id=model_id, rows=len(score), **told)
 
-# %% ../../nbs/serve/95_answers.ipynb #569efb22
-class _OwnThread(Executor):
-    "Runs a job where and when it is submitted; what the job raises is raised there."
-
-    def submit(self, function: Any, /, *args: Any, **options: Any) -> Future:
-        future: Future = Future()
-        future.set_result(function(*args, **options))
-        return future
-
 # %% ../../nbs/serve/95_answers.ipynb #eae5199c
 class CurvePoint(BaseModel):
     "One point of a predicted curve."
@@ -241,7 +230,8 @@ def predict_crf(
         raise BadInput(f"{source!r}: raw video has no header that says its geometry; convert it to Y4M")
     check_pixels(open_clip(path, count=False), source)
     predictor = predict.predictor.Predictor(codec, site.models)
-    clip = predict.pick.predict_clip(path, predictor, target, confidence, _OwnThread(), progress=False)
+    with ThreadPoolExecutor(1) as executor:  # one engine at a time
+        clip = predict.pick.predict_clip(path, predictor, target, confidence, executor, progress=False)
     found = clip.to_json()["shots"]
     if (count := 2 * sum(len(shot["curve"]) for shot in found)) > MOST_VALUES:
         numbers = f"{count} numbers for {len(found)} shots, an answer has up to {MOST_VALUES}"
@@ -260,9 +250,6 @@ def predict_crf(
     )
 
 # %% ../../nbs/serve/95_answers.ipynb #22f1db1d
-_MOST_HASHED_BYTES = 8 << 30
-
-
 class ManifestReport(BaseModel):
     "Whether everything is as a manifest recorded it."
 
@@ -275,46 +262,14 @@ def verify_manifest(
     site: Site, manifest: Annotated[str, Field(description="A .manifest.json file, or the output that it describes.")]
 ) -> ManifestReport:
     "Hash all inputs and outputs of a run again and report every file that is not as its manifest recorded it."
-    path = site.roots.file(str(as_manifest_path(site.roots.path(manifest))))
-    opened, instead = open_manifest(path), "use `vmaf-research manifest verify`"
-    roots, size = opened.roots(), 0
-    for name, described in [*opened.inputs.items(), *opened.outputs.items()]:
-        if described["root"] not in roots:
-            raise BadInput(f"{path}: {name} has the root {described['root']!r}, which is unknown")
-        file = roots[described["root"]] / described["path"]
-        if not site.roots.holds(file):
-            outside = "names files outside of the folders that this server may read"
-            raise BadInput(f"{path.name}: {outside}; start it with --allow for them, or {instead}")
-        size += file.stat().st_size if file.is_file() else 0
-    if size > _MOST_HASHED_BYTES:
-        limit = f"this server hashes up to {_MOST_HASHED_BYTES >> 20}"
-        raise BadInput(f"{path.name}: {size >> 20} MiB to hash, {limit}; {instead}")
-    result = verify(path)
-    return ManifestReport(ok=result.ok, checked=result.checked, differences=result.differences)
-
-# %% ../../nbs/serve/95_answers.ipynb #daca59ea
-class TeacherSummary(BaseModel):
-    "The column vmaf of a table."
-
-    mean: float
-    min: float
-    max: float
-    saturated_share: float = Field(description="Rows at 0 or 100, where the teacher does not tell frames apart.")
-
-
-def summarise_teacher(table: Path) -> TeacherSummary:
-    "Range and mean of the column vmaf."
-    vmaf = pd.read_parquet(table, columns=["vmaf"])["vmaf"]
-    saturated = float(((vmaf <= 0) | (vmaf >= 100)).mean())
-    return TeacherSummary(mean=vmaf.mean(), min=vmaf.min(), max=vmaf.max(), saturated_share=saturated)
+    path = as_manifest_path(site.roots.path(manifest))
+    opened = Manifest(path, open_manifest(site.roots.file(str(path))).document)
+    entries, roots = [*opened.inputs.items(), *opened.outputs.items()], opened.roots()
+    found = [difference(name, described, roots, site.roots.describe) for name, described in entries]
+    return ManifestReport(ok=not any(found), checked=len(entries), differences=filter(None, found))
 
 # %% ../../nbs/serve/95_answers.ipynb #11903d53
-class CodecSummary(BaseModel):
-    "The pairs of one encoder."
-
-    pairs: int
-    lowest_quality_value: float | None = Field(description="Least CRF or QP; null if the corpus does not say.")
-    highest_quality_value: float | None
+_CODECS = "Of each encoder: pairs, and the least and greatest CRF or QP, null if the corpus does not say."
 
 
 class CorpusDescription(BaseModel):
@@ -323,9 +278,10 @@ class CorpusDescription(BaseModel):
     name: str
     sources: list[str]
     counts: dict[str, int] = Field(description="Sources, pairs, rows (frames) and pairs that failed.")
-    codecs: dict[str, CodecSummary]
+    codecs: dict[str, dict[str, float | None]] = Field(description=_CODECS)
     geometries: dict[str, int] = Field(description="Pairs by width and height.")
-    vmaf: TeacherSummary
+    vmaf: Pooled
+    saturated_share: float = Field(description="Rows at 0 or 100, where the teacher does not tell frames apart.")
     features: list[str]
     not_computed: dict[str, str]
     failures: list[str] = Field(description="Pairs that were left out, with the reason; the first 50.")
@@ -339,42 +295,27 @@ _CORPUS_TABLE = "A FULL_FEATURES table (.parquet) that `vmaf-research extract` w
 
 def describe_corpus(site: Site, table: Annotated[str, Field(description=_CORPUS_TABLE)]) -> CorpusDescription:
     "Describe the corpus of a FULL_FEATURES table: sources, encoders, geometries, range of VMAF, what was left out."
-    path = site.roots.file(table)
-    facts = open_manifest(site.roots.file(str(manifest_path(path)))).facts
+    real, path = site.roots.path(table), site.roots.file(table)
+    facts = open_manifest(site.roots.file(str(manifest_path(real)))).facts
     if facts["kind"] != "full-features":
         raise BadInput(f"{table!r}: its manifest is of a {facts['kind']}, expected that of a FULL_FEATURES table")
-    pairs_file = site.roots.file(str(pairs_path(path)))
+    pairs_file = site.roots.file(str(pairs_path(real)))
     for name, file in (("table", path), ("pairs", pairs_file)):
         if sha256_file(file) != facts["run_provenance"]["outputs"][name]["sha256"]:
             raise VerificationFailed(f"{file.name}: not the file that its manifest describes; extract it again")
     pairs = pd.read_parquet(pairs_file, columns=["codec", "crf", "width", "height"])
-    told = facts | facts["corpus"] | {"codecs": {}, "vmaf": summarise_teacher(path)}
+    vmaf = pd.read_parquet(path, columns=["vmaf"])["vmaf"]
+    saturated = float(((vmaf <= 0) | (vmaf >= 100)).mean())
+    told = facts | facts["corpus"] | {"codecs": {}, "vmaf": pool(vmaf), "saturated_share": saturated}
     for codec, crfs in pairs.groupby("codec")["crf"]:
         least, most = (end(crfs.dropna(), default=None) for end in (min, max))
-        told["codecs"][codec] = CodecSummary(pairs=len(crfs), lowest_quality_value=least, highest_quality_value=most)
+        told["codecs"][codec] = {"pairs": len(crfs), "lowest_quality_value": least, "highest_quality_value": most}
     told["geometries"] = Counter(f"{width}x{height}" for width, height in pairs[["width", "height"]].to_numpy())
     told["failures"] = [site.hide(f"{each['id']}: {each['reason']}") for each in facts["failures"][:50]]
     told["warnings"] = [site.hide(text) for text in facts["warnings"]]
     return CorpusDescription.model_validate(told)
 
 # %% ../../nbs/serve/95_answers.ipynb #49e805bc
-class SeedScore(BaseModel):
-    "The mean PLCC of one member of the ensemble on sources that it had not seen."
-
-    seed: int
-    mean_plcc: float | None
-
-
-class VerdictCheck(BaseModel):
-    "One comparison of a verdict."
-
-    name: str
-    passed: bool
-    value: float | str | None
-    comparison: str
-    threshold: float | str | None
-
-
 class VerdictReport(BaseModel):
     "What was decided about a run of the ensemble."
 
@@ -382,8 +323,8 @@ class VerdictReport(BaseModel):
     ensemble_id: str
     recommendation: str = Field(description="What to do now.")
     reasons: list[str] = Field(description="Why it is held; empty for PROMOTE.")
-    seeds: list[SeedScore]
-    checks: list[VerdictCheck]
+    seeds: dict[str, float | None] = Field(description="Mean PLCC of each member on sources that it had not seen.")
+    checks: list[ship.gate.Check]
     notes: list[str]
     table: str = Field(description="File name of the table that was trained on.")
     digest: str = Field(description="SHA-256 of what lasts of the verdict, to refer to it by.")
@@ -395,13 +336,13 @@ def describe_verdict(
 ) -> VerdictReport:
     "Read the verdict that `vmaf-research ensemble validate` wrote: PROMOTE or HOLD, and every check behind it."
     path = site.roots.path(run)
-    if path.is_dir():
-        files = [path / f"{name}.json" for name in (ship.verdict.PROMOTE, ship.verdict.HOLD)]
-        if (path := next(filter(Path.exists, files), None)) is None:
-            raise BadInput(f"{run!r}: no verdict; `vmaf-research ensemble validate` writes one")
-    verdict = ship.verdict.read_verdict(site.roots.file(str(path)))
-    seeds = verdict.document["gate"]["per_seed_plccs"].items()
-    told = {"seeds": [{"seed": seed, "mean_plcc": plcc} for seed, plcc in seeds], "digest": verdict.digest}
+    folder = path if path.is_dir() else path.parent
+    files = [folder / f"{name}.json" for name in (ship.verdict.PROMOTE, ship.verdict.HOLD)]
+    there = [site.roots.file(str(file)) for file in files if file.exists()]  # one beside the other is refused
+    if not there:
+        raise BadInput(f"{run!r}: no verdict; `vmaf-research ensemble validate` writes one")
+    verdict = ship.verdict.read_verdict(there[0] if folder == path else site.roots.file(run))
+    told = {"seeds": verdict.document["gate"]["per_seed_plccs"], "digest": verdict.digest}
     told |= {"reasons": [site.hide(each) for each in verdict.reasons], "table": verdict.document["table"]["name"]}
     return VerdictReport.model_validate(verdict.document | told)
 

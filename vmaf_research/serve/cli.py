@@ -24,10 +24,9 @@ from ..measure.manifest import running_command
 from .corpus_cli import build_corpus, corpus_app, extract_app
 from .manifests import manifest_app
 from .model_cli import compare_with_people, ensemble_app, predictor_app, registry_app
-from vmaf_research.serve.options import (
-    AllowFailures, Codecs, Features, Frames, Height, Models, NotReplayed, PixFmt, Quiet, Reads, Teachers, TrustGeometry,
-    Width, Writes, check_all_outputs, feature_names, given, show, tell,
-)
+from .options import AllowFailures, Codecs, Features, Frames, Height, Models, NotReplayed, PixFmt
+from .options import Quiet, Reads, Teachers, TrustGeometry, Width, Writes, check_all_outputs
+from .options import feature_names, given, show, tell
 
 # %% ../../nbs/serve/98_cli.ipynb #db8501ea
 app = typer.Typer(
@@ -218,5 +217,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except OSError as error:  # a folder that cannot be written, a full disk
         print(f"error: {error.filename or 'file system'}: {error.strerror or error}", file=sys.stderr)
+        return 2
+    except (MemoryError, ImportError) as error:  # libraries cannot be loaded where memory is short
+        print(f"error: too little memory, or an incomplete installation ({error!r})", file=sys.stderr)
         return 2
     return 0

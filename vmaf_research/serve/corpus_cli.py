@@ -16,10 +16,9 @@ import vmaf_research
 from .. import corpora
 from ..measure.core import BadInput
 from ..measure.features import DEFAULT_TEACHER
-from vmaf_research.serve.options import (
-    AllowFailures, AsJson, Codecs, Features, Frames, Height, PixFmt, Quiet, Reads, Scheduler, Teachers, TrustGeometry,
-    Width, Writes, feature_names, given, listed, seen_by_workers, show, tell,
-)
+from .options import AllowFailures, AsJson, Codecs, Features, Frames, Height, PixFmt, Quiet, Reads
+from .options import Scheduler, Teachers, TrustGeometry, Width, Writes, feature_names, given, listed
+from .options import seen_by_workers, show, tell
 
 # %% ../../nbs/serve/88_corpus_cli.ipynb #07482a3a
 extract_app = Typer(name="extract", help="Extract a corpus to the FULL_FEATURES table, with a manifest.")

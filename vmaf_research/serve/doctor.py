@@ -17,9 +17,8 @@ from pydantic import BaseModel, Field
 
 import vmaf_research
 from .. import ship
-from vmaf_research.measure.core import (
-    BadInput, EngineError, ResearchError, VerificationFailed, cache_root, html_table, settings,
-)
+from ..measure.core import BadInput, EngineError, ResearchError, VerificationFailed, cache_root, html_table
+from ..measure.core import settings
 from ..measure.encode import ENCODERS, available_encoders
 from ..measure.engine import find_engine
 from ..measure.video import open_clip

@@ -9,14 +9,14 @@ __all__ = ['TOOLS', 'TOKEN_VARIABLE', 'make_server', 'take_port', 'serve']
 import inspect
 import os
 import secrets
-import signal
 import socket
 import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import partial, update_wrapper
 from pathlib import Path
+from types import new_class
 from typing import Any
 
 import uvicorn
@@ -24,19 +24,19 @@ from mcp.server.auth.provider import AccessToken
 from mcp.server.auth.settings import AuthSettings
 from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ResourceError, ToolError
+from mcp.server.mcpserver.tools import Tool
+from mcp.server.transport_security import TransportSecuritySettings
 from mcp_types import ToolAnnotations
 
 import vmaf_research
 from ..corpora.jobs import core_count
 from ..measure.core import BadInput, ResearchError, settings
-from vmaf_research.serve.answers import (
-    CARD_ADDRESS, DIGEST_ADDRESS, describe_corpus, describe_model, describe_verdict, digest_names, list_models,
-    predict_crf, read_card, read_digest, score_features, verify_manifest,
-)
-from .sandbox import Roots, Workers
-from vmaf_research.serve.tools import (
-    PICTURE_ADDRESS, Site, check_machine, describe_worst_frames, list_backends, vmaf_score,
-)
+from .answers import CARD_ADDRESS, DIGEST_ADDRESS, describe_corpus, describe_model, describe_verdict
+from .answers import digest_names, list_models, predict_crf, read_card, read_digest, score_features
+from .answers import verify_manifest
+from .sandbox import Pictures, Roots, Workers
+from .tools import PICTURE_ADDRESS, Site, answered, check_machine, describe_worst_frames
+from .tools import list_backends, vmaf_score
 
 # %% ../../nbs/serve/96_mcp.ipynb #33c514b8
 TOOLS = {
@@ -65,17 +65,28 @@ def _told_as(kind: type[Exception], site: Site) -> Iterator[None]:
         raise kind(f"file system: {error.strerror or type(error).__name__}") from error
 
 
-def _served(name: str, site: Site, workers: Workers) -> Callable[..., Any]:
-    "A tool as the server calls it: a coroutine function without the site, run among the workers."
-    bound = partial(TOOLS[name], site)
+_SAFE = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
+
+
+def _served(name: str, site: Site, workers: Workers) -> Tool:
+    "A tool as the server has it: without the site, run among the workers, and with no argument that it does not know."
+
+    call = partial(answered, TOOLS[name], replace(site, pictures=Pictures()))
 
     async def tool(**arguments: Any) -> Any:
         with _told_as(ToolError, site):
-            return await workers.run(partial(bound, **arguments))
+            answer, pictures = await workers.run(partial(call, arguments))
+        for png in pictures:
+            site.pictures.add(png)
+        return answer
 
     update_wrapper(tool, TOOLS[name])
-    tool.__name__, tool.__signature__ = name, inspect.signature(bound)
-    return tool
+    tool.__signature__ = inspect.signature(partial(TOOLS[name], site))
+    made = Tool.from_function(tool, name, description=inspect.getdoc(TOOLS[name]), annotations=_SAFE)
+    known = made.fn_metadata.arg_model
+    made.fn_metadata.arg_model = new_class(known.__name__, (known,), {"extra": "forbid"})
+    made.parameters["additionalProperties"] = False
+    return made
 
 # %% ../../nbs/serve/96_mcp.ipynb #23bf6e8f
 def _add_resources(server: MCPServer, site: Site) -> None:
@@ -101,8 +112,7 @@ def _add_resources(server: MCPServer, site: Site) -> None:
         return site.pictures.read(key)
 
     for name in sorted(path.stem for path in site.models.glob("*.md")):
-        add = markdown(CARD_ADDRESS.format(model_id=name), name=name, description="A model card.")
-        add(partial(model_card, name))
+        markdown(CARD_ADDRESS.format(model_id=name), name=name, description="A model card.")(partial(model_card, name))
     for name in digest_names(site):
         add = markdown(DIGEST_ADDRESS.format(name=name), name=name, description="A research digest.")
         add(partial(research_digest, name))
@@ -125,10 +135,7 @@ def make_server(
     folders = [str(folder) for folder in site.roots.folders]
     told = f"{_TASK} Paths are relative to {folders[0]} or absolute; readable are {', '.join(folders)}. {_HELP}"
     options |= {"version": vmaf_research.__version__, "instructions": told, "log_level": "WARNING"}
-    server = MCPServer("vmaf-research", **options)
-    safe = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
-    for name, function in TOOLS.items():
-        server.add_tool(_served(name, site, workers), description=inspect.getdoc(function), annotations=safe)
+    server = MCPServer("vmaf-research", tools=[_served(name, site, workers) for name in TOOLS], **options)
     _add_resources(server, site)
     return server
 
@@ -169,21 +176,17 @@ def serve(
 ) -> None:
     "Serve until the client goes away (standard input and output) or the process is ended."
     workers = Workers(core_count(), time_limit)
-
-    def stop_and_leave() -> None:
-        workers.stop()
-        os._exit(128 + signal.SIGTERM)
-
-    signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=stop_and_leave).start())
     if http is None:
         make_server(allow, workers=workers).run("stdio")
         return
     token = os.environ.get(TOKEN_VARIABLE) or secrets.token_urlsafe(32)
     with take_port(http) as listening:
-        address = f"http://{_LOOPBACK}:{listening.getsockname()[1]}"
+        hosts = [f"{name}:{listening.getsockname()[1]}" for name in (_LOOPBACK, "localhost")]
+        address = f"http://{hosts[0]}"
         auth = AuthSettings(issuer_url=address, resource_server_url=None)
         server = make_server(allow, workers=workers, auth=auth, token_verifier=_OneToken(token))
-        app = server.streamable_http_app(host=_LOOPBACK)
+        exact = TransportSecuritySettings(allowed_hosts=hosts, allowed_origins=[f"http://{host}" for host in hosts])
+        app = server.streamable_http_app(host=_LOOPBACK, transport_security=exact)
         print(f"{address}/mcp, Authorization: Bearer {token}", file=sys.stderr)
         # told to end, it waits a second for the calls that run, then cancels them
         config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1)

@@ -4,19 +4,21 @@
 
 # %% auto #0
 __all__ = ['Reference', 'Distorted', 'RawWidth', 'RawHeight', 'Chroma', 'BitDepth', 'TrustRaw', 'ScoreModel', 'Resize',
-           'MOST_VALUES', 'PICTURE_ADDRESS', 'Site', 'check_pixels', 'Pooled', 'pool', 'PairScore', 'vmaf_score',
-           'WorstFrame', 'WorstFrames', 'describe_worst_frames', 'Backends', 'list_backends', 'check_machine']
+           'MOST_VALUES', 'PICTURE_ADDRESS', 'Site', 'answered', 'check_pixels', 'Pooled', 'pool', 'PairScore',
+           'vmaf_score', 'WorstFrame', 'WorstFrames', 'describe_worst_frames', 'Backends', 'list_backends',
+           'check_machine']
 
 # %% ../../nbs/serve/94_tools.ipynb #02ac876b
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..measure.core import BadInput
+from ..measure.core import BadInput, ResearchError
 from ..measure.encode import available_encoders
 from ..measure.engine import find_engine
 from ..measure.features import CANONICAL_6, DEFAULT_TEACHER, FEATURE_SETS, FULL_FEATURES, TEACHERS
@@ -37,7 +39,18 @@ class Site:
 
     def hide(self, text: str) -> str:
         "A message as a client may see it."
-        return hide_paths(text, self.roots, [self.models, self.digests])
+        return hide_paths(self.roots.named(text), self.roots, [self.models, self.digests])
+
+
+def answered(
+    tool: Callable[..., Any], site: Site, arguments: Mapping[str, Any]
+) -> tuple[Any, list[bytes]]:  # what the tool gives, and the pictures that it speaks of
+    "Call a tool in a worker; raises what it raises, with files under the names that the client knows."
+    try:
+        with closing(site.roots):
+            return tool(site, **arguments), [*site.pictures.kept.values()]
+    except ResearchError as error:
+        raise type(error)(site.roots.named(str(error))) from error
 
 # %% ../../nbs/serve/94_tools.ipynb #0ef89029
 Reference = Annotated[str, Field(description="Path of the undistorted clip: raw .yuv, .y4m or any container.")]

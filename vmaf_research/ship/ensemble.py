@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from pydantic import Field
+from typing_extensions import TypedDict
 
 import vmaf_research
 from ..learn.codecs import CODEC_BLOCK, ENCODER_VOCAB_VERSION
@@ -27,13 +29,11 @@ from ..learn.metrics import VMAF_RANGE, show_number
 from ..learn.recipes import Recipe, find_recipe
 from ..learn.stacks import Checkpoint
 from ..learn.table import KEY, EnsembleTable, find_corpus_digest, load_ensemble_table
-from ..measure.core import BadInput
-from vmaf_research.measure.manifest import (
-    describe_path, fact_differences, manifest_path, open_manifest, run_provenance, write_manifest,
-)
-from vmaf_research.measure.provenance import (
-    atomic_path, check_writable, json_bytes, open_sealed, remove_partial, seal, sha256_bytes, sha256_file, write_json,
-)
+from ..measure.core import BadInput, Record
+from ..measure.manifest import describe_path, fact_differences, manifest_path, open_manifest, run_provenance
+from ..measure.manifest import write_manifest
+from ..measure.provenance import atomic_path, check_writable, json_bytes, open_sealed, remove_partial, seal
+from ..measure.provenance import sha256_bytes, sha256_file, write_json
 
 # %% ../../nbs/ship/67_ensemble.ipynb #d928e645
 SEEDS = (0, 1, 2, 3, 4)
@@ -68,6 +68,23 @@ def run_identity(table: EnsembleTable, corpus_digest: str | None, recipe: Recipe
         "recipe": recipe.model_dump(), "encoder_vocab_version": ENCODER_VOCAB_VERSION,
         "num_codecs": len(CODEC_BLOCK), "package_version": vmaf_research.__version__,
     } | ({"note": "dry-run"} if dry_run else {})  # fmt: skip
+
+
+_FOLD = {"held_out": str, "n_train": int, "n_val": int} | dict.fromkeys(("plcc", "srocc", "rmse"), float | None)
+
+
+class _Seed(Record):
+    what: Literal[_ARTEFACT_SCHEMA] = Field(alias="schema")
+    seed: int
+    n_folds: int
+    folds: list[TypedDict("_Fold", _FOLD)] = Field(min_length=1)
+    mean_plcc: float | None
+    pooled_rmse: float | None
+    worst_source: str | None
+    predictions_sha256: str
+    recipe: Recipe
+    corpus_digest: str | None
+    package_version: str
 
 
 def seed_document(
@@ -172,11 +189,7 @@ def _read_files(folder: Path) -> tuple[dict[str, dict], dict[str, str], pd.DataF
     paths, predictions = sorted(folder.glob("loso_seed*.json")), _read_predictions(folder)
     if not paths or predictions is None:
         raise BadInput(f"{folder}: no loso_seed*.json and {PREDICTIONS}; run `vmaf-research ensemble run` first")
-    artefacts = {path.name: open_sealed(path) for path in paths}
-    needed = {"seed", "folds", "n_folds", "mean_plcc", "predictions_sha256", "recipe", "package_version"}
-    for name, document in artefacts.items():
-        if document.get("schema") != _ARTEFACT_SCHEMA or not needed <= document.keys():
-            raise BadInput(f"{folder / name}: expected the schema {_ARTEFACT_SCHEMA}; run the ensemble again")
+    artefacts = {path.name: open_sealed(path, _Seed) for path in paths}
     return artefacts, {path.name: sha256_file(path) for path in (*paths, folder / PREDICTIONS)}, predictions
 
 
@@ -203,7 +216,7 @@ def _finished_seeds(folder: Path, identity: Mapping[str, Any]) -> dict[int, np.n
     for seed in SEEDS:
         path = folder / artefact_name(seed)
         try:
-            document = open_sealed(path)
+            document = open_sealed(path, _Seed)
         except BadInput:  # not there, or damaged
             continue
         before, now = ({"dry_run": "note" in facts, **facts} for facts in (document, identity))

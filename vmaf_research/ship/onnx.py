@@ -72,15 +72,15 @@ def graph_bytes(
 # %% ../../nbs/ship/61_onnx.ipynb #0062f7a5
 _OPERATORS = frozenset(
     """
-    Identity Reshape Flatten Squeeze Unsqueeze Transpose Concat Slice Gather Cast Shape Expand
-    Add Sub Mul Div Neg Abs Sqrt Pow Exp Log Clip Min Max Sum Mean
-    ReduceMean ReduceSum ReduceMax ReduceMin GlobalAveragePool GlobalMaxPool Gemm MatMul
-    Conv ConvTranspose MaxPool AveragePool Resize BatchNormalization LayerNormalization InstanceNormalization
-    Relu LeakyRelu Sigmoid Tanh Softmax Elu Selu Softplus Softsign Gelu Erf HardSigmoid HardSwish PRelu Dropout
-    QuantizeLinear DequantizeLinear Constant ConstantOfShape Pad Reciprocal ReduceProd GatherND ScatterND BitShift
+    Identity Squeeze Unsqueeze Concat Gather Cast Constant Gemm MatMul
+    Add Sub Mul Div Neg Abs Sqrt Pow Exp Log Clip Min Max Sum Mean Reciprocal ReduceMean ReduceSum ReduceMax ReduceMin
+    Relu LeakyRelu Sigmoid Tanh Softmax Elu Selu Softplus Softsign Erf HardSigmoid HardSwish PRelu
     """.split()
-)  # of the standard domain; the control flow of libvmaf's list (Loop, If) needs sub-graphs and is left out
-_MAX_BYTES = 50 * 2**20  # libvmaf's limit for a model file
+)  # of the standard domain and of libvmaf's list; those that repeat or fold pictures are not for rows of features
+_MAX_BYTES = 16 << 20  # of a file
+_MOST_CONSTANTS = 1 << 20  # numbers, in all constants together; the graphs of this project have thousands
+_MOST_VALUES = 1 << 16  # that all nodes together make of one row
+_MOST_PRODUCTS = 1 << 24  # that they multiply for one row
 
 # %% ../../nbs/ship/61_onnx.ipynb #6b7c6671
 _PLAIN = "FLOAT INT STRING TENSOR FLOATS INTS STRINGS TENSORS"  # kinds of attributes
@@ -100,13 +100,33 @@ def _graph_problems(graph: GraphProto) -> Iterator[str]:
             tensors += [*attribute.tensors, *([attribute.t] if attribute.type == AttributeProto.TENSOR else [])]
     if graph.sparse_initializer:
         yield "has sparse tensors"
+    if sum(abs(prod(tensor.dims)) for tensor in tensors) > _MOST_CONSTANTS:
+        yield f"its constants are too large, more than {_MOST_CONSTANTS} numbers"
+        return
     for tensor in tensors:
         if tensor.data_location != TensorProto.DEFAULT or tensor.external_data:
             yield f"tensor {tensor.name!r} lies in another file"
-        elif prod(tensor.dims) * 8 > _MAX_BYTES:
-            yield f"tensor {tensor.name!r} has the shape {list(tensor.dims)}, too large"
         elif not np.isfinite(numpy_helper.to_array(tensor)).all():
             yield f"tensor {tensor.name!r} holds NaN or infinity"
+
+
+def _size_problems(model: ModelProto) -> Iterator[str]:
+    "Values that a row makes too many of, or whose number nobody knows before they are computed."
+    found = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
+    shapes = {value.name: _described(value)[2] for value in (*found.input, *found.value_info, *found.output)}
+    shapes |= {tensor.name: [*tensor.dims] for tensor in found.initializer}
+    values = products = 0
+    for node in found.node:
+        for name in node.output:
+            shape = shapes.get(name, [""])
+            if not all(isinstance(size, int) for size in shape[shape[:1] == ["batch"] :]):
+                yield f"{node.op_type} makes {name!r} of a shape that is not known before it runs ({shape})"
+                return
+            made = prod(shape[shape[:1] == ["batch"] :])
+            values += made
+            products += made * (shapes[node.input[0]][-1] if node.op_type in ("Gemm", "MatMul") else 1)
+    if values > _MOST_VALUES or products > _MOST_PRODUCTS:
+        yield f"makes {values} values of a row in {products} steps, the limits are {_MOST_VALUES} and {_MOST_PRODUCTS}"
 
 
 def _interface_problems(model: ModelProto, n_features: int, slots: int) -> Iterator[str]:
@@ -139,6 +159,7 @@ def check_graph(
         problems = [*_interface_problems(model, n_features, slots), *_graph_problems(model.graph)]
         if not problems:
             onnx.checker.check_model(model, full_check=True)
+            problems = [*_size_problems(model)]
     except Exception as error:  # parser, tensor decoder and checker each raise their own kinds
         raise BadInput(f"ONNX graph: not a valid model ({str(error).splitlines()[0]})") from error
     if problems:

@@ -370,6 +370,8 @@ class PredictorSidecar(_AnySidecar):
         width, rows, synthetic = len(self.feature_order), self.training.n_rows, self.corpus.synthetic
         other = (len(self.feature_min), len(self.feature_max)) != (width, width)
         yield other, "feature_min and feature_max must have one entry per input"
+        span = self.feature_max[0] - self.feature_min[0]
+        yield not 0 <= span < 1000, f"the quality value has a range of {span:g}, which no encoder has"
         yield self.id != predictor_id(self.codec), f"{self.id} with {self.onnx} is not the predictor of {self.codec}"
         yield synthetic != (self.warning is not None), "a warning must be there just if the corpus is synthetic"
         other = synthetic != (self.calibration is None) or synthetic != (self.residuals is None)

@@ -23,9 +23,8 @@ from ..learn.metrics import show_number
 from ..learn.recipes import find_recipe
 from ..learn.table import load_training_table
 from ..measure.core import BadInput, ShipRefused, html_figure, settings
-from vmaf_research.measure.manifest import (
-    describe_files, describe_path, manifest_path, open_manifest, run_provenance, write_manifest,
-)
+from ..measure.manifest import describe_files, describe_path, manifest_path, open_manifest, run_provenance
+from ..measure.manifest import write_manifest
 from ..measure.provenance import atomic_path, write_bytes, write_json
 from .gate import GateResult, ship_gate
 from .package import package_model

@@ -18,15 +18,12 @@ import onnxruntime
 from pydantic import Field
 
 from ..measure.core import BadInput, Record, VerificationFailed, html_table, settings, validated
-from vmaf_research.measure.provenance import (
-    SEAL, atomic_path, json_bytes, open_sealed, parse_json, remove_partial, seal, sha256_bytes, working_on,
-    write_json,
-)
+from ..measure.provenance import SEAL, atomic_path, json_bytes, open_sealed, parse_json, remove_partial
+from ..measure.provenance import seal, sha256_bytes, working_on, write_json
 from .cards import render_card
 from .onnx import CODEC_INPUT, INPUT, OUTPUT, check_graph, open_session, run_session
-from vmaf_research.ship.records import (
-    PREDICTOR, ModelId, PredictorSidecar, RegistryRow, Sha256, Sidecar, model_file_names,
-)
+from .records import PREDICTOR, ModelId, PredictorSidecar, RegistryRow, Sha256, Sidecar
+from .records import model_file_names
 
 # %% ../../nbs/ship/64_registry.ipynb #16673ce1
 REGISTRY = "registry.json"

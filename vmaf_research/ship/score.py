@@ -20,12 +20,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..learn.codecs import CODEC_BLOCK
-from vmaf_research.learn.conformal import (
-    Calibration, Calibrations, Novelty, bounds, conformal_rank, ensemble_mean, plain_features,
-)
-from vmaf_research.learn.table import (
-    CLIPPED_TEACHER, KEY, RENAMED, codec_columns, codec_notes, join_pairs, read_blocks, read_numbers, read_pairs,
-)
+from ..learn.conformal import Calibration, Calibrations, Novelty, bounds, conformal_rank, ensemble_mean
+from ..learn.conformal import plain_features
+from ..learn.table import CLIPPED_TEACHER, KEY, RENAMED, codec_columns, codec_notes, join_pairs, read_blocks
+from ..learn.table import read_numbers, read_pairs
 from ..measure.core import BadInput, VerificationFailed
 from ..measure.manifest import describe_path, pairs_path, run_provenance, write_manifest
 from ..measure.provenance import atomic_path

@@ -14,18 +14,19 @@ from datetime import UTC, datetime
 from html import escape
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import Field
+from typing_extensions import TypedDict
 
 from ..learn.metrics import agreement, rmse
 from ..learn.table import KEY, find_corpus_digest
-from ..measure.core import BadInput, settings
+from ..measure.core import BadInput, Record, settings
 from ..measure.manifest import describe_path, manifest_path, run_provenance, write_manifest
 from ..measure.provenance import SEAL, content_digest, open_sealed, seal, write_json
-from vmaf_research.ship.ensemble import (
-    ENSEMBLE_ID, PREDICTIONS, SEEDS, EnsembleRun, artefact_name, read_run, values_digest,
-)
+from .ensemble import ENSEMBLE_ID, PREDICTIONS, SEEDS, EnsembleRun, artefact_name, read_run
+from .ensemble import values_digest
 from .gate import Check, check
 
 # %% ../../nbs/ship/68_verdict.ipynb #56bb635c
@@ -176,6 +177,25 @@ _ADVICE = {
 }
 
 
+_PLCCS = dict[Annotated[str, Field(pattern="^[0-9]{1,9}$")], float | None]
+
+
+class _VerdictFile(Record):
+    what: Literal[_VERDICT_SCHEMA] = Field(alias="schema")
+    verdict: Literal[PROMOTE, HOLD]
+    ensemble_id: str
+    seeds: list[int]
+    gate: TypedDict("_Gate", {"passed": bool, "mean_plcc": float | None, "per_seed_plccs": _PLCCS})
+    checks: list[Check]
+    failing: list[str]
+    recommendation: str
+    table: TypedDict("_Table", {"name": str, "sha256": str, "digest": str})
+    corpus: TypedDict("_Corpus", {"present": bool, "sha256": str | None})
+    artefacts: dict[str, str]
+    recipe: TypedDict("_Named", {"name": str})
+    notes: list[str]
+
+
 @dataclass(frozen=True, repr=False)
 class Verdict:
     "What was decided about a run, and on what."
@@ -298,9 +318,7 @@ def validate(
 def read_verdict(path: Path | str) -> Verdict:
     "PROMOTE.json or HOLD.json as written; raises `BadInput` if it was damaged or edited, or lies beside the opposite."
     path = Path(path)
-    document = open_sealed(path)
-    if document.get("schema") != _VERDICT_SCHEMA or document.get("verdict") not in _OPPOSITE:
-        raise BadInput(f"{path}: expected a verdict ({_VERDICT_SCHEMA}); `vmaf-research ensemble validate` writes one")
+    document = open_sealed(path, _VerdictFile)
     opposite = path.with_name(f"{_OPPOSITE[document['verdict']]}.json")
     if opposite.exists():
         raise BadInput(f"{path}: {opposite.name} lies beside it; validate again, so that one verdict is left")

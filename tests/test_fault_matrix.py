@@ -155,7 +155,7 @@ class Call:
 
 
 CLIPS = "--height 64 --frames 4 --features canonical6 -q"
-RUN_LOGS = ("*/logs/*",)  # a log per start
+SEEDS_RUN = ("run/logs/*", "run/predictions.parquet.manifest.json")  # a log per start, digests of files with times
 GRID = ("*.grid/*", "g.jsonl*", "f.parquet.manifest.json")  # how long each encode took
 CALLS = {
     ("extract", "netflix"): Call("netflix --out t.parquet --width 96 --height 64 --features canonical6 -q", (netflix,)),
@@ -177,7 +177,7 @@ CALLS = {
     ("score",): Call("fr_regressor_nano_v1 t.parquet --out s.parquet", (table,), cheap=True),
     ("train",): Call("fr-regressor-nano-v1 --parquet t.parquet --out run -q --ship-threshold 0.5", (long_table,)),
     ("refresh",): Call(f"--clips videos --out run {CLIPS}", (videos,)),
-    ("ensemble", "run"): Call("rows.parquet --out run --dry-run -q", (codec_rows,), varying=RUN_LOGS),
+    ("ensemble", "run"): Call("rows.parquet --out run --dry-run -q", (codec_rows,), varying=SEEDS_RUN),
     ("ensemble", "validate"): Call("run", (judged,)),
     ("ensemble", "export"): Call("run -q", (lambda folder: judged(folder, 1),)),
     ("registry", "promote"): Call("--verdict run/PROMOTE.json --models run/model", (lambda folder: judged(folder, 2),)),

@@ -7,7 +7,9 @@ from pathlib import Path
 from vmaf_research.measure.core import find_root
 
 sys.path.insert(0, str(find_root(__file__) / "tests"))
-from refusals import REFUSALS
+from refusals import REFUSALS, REFUSED_CALLS
+
+EVERYTHING = {**REFUSALS, "Calls of agents": REFUSED_CALLS}
 
 HEAD = """# What is refused
 
@@ -21,9 +23,9 @@ line of this page is provoked by a test; `…` stands for what differs from case
 
 def page() -> str:
     "The catalogue as Markdown."
-    groups = ", ".join(f"{name[0].lower()}{name[1:]}" for name in REFUSALS)
-    parts = [HEAD.format(count=sum(map(len, REFUSALS.values())), groups=groups)]
-    for name, refusals in REFUSALS.items():
+    groups = ", ".join(f"{name[0].lower()}{name[1:]}" for name in EVERYTHING)
+    parts = [HEAD.format(count=sum(map(len, EVERYTHING.values())), groups=groups)]
+    for name, refusals in EVERYTHING.items():
         rows = [f"| {each.what} | {each.why} | {each.code} | {code(each.sentence)} |" for each in refusals]
         parts.append("\n".join([f"## {name}", "", "| what | why | code | sentence |", "|---|---|---|---|", *rows, ""]))
     return "\n".join(parts)

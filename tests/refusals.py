@@ -667,3 +667,80 @@ REFUSALS: dict[str, tuple[Refusal, ...]] = {
     ),
 }
 # fmt: on
+
+
+@dataclass(frozen=True)
+class RefusedCall:
+    "A call of a tool of the MCP server that is refused; tests/test_mcp.py makes it."
+
+    what: str
+    why: str
+    tool: str
+    arguments: dict
+    sentence: str
+    code: str = "–"  # a server goes on
+
+    @property
+    def pattern(self) -> re.Pattern:
+        return re.compile(".*?".join(map(re.escape, self.sentence.split("…"))), re.DOTALL)
+
+
+PAIR = {"ref": "pan.yuv", "dis": "pan.yuv", "width": 320, "height": 180}
+OUTSIDE = "lies outside of the folders that this server may read; see --allow"
+# fmt: off
+REFUSED_CALLS = (
+    RefusedCall("A file that is not there", "there is nothing to measure", "vmaf_score",
+        PAIR | {"ref": "nothing.yuv"}, "'nothing.yuv': no such file"),
+    RefusedCall("A path out of the folder", "clients read what they may", "vmaf_score",
+        PAIR | {"ref": "../secret.yuv"}, f"'../secret.yuv' {OUTSIDE}"),
+    RefusedCall("An absolute path", "clients read what they may", "vmaf_score",
+        PAIR | {"ref": "/etc/passwd"}, f"'…/passwd' {OUTSIDE}"),
+    RefusedCall("A link out of the folder", "clients read what they may", "vmaf_score",
+        PAIR | {"ref": "link.yuv"}, f"'link.yuv' {OUTSIDE}"),
+    RefusedCall("A name that no file can have", "programs would cut it short", "vmaf_score",
+        PAIR | {"ref": "a\0b"}, f"…{OUTSIDE}"),
+    RefusedCall("A name that is too long", "no file has it", "vmaf_score",
+        PAIR | {"ref": "x" * 5000}, "…: no such file"),
+    RefusedCall("A folder", "it is no clip", "vmaf_score", PAIR | {"ref": "."}, "'.': no such file"),
+    RefusedCall("A pipe", "reading it would wait for ever", "vmaf_score",
+        PAIR | {"ref": "pipe.yuv"}, "'pipe.yuv': no such file"),
+    RefusedCall("A slash after a file", "it is no folder", "vmaf_score",
+        PAIR | {"ref": "pan.yuv/"}, "'pan.yuv/': no such file"),
+    RefusedCall("A dot below a file", "it is no folder", "vmaf_score",
+        PAIR | {"ref": "pan.yuv/."}, "'pan.yuv/.': no such file"),
+    RefusedCall("Half of a character", "no file can have it", "vmaf_score",
+        PAIR | {"ref": "\ud800.yuv"}, f"…{OUTSIDE}"),
+    RefusedCall("A byte that is no text", "there is no such file", "vmaf_score",
+        PAIR | {"ref": "\udc80.yuv"}, "…: no such file"),
+    RefusedCall("An option in place of a name", "programs would take it for one", "vmaf_score",
+        PAIR | {"ref": "-version"}, "'-version': no such file"),
+    RefusedCall("An empty file", "what was not written is no measurement", "vmaf_score",
+        PAIR | {"dis": "empty.yuv"}, "…empty.yuv: the file is empty"),
+    RefusedCall("A file that is no video", "ffmpeg finds pictures in anything", "vmaf_score",
+        {"ref": "text.mkv", "dis": "text.mkv"}, "…text.mkv: not a video that can be decoded, or cut off …"),
+    RefusedCall("A list of files elsewhere", "ffmpeg would read them", "vmaf_score",
+        {"ref": "list.m3u8", "dis": "list.m3u8"}, "…list.m3u8: not a video that can be decoded, or cut off …"),
+    RefusedCall("Raw video of another length than whole frames", "every frame after it would be shifted", "vmaf_score",
+        PAIR | {"width": 318}, "…not a whole number of 318x180 yuv420p frames…"),
+    RefusedCall("Raw video without its geometry", "raw video has no header", "vmaf_score",
+        {"ref": "pan.yuv", "dis": "pan.yuv"}, "…raw video has no header, give its width and height …"),
+    RefusedCall("Frames larger than the file", "there is not one", "vmaf_score",
+        PAIR | {"width": 16384, "height": 16384}, "…not a whole number of 16384x16384 yuv420p frames…"),
+    RefusedCall("Frames beyond the bounds", "memory has an end", "vmaf_score",
+        PAIR | {"width": 10**9}, "…less than or equal to 16384…"),
+    RefusedCall("A chroma sampling that is not known", "samples would be read at wrong places", "vmaf_score",
+        PAIR | {"pixfmt": "411"}, "…'420', '422' or '444'…"),
+    RefusedCall("A model that is a path", "clients choose by name", "vmaf_score",
+        PAIR | {"model": "path=/etc/passwd"}, "…vmaf_v0.6.1…"),
+    RefusedCall("A feature that does not exist", "it would be found out too late", "vmaf_score",
+        PAIR | {"features": ["adm2", "sharpness"]}, "unknown features sharpness…"),
+    RefusedCall("A call without an argument", "it is needed", "vmaf_score", {"ref": "pan.yuv"}, "…dis…"),
+    RefusedCall("More pictures than an answer holds", "answers have an end", "describe_worst_frames",
+        PAIR | {"count": 1000}, "…less than or equal to 16…"),
+    RefusedCall("A table that is none", "there is nothing to describe", "describe_corpus",
+        {"table": "pan.yuv"}, "…no such file…"),
+    RefusedCall("A file without a manifest", "there is nothing to verify", "verify_manifest",
+        {"manifest": "pan.yuv"}, "…no such file…"),
+    RefusedCall("A tool that does not exist", "nothing else is done", "format_disk", {}, "…Unknown tool…"),
+)
+# fmt: on

@@ -155,7 +155,7 @@ class Call:
 
 
 CLIPS = "--height 64 --frames 4 --features canonical6 -q"
-SEEDS_RUN = ("run/logs/*", "run/predictions.parquet.manifest.json")  # a log per start, digests of files with times
+SEEDS_RUN = ("run/logs/*", "run/predictions.parquet.manifest.json")  # a log per start, digests of times
 GRID = ("*.grid/*", "g.jsonl*", "f.parquet.manifest.json")  # how long each encode took
 CALLS = {
     ("extract", "netflix"): Call("netflix --out t.parquet --width 96 --height 64 --features canonical6 -q", (netflix,)),
@@ -187,7 +187,9 @@ CALLS = {
     ),
     ("predictor", "train"): Call("--corpus g.jsonl --models model -q", (measured,)),
     ("predictor", "stubs"): Call("--models model"),
-    ("manifest", "replay"): Call("m.jsonl --keep again", (merged,), varying=("again/replay.log",)),
+    ("manifest", "replay"): Call(
+        "m.jsonl --keep again", (merged,), varying=("again/replay.log", "again/out/m.jsonl.manifest.json")
+    ),
     ("manifest", "export"): Call("m.jsonl --croissant --out c.json", (merged,)),
 }
 

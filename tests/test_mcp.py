@@ -29,6 +29,7 @@ from mcp import Client, MCPError, StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
 from packaged import IDS, unpack
 from PIL import Image
+from refusals import PAIR, REFUSED_CALLS
 from test_measure import GOLDEN, public_pattern
 
 from vmaf_research.corpora.jobs import core_count
@@ -229,47 +230,12 @@ def traps(folder):
     return folder
 
 
-RAW = {"ref": "pan.yuv", "dis": "pan.yuv", "width": 320, "height": 180}
-
-
-@pytest.mark.parametrize(
-    ("name", "arguments", "sentence"),
-    [
-        ("vmaf_score", {**RAW, "ref": "nothing.yuv"}, "'nothing.yuv': no such file"),
-        ("vmaf_score", {**RAW, "ref": "../secret.yuv"}, "outside of the folders"),
-        ("vmaf_score", {**RAW, "ref": "/etc/passwd"}, "outside of the folders"),
-        ("vmaf_score", {**RAW, "ref": "link.yuv"}, "outside of the folders"),
-        ("vmaf_score", {**RAW, "ref": "a\0b"}, "outside of the folders"),
-        ("vmaf_score", {**RAW, "ref": "x" * 5000}, "no such file"),
-        ("vmaf_score", {**RAW, "ref": "."}, "no such file"),
-        ("vmaf_score", {**RAW, "ref": "pipe.yuv"}, "no such file"),
-        ("vmaf_score", {**RAW, "ref": "-version"}, "no such file"),
-        ("vmaf_score", {**RAW, "ref": "pan.yuv/"}, "'pan.yuv/': no such file"),
-        ("vmaf_score", {**RAW, "ref": "pan.yuv/."}, "'pan.yuv/.': no such file"),
-        ("vmaf_score", {**RAW, "ref": "\ud800.yuv"}, "outside of the folders"),
-        ("vmaf_score", {**RAW, "ref": "\udc80.yuv"}, "no such file"),
-        ("vmaf_score", {**RAW, "dis": "empty.yuv"}, "empty"),
-        ("vmaf_score", {"ref": "text.mkv", "dis": "text.mkv"}, "not a video"),
-        ("vmaf_score", {"ref": "list.m3u8", "dis": "list.m3u8"}, "not a video"),
-        ("vmaf_score", {**RAW, "width": 318}, "not a whole number of 318x180"),
-        ("vmaf_score", {"ref": "pan.yuv", "dis": "pan.yuv"}, "give its width and height"),
-        ("vmaf_score", {**RAW, "width": 16384, "height": 16384}, "not a whole number"),
-        ("vmaf_score", {**RAW, "width": 10**9}, "less than or equal to 16384"),
-        ("vmaf_score", {**RAW, "pixfmt": "411"}, "'420', '422' or '444'"),
-        ("vmaf_score", {**RAW, "model": "path=/etc/passwd"}, "vmaf_v0.6.1"),
-        ("vmaf_score", {**RAW, "features": ["adm2", "sharpness"]}, "unknown features sharpness"),
-        ("vmaf_score", {"ref": "pan.yuv"}, "dis"),
-        ("describe_worst_frames", {**RAW, "count": 1000}, "less than or equal to 16"),
-        ("describe_corpus", {"table": "pan.yuv"}, "no such file"),
-        ("verify_manifest", {"manifest": "pan.yuv"}, "no such file"),
-        ("format_disk", {}, "Unknown tool"),
-    ],
-)
-def test_refusals_are_errors_with_a_sentence(traps, name, arguments, sentence):
-    result = call(make_server([traps]), name, arguments)
+@pytest.mark.parametrize("refused", REFUSED_CALLS, ids=lambda each: each.what)
+def test_refusals_are_errors_with_a_sentence(traps, refused):
+    result = call(make_server([traps]), refused.tool, refused.arguments)
     assert result.is_error
     text = result.content[0].text
-    assert sentence in text
+    assert refused.pattern.search(text), text
     assert "Traceback" not in text and str(traps.parent) + "/secret" not in text
     assert not engine_processes()
 
@@ -277,7 +243,7 @@ def test_refusals_are_errors_with_a_sentence(traps, name, arguments, sentence):
 def test_nothing_is_told_about_paths_outside(traps):
     server = make_server([traps])
     there, not_there = "../secret.yuv", "../public.yuv"
-    texts = [call(server, "vmaf_score", {**RAW, "ref": name}).content[0].text for name in (there, not_there)]
+    texts = [call(server, "vmaf_score", {**PAIR, "ref": name}).content[0].text for name in (there, not_there)]
     assert texts[0].replace("secret", "public") == texts[1]
 
 
@@ -301,11 +267,11 @@ def test_answers_and_files_beyond_the_bounds(folder, monkeypatch):
     ):
         with monkeypatch.context() as patch, pytest.raises(BadInput, match=sentence), closing(Roots([folder])) as roots:
             patch.setattr(f"vmaf_research.serve.{name}", limit)
-            TOOLS["vmaf_score"](replace(site, roots=roots), **RAW, features=["canonical6"], per_frame=True)
+            TOOLS["vmaf_score"](replace(site, roots=roots), **PAIR, features=["canonical6"], per_frame=True)
 
 
 def test_arguments_that_a_tool_does_not_have(folder):
-    for name, arguments in (("vmaf_score", {**RAW, "frames": 3}), ("list_models", {"all": True})):
+    for name, arguments in (("vmaf_score", {**PAIR, "frames": 3}), ("list_models", {"all": True})):
         result = call(make_server([folder]), name, arguments)
         assert result.is_error and "Extra inputs are not permitted" in result.content[0].text
 
@@ -768,7 +734,7 @@ def test_http_serves_who_has_the_token_until_it_is_ended(http_server, long_pair)
         headers = {"Authorization": f"Bearer {token}"}
         async with httpx2.AsyncClient(headers=headers, timeout=60) as http:
             async with Client(streamable_http_client(address, http_client=http)) as client:
-                score = await client.call_tool("vmaf_score", RAW)
+                score = await client.call_tool("vmaf_score", PAIR)
                 assert score.structured_content["vmaf"] > 95
                 await cancel_when_measuring(client, long_pair, partial(psutil.Process, process.pid))
                 async with anyio.create_task_group() as group:

@@ -122,8 +122,9 @@ def _read_predictions(folder: Path) -> pd.DataFrame | None:
     if not path.is_file():
         return None
     try:
-        return pd.read_parquet(path).sort_values(list(KEY), ignore_index=True)
-    except (OSError, ValueError, KeyError) as error:
+        found = pd.read_parquet(path).sort_values(list(KEY), ignore_index=True)
+        return found.astype(dict.fromkeys(found.columns.difference(KEY), float))
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise BadInput(f"{path}: cannot be read as a table ({error}); run the ensemble again") from error
 
 # %% ../../nbs/ship/67_ensemble.ipynb #01ff965e

@@ -82,7 +82,7 @@ def metric_problems(run: EnsembleRun) -> list[str]:
         wrong = sorted(each for each in said.keys() & found.keys() if not _equal(said[each], found[each]))
         if wrong:
             problems.append(f"{name}: the PLCC of {', '.join(wrong)} is undefined or not that of the predictions")
-        mean = None if None in found.values() else float(np.mean(list(found.values())))
+        mean = None if not found or None in found.values() else float(np.mean(list(found.values())))
         if not _equal(document["mean_plcc"], mean):
             problems.append(f"{name}: mean_plcc {document['mean_plcc']} is not that of the predictions, {mean}")
     return problems

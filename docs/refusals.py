@@ -13,6 +13,8 @@ EVERYTHING = {**REFUSALS, "Calls of agents": REFUSED_CALLS}
 
 HEAD = """# What is refused
 
+<!-- Written by docs/refusals.py from tests/refusals.py. Change that table, not this page. -->
+
 Bad input ends with a sentence on standard error, nothing half written, and earlier outputs as they were. The exit code
 is 1 if a verification failed or the verdict is HOLD, 2 for bad or missing input, 3 if something is not shipped. Each
 line of this page is provoked by a test; `…` stands for what differs from case to case.

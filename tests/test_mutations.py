@@ -456,7 +456,8 @@ def make_y4m(folder: Path, quick_run: Path) -> Format:
 def make_archive(folder: Path, quick_run: Path) -> Format:
     path = folder / "BVI-DVC.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as made:
-        made.writestr("Videos/DStill_480x272_25fps_8bit_420.yuv", bytes(range(256)) * 765)
+        ramp = bytes(column // 2 for column in range(480)) * 272 + bytes([128]) * (480 * 272 // 2)
+        made.writestr("Videos/DStill_480x272_25fps_8bit_420.yuv", ramp)
 
     def read():
         (video,) = list_videos(path).videos

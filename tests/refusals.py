@@ -427,8 +427,8 @@ REFUSALS: dict[str, tuple[Refusal, ...]] = {
             lambda folder: shutil.copy(folder / "run/HOLD.json", folder / "run/PROMOTE.json")),
         Refusal("Another file in place of a verdict", "only a verdict can promote",
             "registry promote --verdict run/loso_seed0.json --models model",
-            "run/loso_seed0.json: expected a verdict (vmaf-research-ensemble-verdict); `vmaf-research ensemble "
-            "validate` writes one"),
+            "run/loso_seed0.json: schema: Input should be 'vmaf-research-ensemble-verdict', found "
+            "'vmaf-research-ensemble-seed'…"),
     ),
     "Models": (
         Refusal("A model that is not registered", "only registered bytes may run",

@@ -207,3 +207,19 @@ def test_any_flipped_bit_of_an_archive_is_a_sentence(tmp_path):
             refused += 1
     assert refused > 20
     assert list((tmp_path / "work").iterdir()) == []
+
+
+@pytest.mark.parametrize("stated", [2, 4])
+def test_an_archive_whose_stated_sizes_lie(stated, tmp_path):
+    "Three frames, of which the table of contents says that they are two or four."
+    archive, frame = tmp_path / "a.zip", 480 * 272 * 3 // 2
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as made:
+        made.writestr("Videos/DStill_480x272_25fps_8bit_420.yuv", bytes(3 * frame))
+    data = bytearray(archive.read_bytes())
+    place = data.index(b"PK\x01\x02") + 24  # of the size, in the table of contents
+    data[place : place + 4] = (stated * frame).to_bytes(4, "little")
+    archive.write_bytes(data)
+    (video,) = list_videos(archive).videos
+    with pytest.raises(BadInput, match="states .* and holds|CRC"), take_out(archive, video, tmp_path / "out"):
+        pass
+    assert not list((tmp_path / "out").iterdir())

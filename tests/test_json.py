@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from made_up import make_table
 
 from vmaf_research.corpora.extract import Job, run_job
 from vmaf_research.corpora.ladder import make_once
@@ -135,3 +136,12 @@ def test_logs_of_libvmaf_of_another_form(change, tmp_path, capsys):
     log.write_text(json.dumps(deep(LOG, change)))
     assert main(words) == 2
     assert log.name in capsys.readouterr().err and not (tmp_path / "x.jsonl").exists()
+
+
+def test_nothing_is_trained_for_sources_of_two_rows_each(tmp_path, capsys):
+    "A correlation of two rows is always 1 or -1."
+    make_table(3).groupby("source").head(2).assign(vmaf=range(6)).to_parquet(tmp_path / "two.parquet")
+    words = ["train", "fr-regressor-v1", "--parquet", str(tmp_path / "two.parquet"), "--out", str(tmp_path / "run")]
+    assert main(words) == 2
+    assert "no source has more than 2 rows; a correlation within it needs 3" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 from conftest import write_pan
 
-from vmaf_research.corpora.konvid import extract_konvid
+from vmaf_research.corpora.konvid import extract_konvid, read_scores
+from vmaf_research.measure.core import BadInput
 from vmaf_research.measure.engine import run_ffmpeg
 from vmaf_research.measure.provenance import sha256_file
 from vmaf_research.measure.video import input_arguments
@@ -109,3 +110,10 @@ def test_a_rate_that_is_not_whole_is_kept(dataset, tmp_path):
     pair = pd.read_parquet(made.extraction.pairs).iloc[0]
     assert pair.fps == pytest.approx(float(Fraction(30000, 1001)))
     assert (pair.frames, pair.crf, pair.preset) == (len(pd.read_parquet(made.view)), 35, "veryfast")
+
+
+@pytest.mark.parametrize("count", ["99999999999999999999", "2147483648", "-1"])
+def test_counts_of_ratings_that_no_table_holds(count, tmp_path):
+    (tmp_path / "mos.csv").write_text(f"id,mos,sd,ratings\n1,3.5,0.5,{count}\n")
+    with pytest.raises(BadInput, match="line 2: .* ratings; expected a count below"):
+        read_scores(tmp_path / "mos.csv")

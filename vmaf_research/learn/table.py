@@ -310,8 +310,6 @@ def load_training_table(
     source, clip, frame = (keys[column].array for column in KEY)
     if len(source.categories) < 2:
         raise BadInput(f"{name}: only the source {source[0]}; leave-one-source-out needs at least 2, better 9")
-    if (most := np.bincount(source.codes).max()) < 3:
-        raise BadInput(f"{name}: no source has more than {most} rows; a correlation within it needs 3, better 100")
     digest = sha256(json.dumps([list(features), target]).encode())
     for values in (matrix, scores, source, clip, frame.to_numpy()):
         if isinstance(values, pd.Categorical):

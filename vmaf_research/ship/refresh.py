@@ -209,6 +209,8 @@ def train_and_package(
     """
     table, out, plans = Path(table), Path(out), tuple(plans)
     rows, described = load_training_table(table), describe_path(table, {"table": table.parent})
+    if (most := rows.summary()["rows"].max()) < 3:
+        raise BadInput(f"{table}: no source has more than {most} rows; a correlation within it needs 3, better 100")
     corpus = corpus_facts(table, described["sha256"], _codecs(table))
     seeds, floors, reports = (settings().seed if seed is None else seed,), None, {}
     for recipe, final in ({plan.recipe: export for plan in plans} | dict.fromkeys(compared, False)).items():

@@ -142,7 +142,7 @@ def contract_gate(
 ) -> dict[str, Any]:
     "The three comparisons, under the published names; what is undefined or not finite fails."
     threshold = settings().ship_gate_plcc if threshold is None else threshold
-    found = {seed: value for seed, value in plccs.items() if value is not None and math.isfinite(value)}
+    found = {seed: value for seed, value in plccs.items() if value is not None and -1 <= value <= 1}
     values = {seed: found.get(seed) for seed in sorted(plccs)}
     defined = 0 < len(found) == len(values)
     mean = float(np.mean(list(values.values()))) if defined else None

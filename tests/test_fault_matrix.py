@@ -186,7 +186,7 @@ CALLS = {
     ("predictor", "tune"): Call(
         "--source videos/fractal.mkv --target-vmaf 85 --preset ultrafast --out work --html page.html -q", (videos,)
     ),
-    ("predictor", "train"): Call("--corpus g.jsonl --models model -q", (measured,)),
+    ("predictor", "train"): Call("--corpus g.jsonl --models model -q", (measured,), growing=("model/*",)),
     ("predictor", "stubs"): Call("--models model", growing=("model/registry.json",)),
     ("manifest", "replay"): Call(
         "m.jsonl --keep again", (merged,), varying=("again/replay.log", "again/out/m.jsonl.manifest.json")

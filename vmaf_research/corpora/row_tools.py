@@ -310,7 +310,7 @@ def _read_log(path: Path | str) -> tuple[dict[str, np.ndarray], str]:
         raise BadInput(f"{path}: has no {', '.join(absent)}; expected {DEFAULT_TEACHER} and its six features")
     for key in keys.values():
         for number, value in enumerate(frame.get(key) for frame in frames):
-            if value is None:
+            if value is None or abs(value) > 1e30:
                 raise BadInput(f"{path}: frame {number} has no finite {key}; measure it again")
     columns = {name: np.array([frame[key] for frame in frames], float) for name, key in keys.items()}
     mean = float(np.mean(columns["vmaf"]))

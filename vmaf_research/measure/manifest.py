@@ -28,7 +28,9 @@ from typing_extensions import TypedDict
 
 import vmaf_research
 from .core import BadInput, Record, VerificationFailed, find_root, html_table
-from .provenance import SEAL, listing_digest, open_sealed, read_json, seal, sha256_file, write_json
+from vmaf_research.measure.provenance import (
+    SEAL, listing_digest, open_sealed, read_json, remove_partial, seal, sha256_file, write_json,
+)
 
 # %% ../../nbs/measure/12_manifest.ipynb #cbf78797
 _SCHEMA = {"schema": "vmaf-research-manifest", "schema_version": 1}
@@ -295,6 +297,7 @@ def write_manifest(
         before = None  # there was none, or it was damaged
     if before and "rows_of" in content and (change := row_change(before, content["rows_of"])):
         warnings.warn(f"{Path(output).name}: {change}", stacklevel=2)
+    remove_partial(target)  # of a run that was killed
     write_json(target, seal({**_SCHEMA, "deterministic": deterministic, "volatile": circumstances}))
     return target
 

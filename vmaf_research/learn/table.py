@@ -352,15 +352,13 @@ def source_folds(table: TrainingTable) -> tuple[Fold, ...]:
 # %% ../../nbs/learn/47_table.ipynb #0497a0aa
 _PARAMETERS = ("codec", "preset", "crf", "encode_height")  # what tells encodes of one source apart
 INPUTS = (*CANONICAL_6, *CODEC_BLOCK)  # what the network takes, in order
-
-
 _FILES = tuple(f"{part}_{fact}" for part in ("reference", "distorted") for fact in ("path", "size"))
 
 
-def read_pairs(table: Path) -> pd.DataFrame | None:
+def read_pairs(table: Path, more: tuple[str, ...] = ()) -> pd.DataFrame | None:  # more: further columns
     "The pairs table beside a table, if there is one; raises `BadInput` if it cannot be read or lacks a column."
     path = pairs_path(table)
-    return read_table(path, [*KEY[:2], *_PARAMETERS, *_FILES]) if path.is_file() else None
+    return read_table(path, [*KEY[:2], *_PARAMETERS, *more]) if path.is_file() else None
 
 
 def join_pairs(
@@ -459,7 +457,7 @@ def find_corpus_digest(
     root: Path | None = None,  # folder of the corpus's files; their sizes are taken there, instead of the recorded ones
 ) -> str | None:  # SHA-256 of the sorted lines `relpath<TAB>size`
     "Digest of the files of a table's corpus: of its pairs if they are listed, else of the whole folder."
-    pairs = read_pairs(table)
+    pairs = read_pairs(table, _FILES)
     if pairs is None:
         return None if root is None else listing_digest(root)
     sizes = {}

@@ -179,7 +179,7 @@ CALLS = {
     ("train",): Call("fr-regressor-v1 --parquet t.parquet --out run -q --ship-threshold 0.5", (long_table,)),
     ("refresh",): Call(f"--clips videos --out run {CLIPS}", (videos,)),
     ("ensemble", "run"): Call("rows.parquet --out run --dry-run -q", (codec_rows,), varying=SEEDS_RUN),
-    ("ensemble", "validate"): Call("run", (judged,)),
+    ("ensemble", "validate"): Call("run", (judged,), varying=("run/PROMOTE.json.manifest.json",)),
     ("ensemble", "export"): Call("run -q", (lambda folder: judged(folder, 1),)),
     ("registry", "promote"): Call("--verdict run/PROMOTE.json --models run/model", (lambda folder: judged(folder, 2),)),
     ("registry", "rollback"): Call("--models run/model", (lambda folder: judged(folder, 3),)),

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['CARD_ADDRESS', 'DIGEST_ADDRESS', 'ModelSummary', 'ModelList', 'list_models', 'ModelDescription', 'read_card',
            'describe_model', 'FeatureScores', 'score_features', 'CurvePoint', 'ShotChoice', 'CrfPrediction',
-           'predict_crf', 'ManifestReport', 'verify_manifest', 'CorpusDescription', 'describe_corpus', 'VerdictReport',
-           'describe_verdict', 'digest_names', 'read_digest']
+           'predict_crf', 'ManifestReport', 'verify_manifest', 'TeacherSummary', 'summarise_teacher',
+           'CorpusDescription', 'describe_corpus', 'VerdictReport', 'describe_verdict', 'digest_names', 'read_digest']
 
 # %% ../../nbs/serve/95_answers.ipynb #e012bc01
 import json
@@ -28,7 +28,7 @@ from ..measure.manifest import pairs_path
 from ..measure.provenance import sha256_file
 from ..measure.video import RAW_SUFFIXES, open_clip
 from ..predict.codecs import PREDICTOR_CODECS, find_adapter
-from .tools import MOST_VALUES, Pooled, Site, check_pixels, pool
+from .tools import MOST_VALUES, Site, check_pixels
 
 # %% ../../nbs/serve/95_answers.ipynb #72d40571
 CARD_ADDRESS = "vmaf-research://model/{model_id}/card"
@@ -268,6 +268,22 @@ def verify_manifest(
     found = [difference(name, described, roots, site.roots.describe) for name, described in entries]
     return ManifestReport(ok=not any(found), checked=len(entries), differences=filter(None, found))
 
+# %% ../../nbs/serve/95_answers.ipynb #daca59ea
+class TeacherSummary(BaseModel):
+    "The column vmaf of a table."
+
+    mean: float
+    min: float
+    max: float
+    saturated_share: float = Field(description="Rows at 0 or 100, where the teacher does not tell frames apart.")
+
+
+def summarise_teacher(table: Path) -> TeacherSummary:
+    "Range and mean of the column vmaf."
+    vmaf = pd.read_parquet(table, columns=["vmaf"])["vmaf"]
+    saturated = float(((vmaf <= 0) | (vmaf >= 100)).mean())
+    return TeacherSummary(mean=vmaf.mean(), min=vmaf.min(), max=vmaf.max(), saturated_share=saturated)
+
 # %% ../../nbs/serve/95_answers.ipynb #11903d53
 _CODECS = "Of each encoder: pairs, and the least and greatest CRF or QP, null if the corpus does not say."
 
@@ -280,8 +296,7 @@ class CorpusDescription(BaseModel):
     counts: dict[str, int] = Field(description="Sources, pairs, rows (frames) and pairs that failed.")
     codecs: dict[str, dict[str, float | None]] = Field(description=_CODECS)
     geometries: dict[str, int] = Field(description="Pairs by width and height.")
-    vmaf: Pooled
-    saturated_share: float = Field(description="Rows at 0 or 100, where the teacher does not tell frames apart.")
+    vmaf: TeacherSummary
     features: list[str]
     not_computed: dict[str, str]
     failures: list[str] = Field(description="Pairs that were left out, with the reason; the first 50.")
@@ -304,9 +319,7 @@ def describe_corpus(site: Site, table: Annotated[str, Field(description=_CORPUS_
         if sha256_file(file) != facts["run_provenance"]["outputs"][name]["sha256"]:
             raise VerificationFailed(f"{file.name}: not the file that its manifest describes; extract it again")
     pairs = pd.read_parquet(pairs_file, columns=["codec", "crf", "width", "height"])
-    vmaf = pd.read_parquet(path, columns=["vmaf"])["vmaf"]
-    saturated = float(((vmaf <= 0) | (vmaf >= 100)).mean())
-    told = facts | facts["corpus"] | {"codecs": {}, "vmaf": pool(vmaf), "saturated_share": saturated}
+    told = facts | facts["corpus"] | {"codecs": {}, "vmaf": summarise_teacher(path)}
     for codec, crfs in pairs.groupby("codec")["crf"]:
         least, most = (end(crfs.dropna(), default=None) for end in (min, max))
         told["codecs"][codec] = {"pairs": len(crfs), "lowest_quality_value": least, "highest_quality_value": most}
@@ -316,6 +329,11 @@ def describe_corpus(site: Site, table: Annotated[str, Field(description=_CORPUS_
     return CorpusDescription.model_validate(told)
 
 # %% ../../nbs/serve/95_answers.ipynb #49e805bc
+class _SeedScore(BaseModel):
+    seed: int
+    mean_plcc: float | None
+
+
 class VerdictReport(BaseModel):
     "What was decided about a run of the ensemble."
 
@@ -323,7 +341,7 @@ class VerdictReport(BaseModel):
     ensemble_id: str
     recommendation: str = Field(description="What to do now.")
     reasons: list[str] = Field(description="Why it is held; empty for PROMOTE.")
-    seeds: dict[str, float | None] = Field(description="Mean PLCC of each member on sources that it had not seen.")
+    seeds: list[_SeedScore] = Field(description="Mean PLCC of each member on sources that it had not seen.")
     checks: list[ship.gate.Check]
     notes: list[str]
     table: str = Field(description="File name of the table that was trained on.")
@@ -342,7 +360,8 @@ def describe_verdict(
     if not there:
         raise BadInput(f"{run!r}: no verdict; `vmaf-research ensemble validate` writes one")
     verdict = ship.verdict.read_verdict(there[0] if folder == path else site.roots.file(run))
-    told = {"seeds": verdict.document["gate"]["per_seed_plccs"], "digest": verdict.digest}
+    seeds = verdict.document["gate"]["per_seed_plccs"].items()
+    told = {"seeds": [{"seed": seed, "mean_plcc": plcc} for seed, plcc in seeds], "digest": verdict.digest}
     told |= {"reasons": [site.hide(each) for each in verdict.reasons], "table": verdict.document["table"]["name"]}
     return VerdictReport.model_validate(verdict.document | told)
 

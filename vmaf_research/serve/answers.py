@@ -312,7 +312,7 @@ def describe_corpus(site: Site, table: Annotated[str, Field(description=_CORPUS_
     "Describe the corpus of a FULL_FEATURES table: sources, encoders, geometries, range of VMAF, what was left out."
     real, path = site.roots.path(table), site.roots.file(table)
     facts = open_manifest(site.roots.file(str(manifest_path(real)))).facts
-    if facts["kind"] != "full-features":
+    if facts["kind"] != "full-features" or not isinstance(facts.get("corpus"), dict):
         raise BadInput(f"{table!r}: its manifest is of a {facts['kind']}, expected that of a FULL_FEATURES table")
     pairs_file = site.roots.file(str(pairs_path(real)))
     for name, file in (("table", path), ("pairs", pairs_file)):

@@ -198,9 +198,7 @@ def _start(
 check_all_outputs(app)
 
 # %% ../../nbs/serve/98_cli.ipynb #e80b3523
-@cache
-def _commands() -> typer.core.TyperGroup:
-    return typer.main.get_command(app)
+_tree_of = cache(typer.main.get_command)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -209,7 +207,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else list(arguments)
     try:
         with running_command(words):
-            _commands()(words, prog_name="vmaf-research")
+            _tree_of(app)(words, prog_name="vmaf-research")
     except SystemExit as end:  # how typer ends: 0, what a command asked for, 2 for wrong words, 130 for Ctrl-C
         return int(end.code or 0)
     except ResearchError as error:

@@ -79,8 +79,11 @@ def run_job(job: Job) -> bool | Problem:  # whether it had to be measured (False
     return True
 
 # %% ../../nbs/corpora/32_extract.ipynb #d263ee85
+_Value = Annotated[float, Field(gt=-1e18, lt=1e18)]  # an integer beyond fits no column
+
+
 class _Stored(Record):
-    columns: dict[str, Annotated[list[float], Field(min_length=1)]] = Field(min_length=1)
+    columns: dict[str, Annotated[list[_Value], Field(min_length=1)]] = Field(min_length=1)
     engine: dict[str, str | None]
     skipped: dict[str, str]
     capped: dict[str, int]

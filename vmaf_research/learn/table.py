@@ -370,7 +370,8 @@ def join_pairs(
     key = list(KEY[:2])
     twice = pairs[pairs.duplicated(key)]
     if len(twice):
-        raise BadInput(f"{pairs_path(name)}: {'/'.join(twice[key].iloc[0])} is there twice; extract the table again")
+        first = "/".join(map(str, twice[key].iloc[0]))
+        raise BadInput(f"{pairs_path(name)}: {first} is there twice; extract the table again")
     joined = frame.merge(pairs[[*key, *_PARAMETERS]], on=key, how="left", suffixes=("", "_pair"), indicator=True)
     lost = joined[joined["_merge"] != "both"]
     if len(lost):

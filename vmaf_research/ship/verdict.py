@@ -20,7 +20,7 @@ import numpy as np
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from ..learn.metrics import agreement, rmse
+from ..learn.metrics import VMAF_RANGE, agreement, rmse
 from ..learn.table import KEY, find_corpus_digest
 from ..measure.core import BadInput, Record, settings
 from ..measure.manifest import describe_path, manifest_path, run_provenance, write_manifest
@@ -63,7 +63,8 @@ def differences_between_seeds(run: EnsembleRun) -> list[str]:
 def metric_problems(run: EnsembleRun) -> list[str]:
     "Folds and metrics of every seed, computed again from the predictions and compared with what its file says."
     problems = []
-    target, source = run.predictions["target"].to_numpy(dtype=float), run.predictions["source"].to_numpy()
+    target = run.predictions["target"].to_numpy(dtype=float).clip(*VMAF_RANGE)
+    source = run.predictions["source"].to_numpy()
     for seed, document in run.by_seed.items():
         name, column = artefact_name(seed), f"seed{seed}"
         if column not in run.predictions:
@@ -261,7 +262,7 @@ def judge(run: EnsembleRun, corpus_root: Path | None = None) -> Verdict:  # see 
     reasons = [sentence for found, _ in problems.values() for sentence in found]
     gate = contract_gate({seed: document["mean_plcc"] for seed, document in run.by_seed.items()})
     worst = None if gate["mean_plcc"] is None else min(gate["per_seed_plccs"].values())
-    difference = least_difference(run.members(), run.predictions["target"].to_numpy(dtype=float))
+    difference = least_difference(run.members(), run.predictions["target"].to_numpy(dtype=float).clip(*VMAF_RANGE))
     limit, contract = gate["mean_plcc_threshold"], "contract of the ensemble"
     numbers = [
         check("mean LOSO PLCC", gate["mean_plcc"], "at least", limit, True, contract),

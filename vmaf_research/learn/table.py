@@ -105,8 +105,11 @@ class _Table:
 
     def __getitem__(self, name: str) -> pd.Series:
         with _reading(self.path):
-            column = self.read([self.columns[name]]).column(0).to_pandas()
-        return _as_text(column, self.path, name) if name in _TEXT else column
+            column = self.read([self.columns[name]]).column(0)
+            values = column.to_pandas()
+        if pa.types.is_nested(column.type):
+            raise BadInput(f"{self.path}: {name} holds {column.type}, expected one value a row")
+        return _as_text(values, self.path, name) if name in _TEXT else values
 
 
 def _as_text(column: pd.Series, path: Path, name: str) -> pd.Series:

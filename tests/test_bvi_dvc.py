@@ -110,11 +110,12 @@ def test_killed_and_started_again(archive, extracted, tmp_path):
     command = [sys.executable, "-c", PROGRAM, str(archive), str(tmp_path)]
     running = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("cache/measure/*/[!.]*.json")) and running.poll() is None and time.monotonic() < deadline:
+    stored = "cache/measure/*/[!.]*.json"
+    while not list(tmp_path.glob(stored)) and running.poll() is None and time.monotonic() < deadline:
         time.sleep(0.005)
     os.killpg(running.pid, signal.SIGKILL)
     running.wait()
-    measured = {path: path.stat().st_mtime_ns for path in tmp_path.glob("cache/measure/*/[!.]*.json")}
+    measured = {path: path.stat().st_mtime_ns for path in tmp_path.glob(stored)}
     assert measured and not (tmp_path / "t.parquet").exists()
     left = tmp_path / "t.corpus" / "ref" / f"{key_of(CONTENTS[0])}.yuv"
     left.write_bytes(b"half of a sequence that a kill left")

@@ -77,7 +77,7 @@ _RECIPES = [
     Recipe(
         name="teacher_prior", optimizer="soap", learning_rate=1e-2, weight_decay=0.0, schedule="one_cycle",
         loss="mse", epochs=16, batch_size=1024, dropout=0.0, target_center=50.0, target_scale=50.0,
-        sampled_vectors=1_000_000,
+        sampled_vectors=400_000,
     ),
 ]  # fmt: skip
 RECIPES = {recipe.name: recipe for recipe in _RECIPES}

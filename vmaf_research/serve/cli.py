@@ -25,7 +25,7 @@ from .manifests import manifest_app
 from .model_cli import compare_with_people, ensemble_app, predictor_app, registry_app
 from vmaf_research.serve.options import (
     AllowFailures, AllowHdr, Codecs, Features, Frames, Height, MeasureBits, Models, NotReplayed, PixFmt, Quiet,
-    Reads, Teacher, Teachers, TrustGeometry, Width, Writes, check_all_outputs, feature_names, given, show, tell,
+    Reads, OneTeacher, Teachers, TrustGeometry, Width, Writes, check_all_outputs, feature_names, given, show, tell,
 )
 
 # %% ../../nbs/serve/98_cli.ipynb #db8501ea
@@ -87,7 +87,7 @@ def _train(
     out: Annotated[Path | None, Option(help="Folder of the run [default: runs/MODEL]."), Writes("run")] = None,
     seed: Annotated[int | None, Option(help="Of weights and shuffling [default: that of settings.ini].")] = None,
     ship_threshold: Annotated[float | None, Option(help="Least mean PLCC [default: that of settings.ini].")] = None,
-    teacher: Teacher = DEFAULT_TEACHER,
+    teacher: OneTeacher = DEFAULT_TEACHER,
     strict: _Strict = False,
     no_export: Annotated[bool, Option("--no-export", help="Evaluate and gate only.")] = False,
     quiet: Quiet = False,
@@ -116,7 +116,7 @@ def _refresh(
     frames: Frames = None,
     codecs: Codecs = None,
     features: Features = "fast",
-    teacher: Teacher = DEFAULT_TEACHER,
+    teacher: OneTeacher = DEFAULT_TEACHER,
     measure_bits: MeasureBits = None,
     allow_hdr: AllowHdr = False,
     strict: _Strict = False,

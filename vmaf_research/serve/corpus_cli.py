@@ -18,7 +18,7 @@ from ..measure.core import BadInput
 from ..measure.features import DEFAULT_TEACHER
 from vmaf_research.serve.options import (
     AllowFailures, AllowHdr, AsJson, Codecs, Features, Frames, Height, MeasureBits, PixFmt, Quiet, Reads, Scheduler,
-    Teacher, Teachers, TrustGeometry, Width, Writes, feature_names, given, listed, seen_by_workers, show, tell,
+    OneTeacher, Teachers, TrustGeometry, Width, Writes, feature_names, given, listed, seen_by_workers, show, tell,
 )
 
 # %% ../../nbs/serve/88_corpus_cli.ipynb #07482a3a
@@ -273,7 +273,7 @@ def _grid(
     features: Features = "canonical6",
     coarse_to_fine: Annotated[bool, Option("--coarse-to-fine", help=_FINE)] = False,
     target: Annotated[float | None, Option(help="VMAF around which the grid from coarse to fine is dense.")] = None,
-    teacher: Teacher = DEFAULT_TEACHER,
+    teacher: OneTeacher = DEFAULT_TEACHER,
     measure_bits: MeasureBits = None,
     allow_hdr: AllowHdr = False,
     allow_failures: AllowFailures = False,

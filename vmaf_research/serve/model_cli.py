@@ -18,7 +18,7 @@ from ..measure.features import DEFAULT_TEACHER
 from ..measure.core import BadInput, settings
 from ..measure.provenance import write_bytes, write_json
 from vmaf_research.serve.options import (
-    AllowHdr, AsJson, Changes, MeasureBits, Models, NotReplayed, Quiet, Reads, Teacher, Writes, show, tell,
+    AllowHdr, AsJson, Changes, MeasureBits, Models, NotReplayed, Quiet, Reads, OneTeacher, Writes, show, tell,
 )
 
 # %% ../../nbs/serve/89_model_cli.ipynb #a332a35e
@@ -42,7 +42,7 @@ def _ensemble_run(
     table: Annotated[Path, Argument(help=_ROWS), Reads()],
     out: Annotated[Path | None, Option(help="Folder of the run [default: runs/ensemble]."), Writes("run")] = None,
     recipe: Annotated[Literal["adr0303", "tuned"], Option(help="How the members are trained.")] = "adr0303",
-    teacher: Teacher = DEFAULT_TEACHER,
+    teacher: OneTeacher = DEFAULT_TEACHER,
     folds: Annotated[int | None, Option(help="How many sources there must be.")] = None,
     corpus_root: _CorpusRoot = None,
     device: _Device = "auto",
@@ -154,7 +154,7 @@ def _tune(
     confidence: Annotated[float | None, Option(help="Of the value that prediction alone would have picked.")] = None,
     height: Annotated[int | None, Option(help=_HEIGHT)] = None,
     frames: Annotated[int | None, Option(help="Only the first so many frames [default: all].")] = None,
-    teacher: Teacher = DEFAULT_TEACHER,
+    teacher: OneTeacher = DEFAULT_TEACHER,
     measure_bits: MeasureBits = None,
     allow_hdr: AllowHdr = False,
     as_json: AsJson = False,
@@ -185,7 +185,7 @@ def _train(
     sources: Annotated[Path | None, Option(help=_VIDEOS), Reads()] = None,
     codec: Annotated[list[str], Option(help="May be repeated [default: all in the rows].")] = (),
     preset: Annotated[str | None, Option(help="Only rows with this preset.")] = None,
-    teacher: Teacher = DEFAULT_TEACHER,
+    teacher: OneTeacher = DEFAULT_TEACHER,
     models: _ChangedModels = None,
     licence: Annotated[str, Option(help="Of the pictures, in a sentence, for the model card.")] = "not stated",
     quiet: Quiet = False,
@@ -204,7 +204,7 @@ def _predict(
     target_vmaf: Annotated[float | None, Option(help="Also pick the value that reaches this VMAF.")] = None,
     confidence: Annotated[float | None, Option(help="Share of sources for which it shall reach it.")] = None,
     formula: Annotated[bool, Option("--formula", help=_FORMULA)] = False,
-    teacher: Teacher = DEFAULT_TEACHER,
+    teacher: OneTeacher = DEFAULT_TEACHER,
     allow_hdr: AllowHdr = False,
     models: Models = None,
     as_json: AsJson = False,

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Width', 'Height', 'PixFmt', 'TrustGeometry', 'Frames', 'Codecs', 'AllowFailures', 'Quiet', 'AsJson', 'Models',
-           'Scheduler', 'Features', 'MeasureBits', 'AllowHdr', 'Teacher', 'Teachers', 'Reads', 'Changes', 'Writes',
+           'Scheduler', 'Features', 'MeasureBits', 'AllowHdr', 'OneTeacher', 'Teachers', 'Reads', 'Changes', 'Writes',
            'NotReplayed', 'markers', 'several', 'check_all_outputs', 'given', 'listed', 'seen_by_workers',
            'feature_names', 'show', 'tell']
 
@@ -157,7 +157,7 @@ _BITS = "Compare in so many bits per sample: 10 show banding of 8-bit encodes [d
 _ALLOW_HDR = "Let teachers that were made for SDR score HDR, and mark it."
 MeasureBits = Annotated[int | None, Option("--measure-bits", help=_BITS)]
 AllowHdr = Annotated[bool, Option("--allow-hdr", help=_ALLOW_HDR)]
-Teacher = Annotated[str, Option("--teacher", help=_TEACHER, callback=lambda name: resolve_teachers([name]) and name)]
+OneTeacher = Annotated[str, Option("--teacher", help=_TEACHER, callback=lambda name: resolve_teachers([name]) and name)]
 Teachers = Annotated[list[str], Option("--teacher", help=_TEACHERS, callback=lambda ids: resolve_teachers(ids) and ids)]
 
 # %% ../../nbs/serve/85_options.ipynb #5d1a8505

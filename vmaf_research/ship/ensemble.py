@@ -213,7 +213,8 @@ def _finished_seeds(folder: Path, identity: Mapping[str, Any]) -> dict[int, np.n
             document = open_sealed(path)
         except BadInput:  # not there, or damaged
             continue
-        before, now = ({"dry_run": "note" in facts, "teacher": DEFAULT_TEACHER, **facts} for facts in (document, identity))
+        default = {"teacher": DEFAULT_TEACHER}  # of files that do not say
+        before, now = ({"dry_run": "note" in facts, **default, **facts} for facts in (document, identity))
         found = fact_differences({name: before[name] for name in now if name in before}, now, ["note"])
         if found and "note" not in document:  # seeds of a dry run are nobody's result
             told = "; ".join([*found[:3], *([f"{len(found) - 3} more"] if len(found) > 3 else [])])

@@ -184,6 +184,7 @@ def add_correction(graph: GraphBuilder, correction: float, kind: np.dtype) -> No
     "Append what stands for chroma that SpEED did not see: of features [batch, 4] the second, where it is 0."
     features = graph.value
     graph.add("Gather", "speed", graph.constant("speed.column", np.array([1])), axis=1)
+    graph.add("Abs", "speed.size")
     graph.add("Mul", "speed.large", graph.constant("large", np.array(1e30, dtype=kind)))  # printed ones are over 1e-6
     graph.add("Clip", "seen", graph.constant("none", np.array(0, dtype=kind)), graph.constant("one", np.array(1, kind)))
     graph.add("Mul", "minus_seen", graph.constant("minus_one", np.array(-1, dtype=kind)))

@@ -92,7 +92,8 @@ def export_members(
         group = EnsembleRecord(**shared, seed=seed, artefact_sha256=run.digests[artefact_name(seed)])
         name = "VMAF v0.6.1" if rows.teacher == DEFAULT_TEACHER else rows.teacher
         words = _DESCRIPTION.format(seed=seed, name=name), notes
-        package_model(member_id(seed, rows.teacher), report, ship_gate(report), part, corpus, *words, smoke=True, ensemble=group)
+        model_id = member_id(seed, rows.teacher)
+        package_model(model_id, report, ship_gate(report), part, corpus, *words, smoke=True, ensemble=group)
     shutil.rmtree(model, ignore_errors=True)
     part.rename(model)
     place = {"output": run.folder}

@@ -44,8 +44,8 @@ def seed_problems(run: EnsembleRun) -> list[str]:
 
 # %% ../../nbs/ship/68_verdict.ipynb #7d3f1895
 _SHARED = (
-    "teacher", "recipe", "corpus", "corpus_digest", "table_digest", "table_sha256", "pairs_sha256", "n_rows", "encoders",
-    "encoder_vocab_version", "num_codecs", "package_version", "n_folds",
+    "teacher", "recipe", "corpus", "corpus_digest", "table_digest", "table_sha256", "pairs_sha256", "n_rows",
+    "encoders", "encoder_vocab_version", "num_codecs", "package_version", "n_folds",
 )  # fmt: skip
 
 
@@ -74,7 +74,8 @@ def metric_problems(run: EnsembleRun) -> list[str]:
             problems.append(f"{PREDICTIONS} has {lost} predictions of seed {seed} that are not finite")
         if values_digest(values) != document["predictions_sha256"]:
             problems.append(f"{PREDICTIONS} has other predictions of seed {seed} than {name} was written for")
-        found = {each: agreement(values[source == each], target[source == each], limits).plcc for each in np.unique(source)}
+        own = {each: source == each for each in np.unique(source)}
+        found = {each: agreement(values[rows], target[rows], limits).plcc for each, rows in own.items()}
         said = {fold["held_out"]: fold["plcc"] for fold in document["folds"]}
         if list(said) != list(found) or document["n_folds"] != len(found):
             problems.append(f"{name} has the folds {', '.join(said)}, the predictions {', '.join(found)}")

@@ -5,17 +5,30 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
+from made_up import make_table
 
-from vmaf_research.measure.core import BadInput
+from vmaf_research import corpus, load
+from vmaf_research.corpora.extract import extract
+from vmaf_research.corpora.grid import grid
+from vmaf_research.corpora.pairs import Corpus, Pair
+from vmaf_research.learn.functions import TeacherFunction
+from vmaf_research.learn.recipes import sample_prior
+from vmaf_research.learn.table import load_training_table
+from vmaf_research.measure.core import BadInput, settings
 from vmaf_research.measure.engine import run_ffmpeg
 from vmaf_research.measure.features import FEATURE_BY_NAME, FULL_FEATURES, TEACHERS, teacher_for
 from vmaf_research.measure.libvmaf import measure
+from vmaf_research.measure.manifest import open_manifest
 from vmaf_research.measure.teacher import TEACHER_TOLERANCE, check_against_teacher, load_teacher
 from vmaf_research.measure.video import open_clip
+from vmaf_research.ship.onnx import check_graph, open_session, run_session, svr_graph
+from vmaf_research.ship.refresh import train_and_package
+from vmaf_research.ship.registry import read_registry
 
 GOLDEN = Path(__file__).parents[2] / "shared" / "golden"
-CLIPS = Path(__file__).parents[2] / "shared" / "clips"
 V1 = [name for name in TEACHERS if name.startswith("vmaf_v1")]
 MEASURABLE = [name for name, teacher in TEACHERS.items() if not teacher.tool_only]
 
@@ -153,3 +166,101 @@ def test_hdr_is_refused_and_marked(graded):
     result = measure(graded["pq"], graded["pq"], features=(), allow_hdr=True)
     assert "pq.mkv is HDR (PQ transfer" in result.warnings[0] and "yuv420p10le" in result.compared
     assert measure(graded["pq"], graded["pq"], features=["psnr_y"], teachers=()).frames == 3  # features are no verdict
+
+
+def test_registered_networks(pair):
+    "All eight graphs on frames that nothing was trained on, and that they are one network."
+    result, graphs = measure(*pair, features=(), teachers=V1), []
+    for name in V1:
+        teacher = TEACHERS[name]
+        model = load(f"fr_regressor_nano_{teacher.column}")
+        assert (model.row.teacher, model.feature_names) == (name, teacher.inputs)
+        assert model.sidecar.output_range == teacher.score_range and model.sidecar.training.parameters <= 5000
+        errors = model.score(inputs_of(result, name)) - result.columns[teacher.column]
+        assert np.sqrt(np.mean(errors**2)) <= 0.01 and np.abs(errors).max() <= 0.05
+        graph = check_graph((settings().model_path / model.row.onnx).read_bytes(), 4).graph
+        graphs.append([each.SerializeToString() for each in graph.initializer])
+    assert all(each == graphs[0] for each in graphs)
+
+
+def test_every_row_names_its_teacher():
+    rows = read_registry().models
+    assert {row.teacher for row in rows} == {"vmaf_v0.6.1", *V1}
+    assert all("teacher" in row.to_json() for row in rows)
+
+
+@pytest.mark.parametrize("name", [name for name in MEASURABLE if TEACHERS[name].clipped])
+def test_the_exact_graph_and_the_torch_function(name):
+    function, generator = load_teacher(name), np.random.default_rng(0)
+    vectors = sample_prior(2000, generator, function.inputs)
+    if function.ends.chroma_correction:
+        vectors[::5, 1] = 0.0
+    vectors = vectors.astype(np.float32).astype(np.float64)
+    expected = function.predict(vectors)
+    found = run_session(open_session(svr_graph(function, {}), vectors.shape[1]), vectors)
+    assert np.abs(found - expected).max() <= 2e-5
+    module, features = TeacherFunction(function), torch.tensor(vectors, requires_grad=True)
+    scores = module(features)
+    assert np.abs(scores.detach().numpy() - expected).max() <= 1e-9
+    scores.sum().backward()
+    assert torch.isfinite(features.grad).all() and features.grad.abs().max() > 0
+
+
+def test_tables_do_not_mix_teachers(tmp_path):
+    table = make_table()
+    one = table.assign(vmaf_v1=np.nan)
+    half = len(table) // 2
+    one.loc[half:, "vmaf_v1"] = one.loc[half:, "vmaf"]
+    one.loc[half:, "vmaf"] = np.nan
+    with pytest.raises(BadInput, match="mixes teachers: vmaf_v0.6.1 in .* rows, vmaf_v1.0.16_3d0h in"):
+        load_training_table(one)
+    named = table.assign(teacher=["vmaf_v0.6.1"] * half + ["vmaf_v0.6.1neg"] * (len(table) - half))
+    with pytest.raises(BadInput, match="mixes teachers in its column teacher: .*vmaf_v0.6.1neg"):
+        load_training_table(named)
+    with pytest.raises(BadInput, match="teacher says vmaf_v0.6.1neg, but vmaf is the column of vmaf_v0.6.1"):
+        load_training_table(table.assign(teacher="vmaf_v0.6.1neg"))
+
+
+def test_a_run_folder_has_one_teacher(tmp_path):
+    (tmp_path / "report.json").write_text('{"teacher": "vmaf_v1.0.16_3d0h"}')
+    make_table().to_parquet(tmp_path / "table.parquet")
+    with pytest.raises(BadInput, match="holds a run on vmaf_v1.0.16_3d0h, this one is on vmaf_v0.6.1"):
+        train_and_package(tmp_path / "table.parquet", tmp_path)
+
+
+def test_extraction_by_name(pair, tmp_path):
+    "Only what was asked for is measured; names, options and libvmaf's own spelling are in the manifest."
+    clips = [open_clip(path) for path in pair]
+    corpus = Corpus("pair", pair[0].parent, (Pair("zoom", *clips, "libx264", "medium", 38.0, 640),))
+    how = {"features": ["psnr_y"], "teachers": ["vmaf_v1.0.16_3d0h"], "cache": tmp_path / "cache", "progress": False}
+    plain = extract(corpus, tmp_path / "plain.parquet", **how)
+    deep = extract(corpus, tmp_path / "deep.parquet", bits=10, **how)
+    assert (plain.measured, deep.measured) == (1, 1)  # another depth is another measurement
+    for made, suffix in ((plain, ""), (deep, "_encbd_8")):
+        table, facts = pd.read_parquet(made.table), open_manifest(made.table).facts
+        assert table.columns[30:].tolist() == ["vmaf_v1", *TEACHERS["vmaf_v1.0.16_3d0h"].inputs]
+        assert table["vmaf"].isna().all() and "vmaf" in facts["not_computed"]
+        told = facts["teacher_models"]["vmaf_v1.0.16_3d0h"]
+        assert told["features"]["cambi_v1"]["keys"] == ["cambi_hrs_1080_cmxv_17_vlt_0.06" + suffix]
+        assert told["features"]["adm3_v1_3d0h"]["options"]["adm_csf_mode"] == 2
+    assert extract(corpus, tmp_path / "again.parquet", **how).measured == 0
+
+
+def test_hdr_in_a_corpus(graded, tmp_path):
+    "A video is refused before anything is encoded; allowed, it stays at ten bits and every row says what it is."
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    source = ["-stream_loop", "3", "-i", str(graded["pq"]), "-c", "copy"]
+    run_ffmpeg([*source, str(videos / "pq.mkv")])
+    with pytest.raises(BadInput, match="pq.mkv: is HDR .*--allow-hdr"):
+        corpus("clips", videos, tmp_path / "work", 240, 8, progress=False).raise_problems()
+    allowed = corpus("clips", videos, tmp_path / "work", 240, 8, progress=False, allow_hdr=True)
+    assert {clip.pix_fmt for pair in allowed.pairs for clip in pair.clips} == {"yuv420p10le"}
+    how = {"features": ["psnr_y"], "cache": tmp_path / "cache", "progress": False}
+    with pytest.raises(BadInput, match="is HDR"):
+        extract(allowed, tmp_path / "refused.parquet", **how)
+    made = extract(allowed, tmp_path / "marked.parquet", allow_hdr=True, **how)
+    assert pd.read_parquet(made.table)["hdr"].str.startswith("PQ transfer").all()
+    assert len(open_manifest(made.table).facts["hdr"]) == len(allowed.pairs)
+    made = grid(videos, tmp_path / "rows.jsonl", qualities=["30"], frames=8, allow_hdr=True, progress=False)
+    assert [made.rows[0][key] for key in ("hdr_transfer", "hdr_primaries")] == ["smpte2084", "bt2020"]

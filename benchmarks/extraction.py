@@ -31,7 +31,7 @@ import numpy as np
 from vmaf_research.corpora.extract import Job, extract, run_job
 from vmaf_research.corpora.pairs import Corpus, Pair
 from vmaf_research.measure.engine import find_engine, run_ffmpeg
-from vmaf_research.measure.features import CANONICAL_6, DEFAULT_TEACHER, FEATURE_SETS, resolve_teachers
+from vmaf_research.measure.features import CANONICAL_6, DEFAULT_TEACHER, FEATURE_SETS, TEACHERS, resolve_teachers
 from vmaf_research.measure.libvmaf import comparison_format, filter_chain, libvmaf_options
 from vmaf_research.measure.provenance import sha256_file
 from vmaf_research.measure.video import KEEP_FRAMES, input_arguments, open_clip
@@ -95,7 +95,9 @@ def report(found: dict[str, np.ndarray]) -> None:
         print(f"{name}: overhead per pair {overhead[kind]:.1%}, saved against two passes {saved[kind]:.0%}")
 
 
-def make_sides(pairs: list[Pair], root: Path, features: tuple[str, ...], folder: Path) -> dict[str, Callable]:
+def make_sides(
+    pairs: list[Pair], root: Path, features: tuple[str, ...], teacher: str, folder: Path
+) -> dict[str, Callable]:
     "The four ways to measure the same pairs; each takes the number of the round."
     corpus = Corpus("benchmark", root, tuple(pairs))
     one_core = ThreadPoolExecutor(1)
@@ -103,21 +105,21 @@ def make_sides(pairs: list[Pair], root: Path, features: tuple[str, ...], folder:
 
     def one_pass(_: int) -> None:
         for pair in pairs:
-            bare(pair, features, (DEFAULT_TEACHER,), folder)
+            bare(pair, features, (teacher,), folder)
 
     def jobs(number: int) -> None:
         for pair in pairs:
             digests = (digest, sha256_file(pair.distorted.path))
-            run_job(Job(pair, features, (DEFAULT_TEACHER,), digests, folder / f"jobs{number}"))
+            run_job(Job(pair, features, (teacher,), digests, folder / f"jobs{number}"))
 
     def extraction(number: int) -> None:
         out, cache = folder / f"out{number}" / "table.parquet", folder / f"cache{number}"
-        extract(corpus, out, features=features, executor=one_core, cache=cache, progress=False)
+        extract(corpus, out, features=features, teachers=(teacher,), executor=one_core, cache=cache, progress=False)
 
     def two_passes(_: int) -> None:
         for pair in pairs:
             bare(pair, features, (), folder)
-            bare(pair, CANONICAL_6, (DEFAULT_TEACHER,), folder)
+            bare(pair, CANONICAL_6, (teacher,), folder)
 
     return {"bare": one_pass, "job": jobs, "extract": extraction, "two passes": two_passes}
 
@@ -131,6 +133,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, help="of the generated clips (default 48)")
     parser.add_argument("--rounds", type=int, help="rounds that count (default 4)")
     parser.add_argument("--features", default="fast", choices=sorted(FEATURE_SETS))
+    parser.add_argument("--teacher", default=DEFAULT_TEACHER, choices=sorted(TEACHERS))
     parser.add_argument("--quick", action="store_true", help="360 rows, 24 frames")
     options = parser.parse_args()
     if len(options.clips) == 1:
@@ -150,9 +153,10 @@ def main() -> None:
         for kind, pairs in groups.items():
             clip = pairs[0].reference
             counts = f"{len(pairs)} x {clip.size}, {clip.frames} frames"
-            print(f"\n{kind}: {counts}, features {options.features}, best of {rounds} rounds")
+            asked = f"features {options.features}, teacher {options.teacher}"
+            print(f"\n{kind}: {counts}, {asked}, best of {rounds} rounds")
             (folder / kind).mkdir()
-            report(compare(make_sides(pairs, root, features, folder / kind), rounds))
+            report(compare(make_sides(pairs, root, features, options.teacher, folder / kind), rounds))
 
 
 if __name__ == "__main__":

@@ -72,6 +72,7 @@ SETS: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {  #
     "adm2+psnr+ssim+motion": (("psnr", "ssim", "vmafmotion"), ("adm2",), ()),
     "canonical6": ((), CANONICAL_6, ()),
     "VMAF itself": ((), (), (DEFAULT_TEACHER,)),
+    "VMAF v1 itself": ((), (), ("vmaf_v1.0.16_3d0h",)),
     "B without ssimulacra2": ((), tuple(n for n in FEATURE_SETS["B"] if n != "ssimulacra2"), ()),
     "fast": ((), FEATURE_SETS["fast"], ()),
 }

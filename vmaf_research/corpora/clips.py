@@ -9,6 +9,7 @@ __all__ = ['VIDEO_SUFFIXES', 'source_name', 'Found', 'find_videos', 'make_refere
 import re
 from collections.abc import Iterable
 from concurrent.futures import Executor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ from .pairs import Corpus, Problem
 from ..measure.core import BadInput, ResearchError
 from ..measure.encode import encoder_version, fit_height, nearest_even
 from ..measure.provenance import sha256_file
-from ..measure.video import Clip, Part, convert_clip, open_clip
+from ..measure.video import Clip, Part, convert_clip, open_clip, pixel_format
 
 # %% ../../nbs/corpora/34_clips.ipynb #7b777eb9
 VIDEO_SUFFIXES = frozenset(
@@ -75,10 +76,20 @@ def make_reference(
     height: int | None,  # rows; None: its own, or one more to make them even
     frames: int | None,  # how many of the first frames to use; None: all
     seconds: float | None = None,  # only so much of the middle, instead of the first frames
+    allow_hdr: bool = False,  # also use a video of a high dynamic range, whose scores say little
 ) -> tuple[Clip | None, Problem | None, list[str]]:  # the reference or the problem; warnings
-    "Turn a video into a reference."
+    "Turn a video into a reference: 4:2:0, in ten bits if the video has more than eight."
+    try:
+        video = open_clip(path, count=False)
+    except ResearchError as error:
+        return None, Problem(path.name, str(error).removeprefix(f"{path}: ")), []
+    if video.colour.hdr and not allow_hdr:
+        reason = f"is HDR ({video.colour.hdr}), and VMAF was made for SDR"
+        return None, Problem(path.name, f"{reason}; map its tones to SDR, or pass --allow-hdr"), []
+    pix_fmt = "yuv420p" if pixel_format(video.pix_fmt).depth == 8 else "yuv420p10le"
     made_from = {"video_sha256": sha256_file(path), "height": height, "frames": frames, "decoder": encoder_version()}
     made_from |= {} if seconds is None else {"middle_seconds": seconds}
+    made_from |= {} if pix_fmt == "yuv420p" else {"pix_fmt": pix_fmt}
 
     def convert() -> Clip:
         original, part = open_clip(path), None
@@ -86,10 +97,11 @@ def make_reference(
         first = (original.frames - wanted) // 2
         if first >= 1:
             part = Part((), f"select=between(n\\,{first}\\,{first + wanted - 1})", wanted)
-        return convert_clip(original, out, *fit_height(original, height or original.height), frames=frames, part=part)
+        size = fit_height(original, height or original.height)
+        return convert_clip(original, out, *size, frames=frames, pix_fmt=pix_fmt, part=part)
 
     try:
-        clip = make_once(out, made_from, convert)
+        clip = replace(make_once(out, made_from, convert), colour=video.colour)
     except ResearchError as error:
         return None, Problem(path.name, str(error).removeprefix(f"{path}: ")), []
     least = min(8, frames or 8)  # fewer show no motion worth measuring
@@ -103,12 +115,13 @@ def make_reference(
 # %% ../../nbs/corpora/34_clips.ipynb #a0ab77b0
 def make_references(
     videos: dict[str, Path], folder: Path, executor: Executor | None, progress: bool,
-    height: int | None, frames: int | None, seconds: float | None = None,
+    height: int | None, frames: int | None, seconds: float | None = None, allow_hdr: bool = False,
 ) -> tuple[dict[str, Clip], list[Problem], list[str]]:  # references, problems, warnings  # fmt: skip
-    "Turn videos, by source, into references in a folder, by source; the last three as in `make_reference`."
+    "Turn videos, by source, into references in a folder, by source; the last four as in `make_reference`."
     clean_folder(folder)
     rows = None if height is None else nearest_even(height)
-    jobs = [(name, path, folder / f"{name}.y4m", rows, frames, seconds) for name, path in sorted(videos.items())]
+    how = (rows, frames, seconds, allow_hdr)
+    jobs = [(name, path, folder / f"{name}.y4m", *how) for name, path in sorted(videos.items())]
     results = run_jobs(make_reference, jobs, executor, "references", progress)
     references = {name: clip for (name, *_), (clip, _, _) in zip(jobs, results, strict=True) if clip}
     problems = [problem for _, problem, _ in results if problem]
@@ -123,6 +136,7 @@ def clips_corpus(
     codecs: Iterable[str] = ("libx264",),  # each with its ladder
     executor: Executor | None = None,  # default: one thread per core
     progress: bool = True,
+    allow_hdr: bool = False,  # also use videos of a high dynamic range
 ) -> Corpus:
     """Build a corpus out of a folder of videos.
 
@@ -135,7 +149,8 @@ def clips_corpus(
         raise BadInput(f"height {height} and frames {frames}: expected at least 32 rows and 1 frame")
     rungs = ladder(height, codecs)
     found = find_videos(Path(folder))
-    references, problems, notes = make_references(found.videos, workdir / "ref", executor, progress, height, frames)
+    how = (executor, progress, height, frames, None, allow_hdr)
+    references, problems, notes = make_references(found.videos, workdir / "ref", *how)
     pairs, failed = encode_ladder(references, rungs, workdir / "dis", executor, progress)
     problems, originals = (*found.problems, *problems, *failed), tuple(found.videos.values())
     return Corpus("clips", workdir, tuple(pairs), problems, (*found.warnings, *notes), originals)

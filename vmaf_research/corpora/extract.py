@@ -20,18 +20,19 @@ import pyarrow as pa
 from pydantic import Field
 
 from .jobs import run_jobs
-from .pairs import PAIR_SCHEMA, Corpus, Pair, Problem, problem_report, snapshot_digest
+from .pairs import HDR_COLUMN, PAIR_SCHEMA, Corpus, Pair, Problem, problem_report, snapshot_digest
 from .pairs import table_schema, write_tables
 from ..measure.core import BadInput, EngineError, Record, ResearchError, cache_root, html_table
 from ..measure.engine import find_engine
-from ..measure.features import CANONICAL_6, DEFAULT_TEACHER, FULL_FEATURES, resolve_features
+from ..measure.encode import nearest_even
+from ..measure.features import DEFAULT_TEACHER, FEATURE_BY_NAME, FULL_FEATURES, TEACHERS, resolve_features
 from ..measure.features import resolve_teachers
-from ..measure.libvmaf import Measurement, measure
+from ..measure.libvmaf import EncodedAs, Measurement, check_sdr, comparison_format, measure
 from ..measure.manifest import describe_path, manifest_path, pairs_path, run_provenance, write_manifest
 from ..measure.provenance import common_folder, content_digest, recorded, remove_partial, seal, sha256_file
 from ..measure.provenance import write_json
-from ..measure.teacher import check_against_teacher
-from ..measure.video import Clip
+from ..measure.teacher import check_against_teacher, load_teacher
+from ..measure.video import Clip, pixel_format
 
 # %% ../../nbs/corpora/32_extract.ipynb #6ee8e897
 _CACHE_VERSION = 1  # part of every key: raise it when the meaning of a stored measurement changes
@@ -47,13 +48,35 @@ class Job:
     digests: tuple[str, str]  # sha256 of the reference and of the distorted file
     cache: Path  # folder of stored measurements
     reference_size: int | None = None  # bytes of a reference that is not kept; None: it is there to stay
+    bits: int | None = None  # per sample of the comparison; None: those of the deeper clip
+    allow_hdr: bool = False  # let teachers that were made for SDR score HDR
 
     def key(self) -> str:  # 64 hexadecimal digits
         "Digest of everything that the numbers depend on."
         both = zip(self.digests, self.pair.clips, strict=True)
         clips = [[digest, clip.size, clip.pix_fmt, clip.full_range, clip.raw] for digest, clip in both]
         engine = find_engine().identity()
-        return content_digest([_CACHE_VERSION, clips, engine, sorted(self.features), list(self.teachers)])
+        models = resolve_teachers(self.teachers)
+        keys = {name: self.encoded.key(name) for model in models for name in model.extra_features}
+        facts = {"keys": keys, "models": [model.sha256 for model in models]} if keys else {}
+        facts |= {} if self.bits is None else {"bits": self.bits}
+        more = [facts] if facts else []
+        return content_digest([_CACHE_VERSION, clips, engine, sorted(self.features), list(self.teachers), *more])
+
+    @property
+    def encoded(self) -> EncodedAs:
+        "What the encoder was given, as far as that is known and is not what is compared."
+        reference, distorted = self.pair.clips
+        if self.pair.codec == "unknown" and self.pair.encode_height is None:
+            return EncodedAs()
+        compared = pixel_format(comparison_format(reference, distorted, self.bits)).depth
+        height = self.pair.encode_height or distorted.height
+        scaled = nearest_even(reference.width * height / reference.height)
+        width = distorted.width if height == distorted.height else scaled
+        depth = pixel_format(distorted.pix_fmt).depth
+        smaller = (width, height) != (reference.width, reference.height)
+        size = (width, height) if smaller else (None, None)
+        return EncodedAs(*size, None if depth == compared or distorted.raw else depth)
 
     def files(self) -> dict[Clip, int]:
         "The clips whose files stay, with their sizes in bytes."
@@ -68,12 +91,17 @@ class Job:
 # %% ../../nbs/corpora/32_extract.ipynb #aacd636d
 def run_job(job: Job) -> bool | Problem:  # whether it had to be measured (False: it was there), or why it cannot be
     "Make sure that the measurement of a pair is stored."
-    if load_measured(job) is not None:
-        return False
     pair = job.pair
+    try:
+        check_sdr(*pair.clips, resolve_teachers(job.teachers), job.allow_hdr)
+        if load_measured(job) is not None:
+            return False
+    except ResearchError as error:
+        return Problem("/".join(pair.key), str(error))
     resize = pair.encode_height is not None and not pair.distorted.raw
     try:
-        store_measured(job, measure(*pair.clips, features=job.features, teachers=job.teachers, resize=resize))
+        how = {"resize": resize, "bits": job.bits, "encoded": job.encoded, "allow_hdr": job.allow_hdr}
+        store_measured(job, measure(*pair.clips, features=job.features, teachers=job.teachers, **how))
     except ResearchError as error:
         return Problem("/".join(pair.key), str(error))
     return True
@@ -103,18 +131,22 @@ def store_measured(job: Job, result: Measurement) -> None:
     _check_sample(job.pair, result.columns)
     columns = {name: values.tolist() for name, values in result.columns.items()}
     facts = {"engine": result.engine, "skipped": result.skipped, "capped": result.capped}
+    facts |= {"keys": result.keys} if result.keys else {}
+    facts |= {"warnings": list(result.warnings)} if result.warnings else {}
     document = seal({"key": job.key(), "columns": columns} | facts)
     write_json(job.path(), document, durable=False)  # the seal tells whether the disk has all of it
 
 
 def _check_sample(pair: Pair, columns: dict[str, np.ndarray]) -> None:
-    "Raise `EngineError` that names the frame if VMAF does not follow from the canonical six, in 32 frames of a pair."
-    if "vmaf" not in columns or not set(CANONICAL_6) <= columns.keys():
-        return
-    rows = np.unique(np.linspace(0, len(columns["vmaf"]) - 1, 32).astype(int))
-    features = np.column_stack([columns[name][rows] for name in CANONICAL_6])
-    labels = [f"{pair.source}/{pair.dis_basename} frame {row}" for row in rows]
-    check_against_teacher(features, columns["vmaf"][rows], labels)
+    "Raise `EngineError` that names the frame if a score does not follow from its features, in 32 frames of a pair."
+    for model in TEACHERS.values():
+        if model.sha256 is None or not {model.column, *model.inputs} <= columns.keys():
+            continue
+        scores = columns[model.column]
+        rows = np.unique(np.linspace(0, len(scores) - 1, 32).astype(int))
+        features = np.column_stack([columns[name][rows] for name in model.inputs])
+        labels = [f"{pair.source}/{pair.dis_basename} frame {row}" for row in rows]
+        check_against_teacher(features, scores[rows], labels, model.name)
 
 # %% ../../nbs/corpora/32_extract.ipynb #a48c2018
 @dataclass(frozen=True)
@@ -128,6 +160,7 @@ class Extraction:
     pair_count: int
     measured: int  # pairs measured in this run; the others were stored already
     failures: tuple[Problem, ...]  # left out of the table
+    warnings: tuple[str, ...] = ()  # what a reader of the scores has to know: what a teacher cannot see, or HDR
 
     def __repr__(self) -> str:
         counts = f"{self.rows} rows of {self.pair_count} pairs, {len(self.failures)} failures"
@@ -142,7 +175,9 @@ def extract(
     out: Path | str,  # the FULL_FEATURES table, a .parquet file
     *,
     features: str | Iterable[str] = "fast",  # a feature set or names
-    teachers: Iterable[str] = (DEFAULT_TEACHER,),  # the first must be VMAF v0.6.1, the `vmaf` column
+    teachers: Iterable[str] = (DEFAULT_TEACHER,),  # a column each; `vmaf` is null without VMAF v0.6.1
+    bits: int | None = None,  # per sample of all comparisons; default: those of the deeper clip of a pair
+    allow_hdr: bool = False,  # let teachers that were made for SDR score HDR, and mark it
     executor: Executor | None = None,  # default: a local pool with one job per core
     cache: Path | None = None,  # default: `cache_root()`
     allow_failures: bool = False,  # go on without the pairs that cannot be measured
@@ -161,7 +196,8 @@ def extract(
     digests = _digests({clip.path for pair in corpus.pairs for clip in pair.clips}, executor, progress)
     pairs = sorted(corpus.pairs, key=lambda pair: pair.key)
     both = [tuple(digests[clip.path] for clip in pair.clips) for pair in pairs]
-    jobs = [Job(pair, names, models, each, Path(cache or cache_root())) for pair, each in zip(pairs, both, strict=True)]
+    place, how = Path(cache or cache_root()), {"bits": bits, "allow_hdr": allow_hdr}
+    jobs = [Job(pair, names, models, each, place, **how) for pair, each in zip(pairs, both, strict=True)]
     results = run_jobs(run_job, [(job,) for job in jobs], executor, "measuring", progress)
     return finish_extraction(corpus, out, jobs, results, started, allow_failures, executor, progress)
 
@@ -182,8 +218,8 @@ def prepare_output(
     "Resolve what is to be measured, and remove what a killed run left beside the tables."
     names = resolve_features(features)
     models = tuple(teacher.name for teacher in resolve_teachers(teachers))
-    if models[:1] != (DEFAULT_TEACHER,):
-        raise BadInput(f"teachers {', '.join(models) or 'none'}: the first must be {DEFAULT_TEACHER}, the column vmaf")
+    if not models:
+        raise BadInput(f"{out}: no teacher was named; a table needs at least one, such as {DEFAULT_TEACHER}")
     for path in (out, pairs_path(out), manifest_path(out)):
         remove_partial(path)
     return names, models
@@ -213,13 +249,17 @@ def finish_extraction(
     volatile = {"seconds": seconds, "cache": str(done[0].cache), "measured_now": measured}
     originals = _digests(corpus.originals, executor, progress)
     manifest = _write_manifest(corpus, out, done, originals, snapshot_digest(sizes), facts, failures, volatile)
-    return Extraction(out, pairs_path(out), manifest, sum(facts["rows_of"].values()), len(done), measured, failures)
+    rows, warnings = sum(facts["rows_of"].values()), tuple(facts["warnings"])
+    return Extraction(out, pairs_path(out), manifest, rows, len(done), measured, failures, warnings)
 
 
 def _write_tables(jobs: list[Job], corpus: Corpus, out: Path) -> dict[str, Any]:
     "Write both tables from the stored measurements; returns what the manifest says about these."
     facts: dict[str, Any] = {"engine": None, "skipped": {}, "capped": Counter(), "rows_of": {}}
-    schema, pairs = table_schema(jobs[0].teachers), []
+    facts |= {"keys": {}, "warnings": []}
+    hdr = {job.pair.key: next((reason for clip in job.pair.clips if (reason := clip.colour.hdr)), None) for job in jobs}
+    facts["hdr"] = {"/".join(key): reason for key, reason in hdr.items() if reason}
+    schema, pairs = table_schema(jobs[0].teachers, bool(facts["hdr"])), []
 
     def tables() -> Iterator[pa.Table]:
         for job in jobs:
@@ -231,8 +271,12 @@ def _write_tables(jobs: list[Job], corpus: Corpus, out: Path) -> dict[str, Any]:
             facts["engine"] = stored["engine"]
             facts["skipped"] |= stored["skipped"]
             facts["capped"].update(stored["capped"])
+            for feature, key in stored.get("keys", {}).items():
+                facts["keys"].setdefault(feature, set()).add(key)
+            facts["warnings"] += [f"{'/'.join(job.pair.key)}: {warning}" for warning in stored.get("warnings", [])]
             pairs.append(_pair_row(job, corpus, frames))
             names = {name: [getattr(job.pair, name)] * frames for name in ("source", "dis_basename", "codec")}
+            names[HDR_COLUMN] = [hdr[job.pair.key]] * frames
             known = names | {"frame_index": range(frames)} | stored["columns"]
             columns = [pa.array(known.get(each.name, [None] * frames), each.type) for each in schema]
             yield pa.Table.from_arrays(columns, schema=schema)
@@ -254,6 +298,16 @@ def _pair_row(job: Job, corpus: Corpus, frames: int) -> dict[str, Any]:
     return row | {"fps": float(reference.fps), "frames": frames}
 
 # %% ../../nbs/corpora/32_extract.ipynb #6382421a
+def _describe_teacher(name: str, keys: dict[str, set[str]]) -> dict[str, Any]:
+    "What a manifest says of a teacher: what its score means, and libvmaf's names and options of what it takes."
+    model, facts = TEACHERS[name], {}
+    options = load_teacher(name).options if model.sha256 else ({},) * len(model.inputs)
+    for feature, given in zip(model.inputs, options, strict=True):
+        facts[feature] = {"keys": sorted(keys.get(feature, {FEATURE_BY_NAME[feature].key})), "options": given}
+    told = {"column": model.column, "sha256": model.sha256, "range": list(model.score_range)}
+    return told | {"viewing": model.viewing, "frame_rates": model.frame_rates, "features": facts}
+
+
 def _write_manifest(
     corpus: Corpus, out: Path, jobs: list[Job], originals: dict[Path, str], snapshot: str, facts: dict[str, Any],
     failures: tuple[Problem, ...], volatile: dict[str, Any],
@@ -273,19 +327,23 @@ def _write_manifest(
             inputs[name] = describe_path(corpus.root / name, {"corpus": corpus.root}, digest=digests[clip])
     outputs = {"table": describe_path(out, roots), "pairs": describe_path(pairs_path(out), roots)}
     args = {"corpus": corpus.name, "features": names, "teachers": models}
+    args |= {} if jobs[0].bits is None else {"bits": jobs[0].bits}
     left_out = [name for name in FULL_FEATURES if name not in names]
+    without = {} if DEFAULT_TEACHER in models else {"vmaf": f"{DEFAULT_TEACHER} is not among the teachers"}
     counts = {"sources": len(corpus.sources), "pairs": len(jobs), "rows": sum(facts["rows_of"].values())}
     content = {
         "engine": facts["engine"],
         "corpus": {"name": corpus.name, "snapshot": snapshot, "sources": list(corpus.sources)},
         "features": list(names),
         "teachers": list(models),
-        "not_computed": dict.fromkeys(left_out, "not in the selection") | facts["skipped"],
+        "teacher_models": {name: _describe_teacher(name, facts["keys"]) for name in models},
+        "not_computed": dict.fromkeys(left_out, "not in the selection") | facts["skipped"] | without,
         "capped": dict(facts["capped"]),
         "counts": counts | {"failures": len(failures)},
         "rows_of": facts["rows_of"],
         "failures": [vars(failure) for failure in failures],
-        "warnings": list(corpus.warnings),
+        "warnings": [*corpus.warnings, *facts["warnings"]],
+        "hdr": facts["hdr"],
         "cache_policy": "measurements are keyed by the content of both files, geometry, engine, features and teachers",
     }
     provenance = run_provenance(__file__, args, inputs, outputs)

@@ -32,7 +32,9 @@ from ..measure.core import BadInput, EngineError, Record, ResearchError, cache_r
 from ..measure.encode import ENCODE_SUFFIX, Encode, Encoder, encode, encode_arguments, encoder_version
 from ..measure.encode import find_encoder
 from ..measure.engine import find_engine
-from ..measure.features import CANONICAL_6, DEFAULT_TEACHER, resolve_features
+from vmaf_research.measure.features import (
+    CANONICAL_6, DEFAULT_TEACHER, TEACHERS, resolve_features, resolve_teachers,
+)
 from ..measure.manifest import describe_path, run_provenance, write_manifest
 from ..measure.packets import pictures
 from ..measure.provenance import content_digest, once, sha256_file
@@ -128,6 +130,9 @@ class Cell:
     features: tuple[str, ...]  # the canonical six among them
     folder: Path  # where encodes go, beside which rows have their paths
     cache: Path  # folder of stored measurements
+    teacher: str = DEFAULT_TEACHER
+    bits: int | None = None  # as in `measure`
+    allow_hdr: bool = False  # as in `measure`
 
     @property
     def path(self) -> Path:
@@ -141,6 +146,8 @@ class Cell:
         arguments = encode_arguments(source.reference, self.codec, self.quality, self.preset)
         facts = {"version": version, "src": [source.src, source.src_sha256]}
         facts |= {"reference_sha256": source.reference_sha256, "clip_mode": self.clip_mode, "arguments": arguments}
+        facts |= {} if self.teacher == DEFAULT_TEACHER else {"teacher": self.teacher}
+        facts |= {} if self.bits is None else {"bits": self.bits}
         return facts | {"encoder": encoder_version(), "engine": find_engine().identity()}
 
 # %% ../../nbs/corpora/40_grid.ipynb #f734841e
@@ -149,9 +156,9 @@ def _moments(name: str, values: Any) -> dict[str, float]:
     return {f"{name}_mean": float(np.mean(values)), f"{name}_std": float(np.std(values))}
 
 
-def score_facts(columns: dict[str, Any]) -> dict[str, Any]:  # keys of a row
-    "What per-frame values, by name, say about an encode: the mean of VMAF, and the moments of the canonical six."
-    facts = {"vmaf_score": float(np.mean(columns["vmaf"])), "vmaf_model": DEFAULT_TEACHER}
+def score_facts(columns: dict[str, Any], teacher: str = DEFAULT_TEACHER) -> dict[str, Any]:  # keys of a row
+    "What per-frame values, by name, say about an encode: the mean of a teacher, and the moments of the canonical six."
+    facts = {"vmaf_score": float(np.mean(columns[TEACHERS[teacher].column])), "vmaf_model": teacher}
     return facts | {key: value for name in CANONICAL_6 for key, value in _moments(name, columns[name]).items()}
 
 
@@ -198,7 +205,8 @@ def run_cell(cell: Cell) -> _CellResult | Problem:
         made = True
         facts = _encode_facts(encode(cell.source.reference, cell.path, cell.codec, cell.quality, cell.preset))
         digests = (cell.source.reference_sha256, sha256_file(cell.path))
-        job = Job(_cell_pair(cell, facts), cell.features, (DEFAULT_TEACHER,), digests, cell.cache)
+        how = {"bits": cell.bits, "allow_hdr": cell.allow_hdr}
+        job = Job(_cell_pair(cell, facts), cell.features, (cell.teacher,), digests, cell.cache, **how)
         started = time.monotonic()
         outcome = run_job(job)
         if isinstance(outcome, Problem):
@@ -227,7 +235,9 @@ def _cell_pair(cell: Cell, row: dict[str, Any]) -> Pair:
 def _cell_row(cell: Cell, facts: dict[str, Any], measured: dict[str, Any]) -> dict[str, Any]:
     "The row of a cell; raises `BadInput` for a value outside the schema."
     source, engine = cell.source, measured["engine"]
-    row = facts | score_facts(measured["columns"])
+    row, colour = facts | score_facts(measured["columns"], cell.teacher), source.reference.colour
+    if colour.hdr:
+        row |= {"hdr_transfer": colour.transfer, "hdr_primaries": colour.primaries}
     row |= {"run_id": content_digest(cell.made_from())[:32], "clip_mode": cell.clip_mode, "exit_status": 0}
     row |= {"timestamp": datetime.now(UTC).isoformat(timespec="seconds"), "src": source.src}
     row |= {"src_sha256": source.src_sha256, "encoder": cell.codec, "preset": cell.preset, "crf": cell.quality}
@@ -278,6 +288,9 @@ def grid(
     height: int | None = None,  # rows of the references; default: those of each video
     frames: int | None = None,  # only the first so many of each video
     seconds: float | None = None,  # only so much of the middle of each video
+    teacher: str = DEFAULT_TEACHER,  # whose scores the rows have
+    bits: int | None = None,  # per sample of all comparisons; default: those of the source
+    allow_hdr: bool = False,  # also use videos of a high dynamic range
     per_frame: Path | str | None = None,  # also write a FULL_FEATURES table
     features: str | Iterable[str] = "canonical6",  # of that table, beside the canonical six
     executor: Executor | None = None,  # default: one thread per core
@@ -291,17 +304,17 @@ def grid(
     Raises `BadInput`, and writes no rows, for a codec that does not work here, for qualities and presets that it does
     not take, and, unless `allow_failures`, for sources and cells that failed; finished cells are not made again.
     """
-    folder, out = Path(sources), Path(out)
+    folder, out, model = Path(sources), Path(out), resolve_teachers([teacher])[0]
     workdir = out.parent / f"{out.stem}.grid"
     plan = plan_qualities(codecs, qualities, target)
     presets = {codec: find_encoder(codec).native_preset(preset) for codec in plan}
     names = tuple(dict.fromkeys((*CANONICAL_6, *resolve_features(features))))
-    found, problems, notes = _grid_sources(folder, workdir, height, frames, seconds, executor, progress)
+    found, problems, notes = _grid_sources(folder, workdir, height, frames, seconds, executor, progress, allow_hdr)
     if problems and not allow_failures or not found:
         raise BadInput(f"{folder}: {problem_report(problems)}\nor pass --allow-failures to go on without them")
     mode = "full" if frames is None else f"first_{frames}_frames"
     mode = mode if seconds is None else f"sample_{seconds:g}s"
-    rest = (mode, names, clean_folder(workdir / "dis"), Path(cache or cache_root()))
+    rest = (mode, names, clean_folder(workdir / "dis"), Path(cache or cache_root()), model.name, bits, allow_hdr)
     steps = [(codec, presets[codec], value) for codec in plan for value in plan[codec]]
     cells = [Cell(source, *step, *rest) for source in found for step in steps]
     results = run_jobs(run_cell, [(cell,) for cell in cells], executor, "grid", progress)
@@ -322,18 +335,21 @@ def grid(
     done.sort(key=lambda pair: (pair[0].source.src, order.index(pair[0].codec), pair[0].quality))
     args = {"codecs": codecs, "qualities": qualities, "target": target, "preset": preset, "height": height,
             "frames": frames, "seconds": seconds, "features": names}  # fmt: skip
+    args |= {} if model.name == DEFAULT_TEACHER else {"teacher": model.name}
+    args |= {} if bits is None else {"bits": bits}
     results = [result for _, result in done]
     made = _write_grid(folder, out, found, results, failures, notes, args)
     if per_frame is not None:
         pairs = tuple(_cell_pair(cell, result.row) for cell, result in done)
         corpus = Corpus("grid", workdir, pairs, (), notes, tuple(folder / source.src for source in found))
-        extract(corpus, per_frame, features=names, executor=executor, cache=cache, progress=progress)
+        how = {"teachers": (model.name,), "bits": bits, "allow_hdr": allow_hdr, "executor": executor}
+        extract(corpus, per_frame, features=names, cache=cache, progress=progress, **how)
     return made
 
 
 def _grid_sources(
     folder: Path, workdir: Path, height: int | None, frames: int | None, seconds: float | None,
-    executor: Executor | None, progress: bool,
+    executor: Executor | None, progress: bool, allow_hdr: bool,
 ) -> tuple[list[GridSource], tuple[Problem, ...], tuple[str, ...]]:  # fmt: skip
     "References of all videos of a folder, problems and warnings; raises `BadInput` for options that make no sense."
     for what, value, least in (("height", height, 32), ("frames", frames, 1)):
@@ -344,7 +360,7 @@ def _grid_sources(
     if frames is not None and seconds is not None:
         raise BadInput("the first frames and a sample of the middle were both asked for: give one of them")
     found = find_videos(folder)
-    how = (executor, progress, height, frames, seconds)
+    how = (executor, progress, height, frames, seconds, allow_hdr)
     references, problems, notes = make_references(found.videos, workdir / "ref", *how)
     sources = []
     for name, reference in references.items():

@@ -88,7 +88,7 @@ _ENTRIES = {  # version of the schema that brought them: name, kind, unavailable
         ("encode_size_bytes", "integer", None, "size of the encode, bytes", 0, LARGEST),
         ("bitrate_kbps", "number", None, "bit rate of the encode, kbit/s", 0),
         ("encode_time_ms", "number", None, "duration of encoding, milliseconds", 0),
-        ("vmaf_score", "number", None, "mean of VMAF over the frames", 0, 100),
+        ("vmaf_score", "number", None, "mean of `vmaf_model` over the frames", 0, 110),
         ("vmaf_model", "text", "", "which VMAF model"),
         ("score_time_ms", "number", None, "duration of measuring, milliseconds", 0),
         ("ffmpeg_version", "text", "", "version of ffmpeg"),

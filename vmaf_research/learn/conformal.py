@@ -56,9 +56,11 @@ def conformal_rank(
     return rank
 
 # %% ../../nbs/learn/46_conformal.ipynb #00cbf8ea
-def bounds(score: np.ndarray, half_width: float) -> tuple[np.ndarray, np.ndarray]:
-    "Lower and upper ends of intervals around scores, in VMAF and within its range."
-    return np.clip(score - half_width, *VMAF_RANGE), np.clip(score + half_width, *VMAF_RANGE)
+def bounds(
+    score: np.ndarray, half_width: float, score_range: tuple[float, float] = VMAF_RANGE
+) -> tuple[np.ndarray, np.ndarray]:
+    "Lower and upper ends of intervals around scores, within their range."
+    return np.clip(score - half_width, *score_range), np.clip(score + half_width, *score_range)
 
 # %% ../../nbs/learn/46_conformal.ipynb #c8aee9b6
 def ensemble_mean(predictions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

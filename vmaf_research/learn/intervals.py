@@ -18,7 +18,7 @@ import pandas as pd
 
 from .conformal import ENCODE, UNITS, Calibration, Calibrations, Novelty, attainable_level
 from .conformal import conformal_rank, distance_scale, ensemble_mean, plain_features
-from .metrics import VMAF_RANGE, show_number
+from .metrics import show_number
 from .regressor import fit_scaler
 from .table import TrainingTable, source_folds
 from .training import train_regressors
@@ -33,7 +33,6 @@ def _frame_half_widths(residual: np.ndarray, source: np.ndarray) -> np.ndarray: 
     wanted = np.arange(1, len(names) + 1) / len(names)
     position = np.searchsorted(inside, wanted - 1e-9)
     return residual[order][np.minimum(position, len(order) - 1)]
-
 
 # %% ../../nbs/learn/53_intervals.ipynb #8831f3e4
 def calibrate(
@@ -96,14 +95,13 @@ def _distances(table: TrainingTable, aside: str | None = None) -> np.ndarray:  #
         result[own] = fit_novelty(features[~own & (names != aside)]).distance(features[own])
     return result
 
-
 # %% ../../nbs/learn/53_intervals.ipynb #3f758287
 def calibrate_predictions(
     table: TrainingTable,
     predictions: np.ndarray,  # [rows] or [members, rows], out of fold
 ) -> Calibrations:  # with `unusual`, the second one for clips, just if there are several networks
     "Calibrations for frames and for clips of one network, or of the mean of several."
-    members = np.atleast_2d(predictions).clip(*VMAF_RANGE)
+    members = np.atleast_2d(predictions).clip(*table.score_range)
     result = {}
     for unit in UNITS:
         target, source = to_unit(table.target, table, unit)
@@ -135,7 +133,8 @@ def nested_predictions(
     row_sets = [np.flatnonzero((owner != first) & (owner != second)) for first, second in pairs]
     fit_seeds = [seed for seed in seeds for _ in pairs]
     names, row_sets = table.feature_names, row_sets * len(seeds)
-    models = train_regressors(table.features, table.target, row_sets, fit_seeds, recipe, names, device)
+    rows, how = (table.features, table.target), {"score_range": table.score_range}
+    models = train_regressors(*rows, row_sets, fit_seeds, recipe, names, device, **how)
     result = np.full((len(seeds), len(folds), len(table)), np.nan)
     for model, (member, (first, second)) in zip(models, product(range(len(seeds)), pairs), strict=True):
         for aside, left_out in {(first, second), (second, first)}:
@@ -233,7 +232,7 @@ def nested_coverage(
     unit: str = "frame",
 ) -> Coverage:
     "`measure_coverage` of one network, or of the mean of several."
-    mean, spread = ensemble_mean(to_unit(predictions.clip(*VMAF_RANGE), table, unit)[0])
+    mean, spread = ensemble_mean(to_unit(predictions.clip(*table.score_range), table, unit)[0])
     target, source = to_unit(table.target, table, unit)
     if len(predictions) == 1:
         return measure_coverage(target, source, mean, None, level, unit)

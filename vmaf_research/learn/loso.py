@@ -23,8 +23,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import NuSVR
 from sklearn.utils.parallel import Parallel, delayed
 
-from .metrics import VMAF_RANGE, Agreement, Interval, agreement, clip_agreement, cluster_bootstrap
-from .metrics import plcc, rmse, show_number
+from .metrics import Agreement, Interval, agreement, clip_agreement, cluster_bootstrap, plcc, rmse
+from .metrics import show_number
 from .table import KEY, Fold, TrainingTable, source_folds
 from .training import FittedRegressor, train_regressors
 from .stacks import Checkpoint
@@ -54,7 +54,7 @@ def floor_predictions(
     predictions = {name: np.full(len(table), np.nan) for name in floor_models()}
     for fold, found in zip(folds, per_fold, strict=True):
         for name, values in found.items():
-            predictions[name][fold.test] = values.clip(*VMAF_RANGE)
+            predictions[name][fold.test] = values.clip(*table.score_range)
     return predictions
 
 
@@ -129,12 +129,13 @@ def evaluate(
     "Judge out-of-fold predictions; a prediction that is not finite makes what it touches undefined."
     predictions = np.asarray(predictions, dtype=float)
     folds = source_folds(table)
-    per_source = {fold.source: agreement(predictions[fold.test], table.target[fold.test]) for fold in folds}
-    clipped = predictions.clip(*VMAF_RANGE)
+    both = {fold.source: (predictions[fold.test], table.target[fold.test]) for fold in folds}
+    per_source = {source: agreement(*columns, table.score_range) for source, columns in both.items()}
+    clipped = predictions.clip(*table.score_range)
     both = {"rmse": rmse, "plcc": plcc}
     intervals = {name: cluster_bootstrap(each, clipped, table.target, table.source) for name, each in both.items()}
-    pooled = agreement(predictions, table.target)
-    clips = clip_agreement(predictions, table.target, table.pair)
+    pooled = agreement(predictions, table.target, table.score_range)
+    clips = clip_agreement(predictions, table.target, table.pair, table.score_range)
     return Evaluation(name, predictions, per_source, pooled, clips, intervals)
 
 # %% ../../nbs/learn/52_loso.ipynb #e9203731
@@ -169,7 +170,8 @@ class LosoReport:
     @property
     def in_sample(self) -> Agreement | None:
         "How the final model agrees with the rows that it was trained on."
-        return None if self.final is None else agreement(self.final.predict(self.table.features), self.table.target)
+        predicted = None if self.final is None else self.final.predict(self.table.features)
+        return None if predicted is None else agreement(predicted, self.table.target, self.table.score_range)
 
     def comparison(self) -> pd.DataFrame:
         "Per source and over all rows: agreement of the network, and the RMSE of the floors."
@@ -193,6 +195,7 @@ class LosoReport:
             "seed": self.seeds[0],
             "features": list(table.feature_names),
             "target": table.target_name,
+            "teacher": table.teacher,
             "table_digest": table.digest,
             "n_rows": len(table),
             "n_pairs": len(np.unique(table.pair)),
@@ -248,8 +251,9 @@ def out_of_fold(
     fit_seeds = [seed for seed in seeds for _ in folds] + [seeds[0]] * final
     names = table.feature_names
     fitted = train_regressors(
-        table.features, table.target, row_sets, fit_seeds, recipe, names, device, progress, checkpoint=checkpoint
-    )
+        table.features, table.target, row_sets, fit_seeds, recipe, names, device, progress, checkpoint=checkpoint,
+        score_range=table.score_range,
+    )  # fmt: skip
     predictions = {seed: np.full(len(table), np.nan) for seed in seeds}
     for number, seed in enumerate(seeds):
         for fold, model in zip(folds, fitted[number * len(folds) :], strict=False):

@@ -7,12 +7,12 @@ __all__ = ['RECIPES', 'Recipe', 'find_recipe', 'recipe_units', 'rate_factor', 's
 
 # %% ../../nbs/learn/49_recipes.ipynb #41985069
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from ..measure.core import BadInput, Record, html_table
-from ..measure.features import CANONICAL_6
+from ..measure.features import CANONICAL_6, DEFAULT_TEACHER, TEACHERS
 from ..measure.teacher import load_teacher
 
 # %% ../../nbs/learn/49_recipes.ipynb #ba2246b7
@@ -73,6 +73,11 @@ _RECIPES = [
         name="teacher_function", optimizer="soap", learning_rate=1e-2, weight_decay=0.0, schedule="one_cycle",
         loss="mse", epochs=16, batch_size=1024, dropout=0.0, target_center=50.0, target_scale=50.0,
         sampled_vectors=1_000_000, refining_vectors=200_000, refining_rate=3e-4,
+    ),
+    Recipe(
+        name="teacher_prior", optimizer="soap", learning_rate=1e-2, weight_decay=0.0, schedule="one_cycle",
+        loss="mse", epochs=16, batch_size=1024, dropout=0.0, target_center=50.0, target_scale=50.0,
+        sampled_vectors=400_000,
     ),
 ]  # fmt: skip
 RECIPES = {recipe.name: recipe for recipe in _RECIPES}
@@ -140,42 +145,85 @@ def _sample_motion(count: int, generator: np.random.Generator) -> np.ndarray:  #
     motion = np.where(kind > 0.97, generator.uniform(60, 255, count), motion)
     return np.where(kind < 0.05, 0.0, motion).clip(0, 255)
 
+# %% ../../nbs/learn/49_recipes.ipynb #1d6e7ffa
+_V1_MOST = np.array([17.0, 60.0, 1.0, 18.0])  # cambi, speed_chroma_uv, adm3, motion3
+_V1_LEAST = np.array([0.0, 0.0, 0.5, 0.0])
+
+
+def _sample_v1_motion(count: int, generator: np.random.Generator) -> np.ndarray:  # [count], motion3 in 0..18
+    "Motion of usual video, of stills, and of what moves more than the model counts."
+    motion, kind = generator.uniform(0, 18, count), generator.random(count)
+    return np.where(kind < 0.15, 18.0, np.where(kind < 0.25, 0.0, motion))
+
+
+def _sample_v1(count: int, generator: np.random.Generator) -> np.ndarray:  # float64 [count, 4]
+    "CAMBI, SpEED with its correction, ADM3 and motion3 of frames as encodes have them, and all over the box."
+
+    def chosen(share: float, usual: np.ndarray, other: np.ndarray) -> np.ndarray:
+        return np.where(generator.random(count) < share, usual, other)
+
+    adm3 = chosen(0.6, 1 - 0.5 * generator.beta(1, 3, count), generator.uniform(0.5, 1, count))
+    speed = 60 * (1 - adm3) * generator.uniform(0, 2, count)
+    speed = chosen(0.5, speed.clip(0, 45), generator.uniform(0, 45, count))
+    speed = chosen(0.15, 120 * (1 - adm3), speed)
+    cambi = chosen(0.5, generator.exponential(1, count).clip(0, 17), generator.uniform(0, 17, count))
+    cambi = chosen(0.1, np.zeros(count), cambi)
+    return np.column_stack([cambi, speed, adm3, _sample_v1_motion(count, generator)])
+
 # %% ../../nbs/learn/49_recipes.ipynb #27b21340
-def sample_prior(count: int, generator: np.random.Generator) -> np.ndarray:  # float64 [count, 6]
-    "Feature vectors, in the order of `CANONICAL_6`, from the prior; no table has a part in it."
+def _takes_v1(inputs: Sequence[str]) -> bool:
+    return "cambi_v1" in inputs
+
+
+def sample_prior(
+    count: int,
+    generator: np.random.Generator,
+    inputs: Sequence[str] = CANONICAL_6,  # features of a teacher, in its order
+) -> np.ndarray:  # float64 [count, f]
+    "Feature vectors from the prior of a teacher; no table has a part in it."
+    if _takes_v1(inputs):
+        return _sample_v1(count, generator)
     return np.column_stack([_sample_quality(count, generator), _sample_motion(count, generator)])
 
 # %% ../../nbs/learn/49_recipes.ipynb #4cd96d0b
 def sample_near(
-    rows: np.ndarray,  # [n, 6], measured feature vectors
+    rows: np.ndarray,  # [n, f], measured feature vectors
     count: int,
     generator: np.random.Generator,
-) -> np.ndarray:  # float64 [count, 6]
+    inputs: Sequence[str] = CANONICAL_6,  # features of a teacher, in its order; the last one is motion
+) -> np.ndarray:  # float64 [count, f]
     "Vectors between two of the rows, a little beyond them, and jittered; part of them with a motion of their own."
     first, second = rows[generator.integers(len(rows), size=(2, count))]
     vectors = first + generator.uniform(-0.25, 1.25, (count, 1)) * (second - first)
     vectors *= 1 + generator.choice((0.0, 0.01, 0.05), (count, 1)) * generator.normal(size=vectors.shape)
     free = generator.random(count) < 0.3
-    vectors[free, 5] = _sample_motion(free.sum(), generator)
-    return vectors.clip(0, None)
+    motion: Callable = _sample_v1_motion if _takes_v1(inputs) else _sample_motion
+    vectors[free, -1] = motion(free.sum(), generator)
+    return vectors.clip(_V1_LEAST, _V1_MOST) if _takes_v1(inputs) else vectors.clip(0, None)
 
 # %% ../../nbs/learn/49_recipes.ipynb #1a010cac
 _LABEL_TOLERANCE = 0.01  # VMAF; more than the rounding of libvmaf's output, less than any other model differs
 
 
 def check_labels(
-    features: np.ndarray,  # [rows, 6]
+    features: np.ndarray,  # [rows, f]
     target: np.ndarray,  # [rows]
     feature_names: Sequence[str],
-) -> None:
-    "Raise `BadInput` unless the features are those of VMAF v0.6.1 and the target is what it says of them."
-    if tuple(feature_names) != CANONICAL_6:
-        raise BadInput(f"the teacher is a function of {', '.join(CANONICAL_6)}; found {', '.join(feature_names)}")
-    teacher = load_teacher()
-    expected = teacher.predict(features)
-    worst = int(np.abs(expected - target).argmax())
-    if np.abs(expected - target)[worst] > _LABEL_TOLERANCE:
-        raise BadInput(
-            f"row {worst}: the target is {target[worst]:.4f}, but {teacher.name} makes {expected[worst]:.4f} of its "
-            "features; a recipe that samples the teacher needs the table's `vmaf` column as target"
-        )
+) -> str:  # a key of `TEACHERS`
+    "The teacher whose features and clipped scores these are; raises `BadInput` that names the first row that is not."
+    known = [name for name, model in TEACHERS.items() if model.sha256 and model.clipped]
+    fitting = [name for name in known if TEACHERS[name].inputs == tuple(feature_names)]
+    if not fitting:
+        inputs = f"{DEFAULT_TEACHER} is a function of {', '.join(CANONICAL_6)}"
+        raise BadInput(f"no teacher is a function of {', '.join(feature_names)}; {inputs}")
+    errors = {name: np.abs(load_teacher(name).predict(features) - target) for name in fitting}
+    for name, error in errors.items():
+        if error.max() <= _LABEL_TOLERANCE:
+            return name
+    name = fitting[0]
+    worst = int(errors[name].argmax())
+    found = f"{target[worst]:.4f}, but {name} makes {load_teacher(name).predict(features[worst : worst + 1])[0]:.4f}"
+    raise BadInput(
+        f"row {worst}: the target is {found} of its features; a recipe that samples the teacher needs the table's "
+        f"`{TEACHERS[name].column}` column as target, and one teacher for all rows"
+    )

@@ -387,6 +387,7 @@ def train_stacks(
     device: torch.device | str = "cpu",
     progress: bool = False,
     checkpoint: Checkpoint | None = None,  # where to write the training down, and to go on from if it was killed
+    score_range: tuple[float, float] = VMAF_RANGE,  # of the target, for recipes that take its ends for bounds
 ) -> list[FRRegressor]:  # K, that return `recipe_units`
     "Train K networks; apart from rounding, what each becomes depends on its own rows, scaler, seed and start alone."
     device = torch.device(device)
@@ -397,7 +398,7 @@ def train_stacks(
     units = [outputs for _, outputs in stack.shapes[:-1]]
     with_dropout = recipe.dropout and units
     dropout = DropoutMasks(recipe.dropout, seeds, recipe.batch_size, units, device) if with_dropout else None
-    limits = tuple(recipe_units(recipe, VMAF_RANGE).tolist()) if recipe.censored else None
+    limits = tuple(recipe_units(recipe, score_range).tolist()) if recipe.censored else None
     counts = [recipe.epochs * -(-len(rows) // recipe.batch_size) for rows in row_sets]
     final, rates = stack.parameters.clone(), torch.full((len(counts), 1), recipe.learning_rate, device=device)
     begin, state = 0, None if checkpoint is None else checkpoint.load(device)

@@ -27,14 +27,16 @@ import pyarrow.parquet as pq
 from .codecs import CODEC_BLOCK, ENCODER_VOCAB, codec_block, encoder_slot, known_preset
 from .metrics import VMAF_RANGE
 from ..measure.core import BadInput
-from ..measure.features import CANONICAL_6
+from ..measure.features import CANONICAL_6, DEFAULT_TEACHER, TEACHERS
 from ..measure.manifest import describe_path, manifest_path, open_manifest, pairs_path
 from ..measure.provenance import listing_digest, scan_lines, sha256_bytes
 
 # %% ../../nbs/learn/47_table.ipynb #2c886286
 KEY = ("source", "dis_basename", "frame_index")
 RENAMED = {"src": "source", "encoder": "codec", "cq": "crf"}  # columns of the published producer
-CLIPPED_TEACHER = "vmaf"  # the teacher column whose scores end at `VMAF_RANGE`
+CLIPPED_TEACHER = "vmaf"  # the column of the default teacher
+_TEACHER_OF = {teacher.column: teacher.name for teacher in TEACHERS.values()}
+_TEACHER_COLUMNS = ("teacher", "vmaf_model")  # that say whose a row's score is, if a table has one
 _TEXT = ("source", "dis_basename", "codec", "preset", "src", "encoder")  # columns of names
 _BLOCK_ROWS = 1 << 16  # rows in memory at a time
 _MOST = 1e30  # no feature is as large, and single precision cannot calculate with more
@@ -262,6 +264,16 @@ class TrainingTable:
         return tuple(self.source_names.categories)
 
     @property
+    def teacher(self) -> str:
+        "Whose scores the target is: a key of `TEACHERS`, or the name of a column that is no teacher's."
+        return _TEACHER_OF.get(self.target_name, self.target_name)
+
+    @property
+    def score_range(self) -> tuple[float, float]:
+        "Least and greatest score of the target."
+        return TEACHERS[self.teacher].score_range if self.teacher in TEACHERS else VMAF_RANGE
+
+    @property
     def pair(self) -> np.ndarray:
         "[rows] number of the (source, clip) pair of a row; they ascend, as the rows are sorted."
         new = (np.diff(self.source_names.codes) != 0) | (np.diff(self.clip_names.codes) != 0)
@@ -276,7 +288,7 @@ class TrainingTable:
     def summary(self) -> pd.DataFrame:
         "Per source: clips, frames, range of the target and the share of its rows at an end of the scale."
         rows = pd.DataFrame({"source": self.source_names.codes, "clip": self.clip_names.codes, "target": self.target})
-        rows["saturated"] = (rows.target <= VMAF_RANGE[0]) | (rows.target >= VMAF_RANGE[1])
+        rows["saturated"] = (rows.target <= self.score_range[0]) | (rows.target >= self.score_range[1])
         by_source = rows.groupby("source").agg(
             clips=("clip", "nunique"), rows=("target", "size"), least=("target", "min"), mean=("target", "mean"),
             greatest=("target", "max"), saturated=("saturated", "mean"),
@@ -285,6 +297,27 @@ class TrainingTable:
 
     def _repr_html_(self) -> str:
         return f"<p>{escape(repr(self))}</p>" + self.summary().to_html(float_format="{:.4g}".format)
+
+# %% ../../nbs/learn/47_table.ipynb #c1a5d320
+def _refuse_mixed(table: "pd.DataFrame | _Table", target: str, name: Path | str) -> None:
+    "Raise `BadInput` that names the teachers of a table that has several."
+    present = table.columns
+    for column in (each for each in _TEACHER_COLUMNS if each in present):
+        counts = Counter(table[column].fillna("none").astype(str))
+        if len(counts) > 1:
+            told = ", ".join(f"{teacher} ({count} rows)" for teacher, count in sorted(counts.items()))
+            raise BadInput(f"{name}: mixes teachers in its column {column}: {told}; keep the rows of one")
+        said = next(iter(counts), "none")
+        if target in _TEACHER_OF and said in TEACHERS and said != _TEACHER_OF[target]:
+            other = f"{column} says {said}, but {target} is the column of {_TEACHER_OF[target]}"
+            raise BadInput(f"{name}: {other}; call it {TEACHERS[said].column}")
+    if target not in _TEACHER_OF:
+        return
+    absent = table[target].isna().to_numpy()
+    for other in (each for each in _TEACHER_OF if each in present and each != target):
+        if absent.any() and not absent.all() and table[other].notna().to_numpy()[absent].any():
+            both = f"{_TEACHER_OF[target]} in {int((~absent).sum())} rows, {_TEACHER_OF[other]} in {int(absent.sum())}"
+            raise BadInput(f"{name}: mixes teachers: {both} that lack it; keep the rows of one, or extract them again")
 
 # %% ../../nbs/learn/47_table.ipynb #3ac64981
 def load_training_table(
@@ -302,14 +335,17 @@ def load_training_table(
     else:
         name, table = table, _Table(Path(table), columns)
     keys, order = _read_keys(table, name)
+    _refuse_mixed(table, target, name)
     matrix, scores = (read_numbers(table, names, name, lambda bad: _rows_named(keys, bad), order)
                       for names in (features, [target]))  # fmt: skip
     scores = scores[:, 0]
     if np.ptp(scores) == 0:
         raise BadInput(f"{name}: {target} is {scores[0]:g} in all rows; a constant target teaches nothing")
-    outside = (scores < VMAF_RANGE[0]) | (scores > VMAF_RANGE[1])
-    if target == CLIPPED_TEACHER and outside.any():
-        raise BadInput(f"{name}: {target} outside {list(VMAF_RANGE)}: {_rows_named(keys, outside)}")
+    teacher = TEACHERS.get(_TEACHER_OF.get(target))
+    low, high = teacher.score_range if teacher and teacher.clipped else (-np.inf, np.inf)
+    outside = (scores < low) | (scores > high)
+    if outside.any():
+        raise BadInput(f"{name}: {target} outside {[low, high]}: {_rows_named(keys, outside)}")
     source, clip, frame = (keys[column].array for column in KEY)
     if len(source.categories) < 2:
         raise BadInput(f"{name}: only the source {source[0]}; leave-one-source-out needs at least 2, better 9")
@@ -423,7 +459,7 @@ def codec_notes(
 class EnsembleTable:
     "Rows of an ensemble, where they come from, and what is known about their encoders."
 
-    rows: TrainingTable  # 20 columns, `INPUTS`
+    rows: TrainingTable  # columns: what the teacher takes, then the codec block; for VMAF v0.6.1 `INPUTS`
     path: Path
     inputs: dict[str, dict]  # under the root `table`, as manifests have them: the file, and the pairs table beside it
     corpus: str  # name of the corpus
@@ -486,11 +522,11 @@ def _corpus_name(table: Path, sha256: str) -> str:
     return content.get("corpus", {}).get("name", table.stem)
 
 # %% ../../nbs/learn/47_table.ipynb #bf03e2df
-def load_ensemble_table(table: Path | str) -> EnsembleTable:
+def load_ensemble_table(table: Path | str, teacher: str = DEFAULT_TEACHER) -> EnsembleTable:
     "Read a FULL_FEATURES table with its pairs table, or a flat one; `BadInput` names the file, the column and rows."
-    path = Path(table)
+    path, model = Path(table), TEACHERS[teacher]
     pairs = read_pairs(path)
-    needed = ["source", "frame_index", "codec", "crf" if pairs is None else KEY[1], *CANONICAL_6, CLIPPED_TEACHER]
+    needed = ["source", "frame_index", "codec", "crf" if pairs is None else KEY[1], *model.inputs, model.column]
     rows = read_table(path, needed, [KEY[1], *_PARAMETERS, "exit_status"])
     rows = rows if pairs is None else join_pairs(rows, pairs, path)
     if rows.empty:
@@ -507,7 +543,7 @@ def load_ensemble_table(table: Path | str) -> EnsembleTable:
     files = {"table": path} | ({} if pairs is None else {"pairs": pairs_path(path)})
     described = {name: describe_path(file, {"table": path.parent}) for name, file in files.items()}
     corpus = _corpus_name(path, described["table"]["sha256"]), find_corpus_digest(path)
-    training = load_training_table(inputs, INPUTS, name=path)
+    training = load_training_table(inputs, (*model.inputs, *CODEC_BLOCK), model.column, name=path)
     return EnsembleTable(training, path, described, *corpus, encoders, presets_unknown)
 
 

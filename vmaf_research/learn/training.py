@@ -9,17 +9,19 @@ __all__ = ['PRIOR_SEED', 'FittedRegressor', 'input_scaler', 'train_regressors']
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
 
 from .codecs import CODEC_BLOCK
+from .metrics import VMAF_RANGE
 from .recipes import Recipe, check_labels, find_recipe, sample_near, sample_prior
 from .regressor import ARCHITECTURES, FRRegressor, fit_scaler, linear_layers, seeded_regressor
 from .stacks import Checkpoint, train_stacks
 from ..measure.core import BadInput
-from ..measure.features import CANONICAL_6
-from ..measure.teacher import load_teacher
+from ..measure.features import CANONICAL_6, TEACHERS
+from ..measure.teacher import Ends, load_teacher
 
 # %% ../../nbs/learn/51_training.ipynb #8bca7cc4
 _Scaler = tuple[np.ndarray, np.ndarray]  # mean [f] and standard deviation [f] of features
@@ -35,17 +37,18 @@ class FittedRegressor:
     feature_std: np.ndarray  # float64 [f]
     recipe: str  # name of the recipe
     seed: int
+    ends: Ends = Ends()  # what is done to features before the scaler, and to what the network says
 
     def predict(
         self,
         features: np.ndarray,  # [n, f], raw, columns as in `feature_names`
-        clip: bool = True,  # to the teacher's range [0, 100]
+        clip: bool = True,  # to the teacher's range
     ) -> np.ndarray:  # float64 [n], VMAF
         "Scores of feature vectors."
-        standardised = (np.asarray(features, dtype=np.float64) - self.feature_mean) / self.feature_std
+        standardised = (self.ends.corrected(features) - self.feature_mean) / self.feature_std
         with torch.no_grad():
             scores = self.module(torch.as_tensor(standardised, dtype=torch.float32)).numpy().astype(np.float64)
-        return scores.clip(0, 100) if clip else scores
+        return self.ends.finish(scores, clip)
 
 # %% ../../nbs/learn/51_training.ipynb #d9e67194
 def _check_training_input(features, target, row_sets, seeds, feature_names) -> None:
@@ -85,26 +88,49 @@ _NEAR_SHARE = 0.5  # of the vectors of the second part that are made from a mode
 PRIOR_SEED, _REFINING_SEED = 0, 1  # of the generators; the seeds of the models are another matter
 
 
-def _learn_teacher(features, row_sets, seeds, recipe, device, progress, hidden) -> tuple[list[FRRegressor], _Scaler]:
+@lru_cache(maxsize=4)
+def _learn_prior(
+    recipe: Recipe, name: str, seeds: tuple[int, ...], hidden: tuple[int, ...], device: str, progress: bool
+) -> tuple[list[FRRegressor], _Scaler]:
+    "A network per seed that knows the prior of a teacher, in units of the recipe, and their scaler; made once."
+    teacher = load_teacher(name)
+    vectors = sample_prior(recipe.sampled_vectors, np.random.default_rng(PRIOR_SEED), teacher.inputs)
+    scaler, shape = fit_scaler(vectors), {"in_features": vectors.shape[1], "hidden": hidden, "dropout": recipe.dropout}
+    fresh = [seeded_regressor(seed, **shape) for seed in seeds]
+    sets, scalers = [np.arange(len(vectors))] * len(seeds), [scaler] * len(seeds)
+    labels = teacher.regress(vectors)
+    return train_stacks(vectors, labels, sets, scalers, seeds, recipe, fresh, device, progress), scaler
+
+
+def _same_regression(name: str) -> str:
+    "The first teacher with the regression of another: the eight models of VMAF v1 have one, and differ at their ends."
+    teacher = load_teacher(name)
+    for other in (load_teacher(each) for each, model in TEACHERS.items() if model.sha256):
+        same = other.coefficients.shape == teacher.coefficients.shape
+        if same and np.array_equal(other.coefficients, teacher.coefficients):
+            return other.name
+    return name
+
+
+def _learn_teacher(
+    name, features, row_sets, seeds, recipe, device, progress, hidden
+) -> tuple[list[FRRegressor], _Scaler]:
     "Networks that know the prior, refined near each model's own rows, in units of the recipe; and their scaler."
-    vectors, teacher = sample_prior(recipe.sampled_vectors, np.random.default_rng(PRIOR_SEED)), load_teacher()
-    distinct, scaler = sorted({int(seed) for seed in seeds}), fit_scaler(vectors)
-    fresh = [seeded_regressor(seed, hidden=hidden, dropout=recipe.dropout) for seed in distinct]
-    sets, scalers = [np.arange(len(vectors))] * len(distinct), [scaler] * len(distinct)
-    labels = teacher.predict(vectors, clip=False)
-    learned = train_stacks(vectors, labels, sets, scalers, distinct, recipe, fresh, device, progress)
+    teacher, distinct = load_teacher(name), tuple(sorted({int(seed) for seed in seeds}))
+    learned, scaler = _learn_prior(recipe, _same_regression(name), distinct, tuple(hidden), device, progress)
     starts = [learned[distinct.index(int(seed))] for seed in seeds]
     if not recipe.refining_vectors:
         return [copy.deepcopy(module) for module in starts], scaler
     near = round(recipe.refining_vectors * _NEAR_SHARE)
-    shared = sample_prior(recipe.refining_vectors - near, np.random.default_rng(_REFINING_SEED))
+    shared = sample_prior(recipe.refining_vectors - near, np.random.default_rng(_REFINING_SEED), teacher.inputs)
+    seen = teacher.ends.corrected(features)
     own = [
-        sample_near(features[rows], near, np.random.default_rng((_REFINING_SEED, int(seed))))
+        sample_near(seen[rows], near, np.random.default_rng((_REFINING_SEED, int(seed))), teacher.inputs)
         for rows, seed in zip(row_sets, seeds, strict=True)
     ]
     vectors = np.vstack([shared, *own])
     sets = [np.append(np.arange(len(shared)), len(shared) + near * k + np.arange(near)) for k in range(len(own))]
-    labels, scalers = teacher.predict(vectors, clip=False), [scaler] * len(own)
+    labels, scalers = teacher.regress(vectors), [scaler] * len(own)
     refining = recipe.changed(epochs=1, learning_rate=recipe.refining_rate)
     return train_stacks(vectors, labels, sets, scalers, seeds, refining, starts, device, progress), scaler
 
@@ -137,6 +163,7 @@ def train_regressors(
     progress: bool = False,
     hidden: Sequence[int] = ARCHITECTURES["nano"],  # units of the hidden layers
     checkpoint: Checkpoint | None = None,  # see `train_stacks`; recipes that sample the teacher have none
+    score_range: tuple[float, float] = VMAF_RANGE,  # of the target
 ) -> list[FittedRegressor]:  # K
     "Train K regressors together; each sees nothing but its own rows. Raises `BadInput`."
     recipe, feature_names = find_recipe(recipe), tuple(feature_names)
@@ -148,17 +175,21 @@ def train_regressors(
     if recipe.sampled_vectors and feature_names[-len(CODEC_BLOCK) :] == CODEC_BLOCK:
         raise BadInput(f"recipe {recipe.name} samples the teacher, which knows no codecs; choose adr0303 or tuned")
     if recipe.sampled_vectors:
-        check_labels(features, target, feature_names)
-        modules, learned_with = _learn_teacher(features, row_sets, seeds, recipe, place, progress, hidden)
+        name = check_labels(features, target, feature_names)
+        ends, common = load_teacher(name).ends, (seeds, recipe, place, progress, hidden)
+        modules, learned_with = _learn_teacher(name, features, row_sets, *common)
+        if not recipe.refining_vectors:  # no row has a part in it, not even through a scaler
+            scalers = [learned_with] * len(modules)
         for module, scaler in zip(modules, scalers, strict=True):
             _rescale_inputs(module, learned_with, scaler)
     else:
         architecture = {"in_features": features.shape[1], "hidden": hidden, "dropout": recipe.dropout}
         starts = [seeded_regressor(int(seed), **architecture) for seed in seeds]
-        modules = train_stacks(features, target, row_sets, scalers, seeds, recipe, starts, place, progress, checkpoint)
+        ends, both = Ends(score_range=score_range), (place, progress, checkpoint, score_range)
+        modules = train_stacks(features, target, row_sets, scalers, seeds, recipe, starts, *both)
     for module in modules:
         _rescale_output(module, recipe.target_center, recipe.target_scale)
     return [
-        FittedRegressor(module, feature_names, mean, std, recipe.name, int(seed))
+        FittedRegressor(module, feature_names, mean, std, recipe.name, int(seed), ends)
         for module, (mean, std), seed in zip(modules, scalers, seeds, strict=True)
     ]

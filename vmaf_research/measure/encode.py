@@ -11,7 +11,7 @@ __all__ = ['STATISTICS', 'ENCODERS', 'ENCODE_SUFFIX', 'EncoderStatistics', 'read
 import re
 import tempfile
 import time
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
@@ -275,7 +275,8 @@ def encode(
         seconds = time.monotonic() - started
         clip = _check_encode(temporary, reference, codec, out.name)
         statistics = read_statistics(method, Path(folder), clip.frames) if method else None
-    return Encode(*astuple(replace(clip, path=out)), seconds, statistics)
+    known = {each.name: getattr(clip, each.name) for each in fields(Clip)} | {"path": out}
+    return Encode(**known, seconds=seconds, statistics=statistics)
 
 # %% ../../nbs/measure/18_encode.ipynb #902b358e
 def bitrate_kbps(clip: Clip) -> float:

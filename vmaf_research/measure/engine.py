@@ -269,20 +269,22 @@ def _describe_engine(program: str, kind: str) -> Engine:
     return Engine(program, kind, ffmpeg_version(program).split()[2] if kind == "ffmpeg" else None, result.version)
 
 # %% ../../nbs/measure/13_engine.ipynb #59d4e3ed
-def find_engine() -> Engine:
+def find_engine(
+    kind: str | None = None,  # only a program of this kind: `ffmpeg` or `vmaf`; default: the first that can measure
+) -> Engine:
     "The engine that measures; raises `EngineError` that lists every candidate and what was wrong with it."
-    return _find_engine(os.environ.get("VMAF_FFMPEG"), os.environ.get("PATH"))
+    return _find_engine(os.environ.get("VMAF_FFMPEG"), os.environ.get("PATH"), kind)
 
 
 @lru_cache(maxsize=8)
-def _find_engine(chosen: str | None, path: str | None) -> Engine:
+def _find_engine(chosen: str | None, path: str | None, wanted: str | None) -> Engine:
     "Cached by the two variables that decide; a probe costs a process."
-    if chosen:
+    if chosen and wanted != "vmaf":
         return _describe_engine(ffmpeg_path(), "ffmpeg")
     problems = []
     for kind, find in (("ffmpeg", ffmpeg_path), *((name, partial(shutil.which, name)) for name in ("ffmpeg", "vmaf"))):
         try:
-            if program := find():
+            if wanted in (None, kind) and (program := find()):
                 return _describe_engine(program, kind)
         except EngineError as error:
             problems.append(str(error))

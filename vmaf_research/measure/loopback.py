@@ -46,6 +46,7 @@ def encode_and_measure(
     features: str | Iterable[str] = "fast",  # as in `measure`
     teachers: Iterable[str] = (DEFAULT_TEACHER,),  # as in `measure`
     engine: Engine | None = None,  # default: `find_engine()`
+    allow_hdr: bool = False,  # as in `measure`
 ) -> tuple[Clip, Measurement]:  # of `out`
     """Encode a clip and measure the encode against it: what `encode` and `measure` give.
 
@@ -58,7 +59,8 @@ def encode_and_measure(
     if engine.kind != "ffmpeg" or engine.path != ffmpeg_path() or not can_loop_back(engine.path):
         whole = reference if reference.frames is not None else open_clip(reference.path)
         clip = encode(whole, out, codec, quality, preset)
-        return clip, measure(whole, clip, features=features, teachers=teachers, engine=engine)
+        how = {"features": features, "teachers": teachers, "engine": engine, "allow_hdr": allow_hdr}
+        return clip, measure(whole, clip, **how)
     with atomic_path(out) as temporary:
         distorted = replace(reference, path=temporary, raw=False)
 
@@ -73,7 +75,7 @@ def encode_and_measure(
             return replace(log, decoded=(frames.get(2, 0), *log.decoded))  # looped back, and of the reference
 
         try:
-            measurement = collect(run, reference, distorted, features, teachers, engine)
+            measurement = collect(run, reference, distorted, features, teachers, engine, allow_hdr=allow_hdr)
         except ResearchError as error:
             reason = str(error).replace(str(temporary), out.name).replace(temporary.name, out.name)
             kind = BadInput if isinstance(error, BadInput) else EngineError

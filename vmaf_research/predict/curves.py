@@ -47,7 +47,9 @@ def describe_shots(features: np.ndarray) -> np.ndarray:  # float64 [n, 2], natur
     return np.column_stack([bits - contrast, motion - contrast])
 
 # %% ../../nbs/predict/75_curves.ipynb #ae2ca15b
-def falling_curve(quality: np.ndarray, vmaf: np.ndarray, nodes: np.ndarray) -> np.ndarray:  # [n], [n], [q] -> [q]
+def falling_curve(
+    quality: np.ndarray, vmaf: np.ndarray, nodes: np.ndarray, score_range: tuple[float, float] = VMAF_RANGE
+) -> np.ndarray:  # [n], [n], [q] -> [q]
     "The VMAF of measurements at ascending quality values `nodes`, never rising; `BadInput` for less than two of them."
     values, index, counts = np.unique(np.asarray(quality, dtype=float), return_inverse=True, return_counts=True)
     if len(values) < 2:
@@ -57,7 +59,7 @@ def falling_curve(quality: np.ndarray, vmaf: np.ndarray, nodes: np.ndarray) -> n
     inside = PchipInterpolator(values, falling)(np.clip(nodes, values[0], values[-1]))
     before = (falling[0] - falling[1]) / (values[1] - values[0]) * np.maximum(values[0] - nodes, 0)
     after = (falling[-2] - falling[-1]) / (values[-1] - values[-2]) * np.maximum(nodes - values[-1], 0)
-    return np.minimum.accumulate(np.clip(inside + before - after, *VMAF_RANGE))
+    return np.minimum.accumulate(np.clip(inside + before - after, *score_range))
 
 # %% ../../nbs/predict/75_curves.ipynb #148dcb32
 NOISE = 0.3  # variance of what descriptors cannot say, as a share of the variance that they can
@@ -81,12 +83,13 @@ class CurveModel:
     scale: np.ndarray  # [k]
     places: np.ndarray  # [s, k] standardised descriptors of the known sources
     weights: np.ndarray  # [s, q], VMAF: a curve is `mean` plus similarity times weights
+    score_range: tuple[float, float] = VMAF_RANGE  # of the teacher
 
     def curves(self, features: np.ndarray) -> np.ndarray:  # [n, q], VMAF at the nodes
         "The curves of shots, from features [n, 13]."
         places = (describe_shots(features)[:, self.kept] - self.centre) / self.scale
         raw = self.mean + _similarity(places, self.places) @ self.weights
-        return np.clip(np.minimum.accumulate(raw, axis=1), *VMAF_RANGE)
+        return np.clip(np.minimum.accumulate(raw, axis=1), *self.score_range)
 
     @property
     def dropped(self) -> tuple[str, ...]:
@@ -98,6 +101,7 @@ def fit_curves(
     features: np.ndarray,  # [s, 13], one row per known curve
     curves: np.ndarray,  # [s, q], VMAF, none rising
     nodes: np.ndarray,  # [q] whole quality values, ascending
+    score_range: tuple[float, float] = VMAF_RANGE,
 ) -> CurveModel:
     "The model of known curves; raises `BadInput` for shapes that do not fit and for values that are not finite."
     features, curves = np.asarray(features, dtype=np.float64), np.asarray(curves, dtype=np.float64)
@@ -112,7 +116,7 @@ def fit_curves(
     places = ((described[:, kept] - centre) / scale).round(_DIGITS)
     mean = curves.mean(axis=0).round(_DIGITS)
     weights = np.linalg.solve(_similarity(places, places) + NOISE * np.eye(len(places)), curves - mean)
-    return CurveModel(np.asarray(nodes), mean, kept, centre, scale, places, weights.round(_DIGITS))
+    return CurveModel(np.asarray(nodes), mean, kept, centre, scale, places, weights.round(_DIGITS), score_range)
 
 # %% ../../nbs/predict/75_curves.ipynb #10bcaec2
 def curve_graph(model: CurveModel, metadata: Mapping[str, str]) -> bytes:  # of the ONNX file, with `metadata_props`
@@ -166,7 +170,7 @@ def curve_graph(model: CurveModel, metadata: Mapping[str, str]) -> bytes:  # of 
     later = np.triu(np.full((len(model.nodes), len(model.nodes)), 1e6), 1)  # nodes after this one do not count
     graph.add("Add", "candidates", graph.constant("later", later))
     graph.add("ReduceMin", "falling", axes=[2], keepdims=0)
-    graph.add("Clip", "curve", number("low", VMAF_RANGE[0]), number("high", VMAF_RANGE[1]))
+    graph.add("Clip", "curve", number("low", model.score_range[0]), number("high", model.score_range[1]))
 
     # the value of each row's curve at its quality: neighbouring nodes weigh as much as they are near
     column("quality")
@@ -237,17 +241,21 @@ class CurveReport:
     @cached_property
     def per_source(self) -> dict[str, Agreement]:
         "Agreement of the predictions with the measurements, source by source."
-        return {name: agreement(own["predicted"], own["measured"]) for name, own in self.encodes.groupby("source")}
+        groups = self.encodes.groupby("source")
+        return {name: self._agreement(own["predicted"], own["measured"]) for name, own in groups}
 
     @property
     def pooled(self) -> Agreement:
         "Agreement over all encodes."
-        return agreement(self.encodes["predicted"], self.encodes["measured"])
+        return self._agreement(self.encodes["predicted"], self.encodes["measured"])
 
     @property
     def fitted(self) -> Agreement:
         "Agreement of the final model with the encodes that it was fitted on."
-        return agreement(self.encodes["fitted"], self.encodes["measured"])
+        return self._agreement(self.encodes["fitted"], self.encodes["measured"])
+
+    def _agreement(self, predicted: pd.Series, measured: pd.Series) -> Agreement:
+        return agreement(predicted, measured, self.model.score_range)
 
     def mean(self, metric: str) -> float | None:  # metric: a field of `Agreement`
         "Mean of a metric over the sources for which it is defined."
@@ -301,7 +309,11 @@ class CurveReport:
         return axes
 
 # %% ../../nbs/predict/75_curves.ipynb #75a9a35f
-def judge_curves(curves: Sequence[MeasuredCurve], quality_range: tuple[int, int]) -> CurveReport:
+def judge_curves(
+    curves: Sequence[MeasuredCurve],
+    quality_range: tuple[int, int],
+    score_range: tuple[float, float] = VMAF_RANGE,  # of the teacher
+) -> CurveReport:
     """Fit a model on all curves, and one without each source, for quality values from the best to the worst.
 
     Raises `BadInput` if nothing can be learned or judged.
@@ -318,13 +330,13 @@ def judge_curves(curves: Sequence[MeasuredCurve], quality_range: tuple[int, int]
     curves = tuple(sorted(curves, key=lambda curve: (curve.source, curve.features.height)))
     nodes = np.arange(quality_range[0], quality_range[1] + 1)
     features = np.stack([curve.features.vector() for curve in curves])
-    drawn = np.stack([falling_curve(curve.quality, curve.vmaf, nodes) for curve in curves])
+    drawn = np.stack([falling_curve(curve.quality, curve.vmaf, nodes, score_range) for curve in curves])
     names = np.array([curve.source for curve in curves])
     left_out = np.empty_like(drawn)
     for name in np.unique(names):
         own = names == name
-        left_out[own] = fit_curves(features[~own], drawn[~own], nodes).curves(features[own])
-    model = fit_curves(features, drawn, nodes)
+        left_out[own] = fit_curves(features[~own], drawn[~own], nodes, score_range).curves(features[own])
+    model = fit_curves(features, drawn, nodes, score_range)
     encodes = []
     for curve, *without_and_with in zip(curves, left_out, model.curves(features), strict=True):
         predicted, fitted = (np.interp(curve.quality, nodes, each) for each in without_and_with)

@@ -17,6 +17,8 @@ import pandas as pd
 
 from ..corpora.jobs import run_jobs
 from ..measure.core import BadInput, html_table
+from ..measure.features import DEFAULT_TEACHER, resolve_teachers
+from ..measure.libvmaf import check_sdr
 from .codecs import find_adapter
 from .predictor import Predictor
 from .search import check_target
@@ -165,11 +167,13 @@ class ClipPrediction:
     codec: str
     target: float | None
     shots: tuple[ShotPrediction, ...]
+    teacher: str = DEFAULT_TEACHER
 
     def to_json(self) -> dict[str, Any]:
         "All of it as plain values."
         shots = [each.to_json() for each in self.shots]
-        return {"clip": self.clip, "codec": self.codec, "target": self.target, "shots": shots}
+        head = {"clip": self.clip, "codec": self.codec, "teacher": self.teacher, "target": self.target}
+        return head | {"shots": shots}
 
     def _rows(self) -> list[tuple[str, ...]]:
         return [(f"{each.shot.start}–{each.shot.end}", str(each), "; ".join(each.doubts)) for each in self.shots]
@@ -203,14 +207,17 @@ def predict_clip(
     confidence: float | None = None,  # share of sources for which the target shall hold, such as 0.8
     executor: Executor | None = None,  # default: one thread per core
     progress: bool = True,
+    allow_hdr: bool = False,  # as in `measure`
 ) -> ClipPrediction:
     """Predict all shots of a clip.
 
     Raises `BadInput` for a clip that is damaged, a still picture or no clip, and as `pick_crf` does.
     """
     clip = counted_clip(source)
+    check_sdr(clip, clip, resolve_teachers([predictor.teacher]), allow_hdr)
     shots = detect_shots(clip)
     features = run_jobs(shot_features, [(clip, shot) for shot in shots], executor, "features", progress)
     picks = [None if target is None else pick_crf(predictor, each, target, confidence) for each in features]
     parts = shots, features, map(predictor.curve, features), map(predictor.doubts, features), picks
-    return ClipPrediction(clip.path.name, predictor.codec, target, tuple(map(ShotPrediction, *parts)))
+    shown = tuple(map(ShotPrediction, *parts))
+    return ClipPrediction(clip.path.name, predictor.codec, target, shown, predictor.teacher)

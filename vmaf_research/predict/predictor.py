@@ -19,13 +19,14 @@ import pandas as pd
 from ..learn.conformal import conformal_rank
 from ..learn.metrics import VMAF_RANGE, show_number
 from ..measure.core import BadInput, ShipRefused, settings, validated
+from ..measure.features import DEFAULT_TEACHER, resolve_teachers
 from ..measure.provenance import check_writable, sha256_bytes
 from .codecs import PREDICTOR_CODECS, find_adapter
 from .curves import DESCRIPTORS, NOISE, PREDICTOR_INPUTS, CurveReport, curve_graph, describe_shots
 from .curves import graph_difference
 from .shot_features import DEFAULT_PROBE, SHOT_FEATURE_NAMES, ShotFeatures
 from ..ship.onnx import INPUT, OUTPUT, run_session
-from ..ship.package import TEACHER, check_portable
+from ..ship.package import check_portable
 from ..ship.records import PREDICTOR, STUB_WARNING, PredictorCorpus, PredictorSidecar, model_file_names
 from ..ship.records import predictor_id
 from ..ship.registry import REGISTRY, Model, load, read_registry, write_model
@@ -49,10 +50,10 @@ _PARITY = 1e-4  # VMAF; greatest difference allowed between a graph and its mode
 
 
 def _sidecar_and_graph(
-    codec: str, report: CurveReport, corpus: Mapping[str, Any], synthetic: bool, description: str
+    codec: str, report: CurveReport, corpus: Mapping[str, Any], synthetic: bool, description: str, teacher: str
 ) -> tuple[PredictorSidecar, bytes]:
     "Everything that was measured about a predictor, and its graph, checked against the model that it was made from."
-    model_id, quality, (worst, worst_error) = predictor_id(codec), report.encodes["quality"], report.worst
+    model_id, quality, (worst, worst_error) = predictor_id(codec, teacher), report.encodes["quality"], report.worst
     features = np.stack([curve.features.vector() for curve in report.curves])
     described = describe_shots(features)
     bounds = np.stack([described.min(axis=0), described.max(axis=0)], axis=1).tolist()
@@ -64,8 +65,8 @@ def _sidecar_and_graph(
     training |= {"loso_worst_source": worst, "loso_worst_source_rmse": worst_error}
     document = {"id": model_id, "kind": PREDICTOR, "description": description, "license": "Apache-2.0", "notes": ""}
     document |= {"onnx": model_file_names(model_id)[0], "sha256": "0" * 64, "opset": settings().opset, "parity": 0.0}
-    document |= {"codec": codec, "knob": find_adapter(codec).encoder.knob, "teacher": TEACHER}
-    document |= {"input_names": [INPUT], "output_names": [OUTPUT], "output_range": list(VMAF_RANGE)}
+    document |= {"codec": codec, "knob": find_adapter(codec).encoder.knob, "teacher": teacher}
+    document |= {"input_names": [INPUT], "output_names": [OUTPUT], "output_range": list(report.model.score_range)}
     document |= {
         "feature_order": list(PREDICTOR_INPUTS),
         "feature_min": [float(quality.min()), *features.min(axis=0).tolist()],
@@ -97,13 +98,14 @@ def package_predictor(
     folder: Path | str,  # registry to write to
     corpus: Mapping[str, Any],  # the fields of `ship.records.PredictorCorpus`
     description: str,
+    teacher: str = DEFAULT_TEACHER,  # whose scores the curves are
 ) -> Model:
     """Register the model of a report.
 
     Raises, with nothing written, `ShipRefused` if it must not ship, and `BadInput` if nothing can be written there, or
     if a stub would replace a real predictor.
     """
-    model_id, folder = predictor_id(find_adapter(codec).codec), Path(folder)
+    model_id, folder = predictor_id(find_adapter(codec).codec, teacher), Path(folder)
     check_portable(corpus)
     synthetic = validated(PredictorCorpus, corpus, f"corpus of {model_id}").synthetic
     check_writable(folder, folder=True)
@@ -114,7 +116,7 @@ def package_predictor(
         if not known.synthetic:
             real = f"{folder} has a real predictor of it ({known.kind}), which a stub does not replace"
             raise BadInput(f"{model_id}: {real}; write the stub to another folder")
-    sidecar, graph = _sidecar_and_graph(codec, report, corpus, synthetic, description)
+    sidecar, graph = _sidecar_and_graph(codec, report, corpus, synthetic, description, teacher)
     return write_model(folder, sidecar, {sidecar.onnx: graph}, smoke=synthetic)
 
 # %% ../../nbs/predict/76_predictor.ipynb #21cedb1e
@@ -172,9 +174,10 @@ class Predictor:
         self,
         codec: str,  # one of `PREDICTOR_CODECS`
         folder: Path | str | None = None,  # of the registry; default: `model/` of the repository
+        teacher: str = DEFAULT_TEACHER,  # whose scores it shall predict
     ):
         self.codec, self._adapter = codec, find_adapter(codec, predicted=True)
-        self._model = load(predictor_id(codec), folder)
+        self._model = load(predictor_id(codec, resolve_teachers([teacher])[0].name), folder)
         if self._model.row.kind != PREDICTOR:
             raise BadInput(f"{self._model.id}: a model of kind {self._model.row.kind}, expected a {PREDICTOR}")
         if self.sidecar.warning:
@@ -191,6 +194,11 @@ class Predictor:
     def sidecar(self) -> PredictorSidecar | None:
         "Everything that was measured about it; None for the formula."
         return self._model and self._model.sidecar
+
+    @property
+    def teacher(self) -> str:
+        "Whose scores it predicts; the formula is about VMAF v0.6.1."
+        return DEFAULT_TEACHER if self._model is None else self.sidecar.teacher
 
     @property
     def synthetic(self) -> bool:

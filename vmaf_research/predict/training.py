@@ -22,13 +22,13 @@ from ..corpora.clips import make_reference
 from ..corpora.jobs import run_jobs
 from ..corpora.rows import upgrade_row
 from ..measure.core import BadInput, settings
+from ..measure.features import DEFAULT_TEACHER, resolve_teachers
 from ..measure.manifest import describe_path, manifest_path, open_manifest, run_provenance, write_manifest
 from ..measure.provenance import check_writable, scan_lines, sha256_bytes, sha256_file
 from .codecs import PREDICTOR_CODECS, find_adapter
 from .curves import CurveReport, MeasuredCurve, check_sources, counted, judge_curves
 from .predictor import check_shippable, formula_score, package_predictor
 from .shot_features import ShotFeatures, shot_features
-from ..ship.package import TEACHER
 from ..ship.records import predictor_id
 from ..ship.registry import REGISTRY, Model, read_registry
 
@@ -55,6 +55,7 @@ class CodecRows:
     failed: int  # rows of encodes that failed, left out
     repeated: int  # rows that say what an earlier one said, counted once
     engine: dict[str, str]
+    teacher: str = DEFAULT_TEACHER
 
     @property
     def count(self) -> int:
@@ -68,7 +69,7 @@ class CodecRows:
     @property
     def subject(self) -> Path:
         "What the manifest of the predictor is named after: beside the rows."
-        return self.path.with_name(f"{self.path.name}.{predictor_id(self.codec)}")
+        return self.path.with_name(f"{self.path.name}.{predictor_id(self.codec, self.teacher)}")
 
     @property
     def left_out(self) -> str:
@@ -103,12 +104,13 @@ def _all_rows(path: Path) -> list[tuple[int, dict[str, Any]]]:
     return found
 
 
-def _check_row(row: dict[str, Any]) -> None:
+def _check_row(row: dict[str, Any], teacher: str) -> None:
     if missing := [name for name in ("crf", "vmaf_score", "width", "height") if row[name] is None]:
         known = f"{', '.join(missing)} of {row['src']} is NaN or not known"
         raise BadInput(f"{known}; measure it again, or take the line out")
-    if row["vmaf_model"] not in (TEACHER, ""):
-        raise BadInput(f"scored by {row['vmaf_model']}, expected {TEACHER}; predictors learn that")
+    found = row["vmaf_model"] or DEFAULT_TEACHER
+    if found != teacher:
+        raise BadInput(f"scored by {found}, expected {teacher}; a predictor learns one teacher, name it (--teacher)")
     best, worst = find_adapter(row["encoder"]).hard_range
     if not best <= row["crf"] <= worst:
         taken = f"quality value (crf) {row['crf']:g}, but {row['encoder']} takes {best} to {worst}"
@@ -120,6 +122,7 @@ def read_codec_rows(
     path: Path | str,  # JSON lines, corpus rows of any version
     codec: str,  # one of `PREDICTOR_CODECS`
     preset: str | None = None,  # only rows with it; needed if there are several
+    teacher: str = DEFAULT_TEACHER,  # whose scores all rows must have
 ) -> CodecRows:
     "The encodes of one codec; raises `BadInput` that names the line of a row that nothing can be learned from."
     path = Path(path)
@@ -139,7 +142,7 @@ def read_codec_rows(
     first: dict[tuple[Window, float], tuple[int, float]] = {}  # line and score of every encode
     for line, row in done:
         try:
-            _check_row(row)
+            _check_row(row, teacher)
         except BadInput as error:
             raise BadInput(f"{path}, line {line}: {error}") from error
         window = Window(row["src"], row["src_sha256"] or row["src"], row["width"], row["height"], row["clip_mode"])
@@ -156,7 +159,8 @@ def read_codec_rows(
     columns = {"ffmpeg": "ffmpeg_version", "libvmaf": "vmaf_binary_version"}
     versions = {name: sorted({row[key] for _, row in done} - {""}) for name, key in columns.items()}
     engine = {name: ", ".join(found) for name, found in versions.items() if found}
-    return CodecRows(path, codec, presets[0], points, len(own) - len(done), len(done) - len(first), engine)
+    counts = len(own) - len(done), len(done) - len(first)
+    return CodecRows(path, codec, presets[0], points, *counts, engine, teacher)
 
 # %% ../../nbs/predict/77_training.ipynb #2d10643d
 def _find_sources(rows: CodecRows, sources: Path | str | None) -> dict[Window, Path]:
@@ -181,7 +185,8 @@ def _find_sources(rows: CodecRows, sources: Path | str | None) -> dict[Window, P
 def _window_features(window: Window, path: Path, folder: Path) -> ShotFeatures:
     "The features of what was encoded; raises `BadInput` if it cannot be made from the source."
     out = folder / f"{path.stem}_{sha256_file(path)[:8]}_{window.height}p_{window.clip_mode or 'full'}.y4m"
-    made, problem, _ = make_reference(path.stem, path, out, window.height, *parse_clip_mode(window.clip_mode))
+    mode = parse_clip_mode(window.clip_mode)
+    made, problem, _ = make_reference(path.stem, path, out, window.height, *mode, allow_hdr=True)  # not scored here
     if problem:
         raise BadInput(f"{path}: {problem.reason}")
     if (made.width, made.height) != (window.width, window.height):
@@ -213,12 +218,14 @@ def _register(rows: CodecRows, report: CurveReport, registry: Path, licence: str
     corpus |= {"table": rows.path.name, "table_sha256": sha256_file(rows.path), "engine": rows.engine}
     corpus |= {"manifest_sha256": sha256_file(manifest)} if manifest.is_file() else {}
     corpus |= {"codecs": [rows.codec], "preset": rows.preset, "heights": sorted({each.height for each in rows.points})}
-    description = f"VMAF of {rows.codec} at each quality value, predicted from a probe encode of a shot"
-    model = package_predictor(rows.codec, report, registry, corpus, description)
+    name = "VMAF" if rows.teacher == DEFAULT_TEACHER else rows.teacher
+    description = f"{name} of {rows.codec} at each quality value, predicted from a probe encode of a shot"
+    model = package_predictor(rows.codec, report, registry, corpus, description, rows.teacher)
     roots = {"corpus": rows.path.absolute().parent, "registry": registry.absolute()}
     files = (f"{model.id}{suffix}" for suffix in (".onnx", ".json", ".md"))
     outputs = {name: describe_path(registry / name, roots) for name in files}
     args = {"corpus": rows.path.name, "codec": rows.codec, "preset": rows.preset, "licence": licence}
+    args |= {} if rows.teacher == DEFAULT_TEACHER else {"teacher": rows.teacher}
     provenance = run_provenance(__file__, args, {"rows": describe_path(rows.path, roots)}, outputs)
     write_manifest(rows.subject, "predictor", provenance, {}, roots)
     return Training(model, report, rows)
@@ -230,6 +237,7 @@ def train_predictors(
     *,
     sources: Path | str | None = None,  # folder that `src` is relative to; default: what the manifest says
     preset: str | None = None,  # of the rows to learn from; needed if there are several
+    teacher: str = DEFAULT_TEACHER,  # whose scores the rows have
     folder: Path | str | None = None,  # registry to write to; default: `model/` of the repository
     licence: str = "not stated",  # of the pictures, in a sentence
     workdir: Path | str | None = None,  # where references go; default: in the folder of runs
@@ -250,7 +258,8 @@ def train_predictors(
         if not codecs:
             without = f"its rows are of {', '.join(sorted(found))}, for which there are no predictors"
             raise BadInput(f"{corpus}: {without}; expected rows of {', '.join(PREDICTOR_CODECS)}")
-    chosen = [read_codec_rows(corpus, codec, preset) for codec in codecs]
+    model = resolve_teachers([teacher])[0]
+    chosen = [read_codec_rows(corpus, codec, preset, model.name) for codec in codecs]
     paths, reports = [], []
     for rows in chosen:
         check_sources(rows.names.values(), rows.failed)
@@ -266,8 +275,8 @@ def train_predictors(
             MeasuredCurve(rows.names[window.source], each, *np.array(sorted(rows.points[window])).T)
             for window, each in zip(found, features, strict=True)
         ]
-        reports.append(judge_curves(curves, find_adapter(rows.codec).hard_range))
-        check_shippable(predictor_id(rows.codec), reports[-1])
+        reports.append(judge_curves(curves, find_adapter(rows.codec).hard_range, model.score_range))
+        check_shippable(predictor_id(rows.codec, model.name), reports[-1])
     return tuple(_register(rows, report, registry, licence) for rows, report in zip(chosen, reports, strict=True))
 
 # %% ../../nbs/predict/77_training.ipynb #1e790a9b

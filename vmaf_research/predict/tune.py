@@ -29,7 +29,8 @@ from ..corpora.ladder import Rung, make_pair, record_path
 from ..corpora.pairs import Problem
 from ..measure.core import BadInput, EngineError, cache_root, html_figure, html_table, settings
 from ..measure.encode import find_encoder, fit_height
-from ..measure.features import DEFAULT_TEACHER
+from ..measure.features import DEFAULT_TEACHER, TEACHERS, resolve_teachers
+from ..measure.libvmaf import check_sdr
 from ..measure.packets import list_packets
 from ..measure.provenance import check_writable, sha256_file
 from ..measure.video import Clip
@@ -40,6 +41,8 @@ from .search import CurvePrior, Judgement, Search, Trial, check_target, judge_re
 from .search import predicted_prior, search, validation_shots
 from .shot_features import ShotFeatures, shot_features
 from .shots import MINIMUM_SIDE, Shot, counted_clip, cut_shot, detect_shots, uneven_rate
+from ..ship.records import predictor_id
+from ..ship.registry import REGISTRY, read_registry, registry_folder
 
 try:
     import fcntl
@@ -83,6 +86,8 @@ class ShotSource:
     pooling: str  # as in `pool_scores`
     folder: Path  # where encodes go
     cache: Path  # of measurements
+    teacher: str = DEFAULT_TEACHER
+    bits: int | None = None  # as in `measure`
 
     @property
     def name(self) -> str:
@@ -112,9 +117,9 @@ class ShotSource:
         rung = Rung(self.codec, reference.height, quality, self.preset)
         pair = _checked(make_pair(self.name, reference, digest, rung, self.folder / digest[:16]))
         encoded = pair.distorted
-        job = Job(pair, (), (DEFAULT_TEACHER,), (digest, sha256_file(encoded.path)), self.cache)
+        job = Job(pair, (), (self.teacher,), (digest, sha256_file(encoded.path)), self.cache, bits=self.bits)
         _checked(run_job(job))
-        score = pool_scores(load_measured(job)["columns"]["vmaf"], self.pooling)
+        score = pool_scores(load_measured(job)["columns"][TEACHERS[self.teacher].column], self.pooling)
         bits = 8 * sum(packet.size for packet in list_packets(encoded.path)[1])
         return Trial(quality, score, bits / 1000 * float(encoded.fps) / encoded.frames)
 
@@ -211,6 +216,7 @@ class Tuning:
     shots: tuple[TunedShot, ...]
     judgement: Judgement | None  # on the predictor; None without one
     notes: tuple[str, ...] = ()  # sentences about what was measured, such as pictures that had to be converted
+    teacher: str = DEFAULT_TEACHER  # whose scores these are
 
     @property
     def encodes(self) -> int:
@@ -233,14 +239,16 @@ class Tuning:
         "What `vmaf-research predictor tune --json` prints; `start` and `end` count frames, `end` is not included."
         verdict = self.judgement.trust.value if self.judgement else None
         residuals = list(self.judgement.residuals) if self.judgement else []
-        found = {"source": self.source, "codec": self.codec, "preset": self.preset, "target_vmaf": self.target}
+        found = {"source": self.source, "codec": self.codec, "preset": self.preset, "teacher": self.teacher}
+        found |= {"target_vmaf": self.target}
         found |= {"pooling": self.pooling, "verdict": verdict, "residuals": residuals, "correction": self.correction}
         found |= {"encodes": self.encodes, "bitrate_kbps": self.bitrate_kbps, "notes": list(self.notes)}
         return found | {"shots": [tuned.to_json() for tuned in self.shots]}
 
     def _lines(self) -> tuple[str, list[tuple], list[str]]:
         "What stands above the table of shots, its rows, and what stands below."
-        head = f"{self.source}: {self.codec} ({self.preset}) for VMAF {self.target:g}, {self.pooling} over frames"
+        name = "VMAF" if self.teacher == DEFAULT_TEACHER else self.teacher
+        head = f"{self.source}: {self.codec} ({self.preset}) for {name} {self.target:g}, {self.pooling} over frames"
         total = f"shots {len(self.shots)}, encodes {self.encodes}, {self.bitrate_kbps:.0f} kbit/s"
         if self.judgement:
             total += f"; {self.judgement}"
@@ -297,14 +305,14 @@ def _limit_shots(shots: tuple[Shot, ...], frames: int | None) -> tuple[Shot, ...
     return *kept, Shot(last.start, end)
 
 
-def _encoded_size(clip: Clip, height: int | None) -> tuple[int, int]:
+def _encoded_size(clip: Clip, height: int | None, least: int = MINIMUM_SIDE) -> tuple[int, int]:
     "Even width and height of the encodes; raises `BadInput` for more rows than there are, or too few to measure."
     height = clip.height if height is None else height
     if height > clip.height:
         raise BadInput(f"height {height}: {clip.path} has only {clip.height} rows; choose no more, or leave it out")
     width, rows = fit_height(clip, height)
-    if min(width, rows, height) < MINIMUM_SIDE:
-        found = f"{clip.path} would be encoded as {width}x{rows}, but at least {MINIMUM_SIDE} pixels a side are needed"
+    if min(width, rows, height) < least:
+        found = f"{clip.path} would be encoded as {width}x{rows}, but at least {least} pixels a side are needed"
         raise BadInput(f"height {height}: {found} to measure; choose more rows")
     return width, rows
 
@@ -341,6 +349,14 @@ def _search_shots(
     return [found[number] for number in range(len(sources))], judgement
 
 
+def _is_registered(codec: str, teacher: str) -> bool:
+    "Whether the repository has a predictor of a codec; that of the default teacher is expected to be there."
+    if teacher == DEFAULT_TEACHER:
+        return True
+    path = registry_folder() / REGISTRY
+    return path.is_file() and predictor_id(codec, teacher) in {row.id for row in read_registry().models}
+
+
 def tune(
     clip: Clip | Path | str,
     codec: str,  # such as libx264; this ffmpeg must have it
@@ -350,7 +366,10 @@ def tune(
     confidence: float | None = None,  # of the value that prediction alone would have picked; the result needs none
     height: int | None = None,  # rows of the encodes, at most those of the clip, which is the default
     frames: int | None = None,  # only the first so many
-    predictor: Predictor | None = None,  # default: the shipped one of the codec, if there is one
+    predictor: Predictor | None = None,  # default: the shipped one of the codec and the teacher, if there is one
+    teacher: str = DEFAULT_TEACHER,  # whose score the target is
+    bits: int | None = None,  # per sample of the comparison; default: those of the clip
+    allow_hdr: bool = False,  # let a teacher that was made for SDR score HDR
     workdir: Path | None = None,  # where encodes go, and are found again; runs may share it; default: `runs/tune`
     cache: Path | None = None,  # of measurements; default: `cache_root()`
     executor: Executor | None = None,  # default: a local pool with one thread per core
@@ -366,8 +385,13 @@ def tune(
     pool_scores(np.zeros(1), pooling)  # a wrong pooling or preset fails now, not after the features
     encoder = find_encoder(codec)
     encoder.native_preset(preset)
-    if predictor is None and codec in PREDICTOR_CODECS:
-        predictor = Predictor(codec)
+    model = resolve_teachers([teacher])[0]
+    if predictor is not None and predictor.teacher != model.name:
+        mixed = f"the predictor predicts {predictor.teacher}, the target is one of {model.name}"
+        raise BadInput(f"{mixed}; a search has one teacher, train a predictor of it")
+    unknown = f"no predictor of {codec} for {model.name} is registered; the searches began with a rough guess"
+    if predictor is None and codec in PREDICTOR_CODECS and _is_registered(codec, model.name):
+        predictor = Predictor(codec, teacher=model.name)
     if confidence is not None:
         if predictor is None:
             raise BadInput(f"confidence {confidence:g}: {codec} has no predictor that it could be about; leave it out")
@@ -375,10 +399,11 @@ def tune(
     work = Path(workdir or settings().run_path / "tune")
     check_writable(work, folder=True)
     clip = counted_clip(clip)
-    size = _encoded_size(clip, height)
+    hdr = check_sdr(clip, clip, (model,), allow_hdr)
+    size = _encoded_size(clip, height, model.minimum_side)
     shots = _limit_shots(detect_shots(clip), frames)
     preset = preset or encoder.preset
-    how = codec, preset, pooling, work / f"{codec}-{preset}", cache or cache_root()
+    how = codec, preset, pooling, work / f"{codec}-{preset}", cache or cache_root(), model.name, bits
     with frames_folder(work) as folder:
         sources = [ShotSource(clip, shot, size[1], folder, *how) for shot in shots]
         features = run_jobs(ShotSource.features, [(each,) for each in sources], executor, "features", progress)
@@ -388,4 +413,6 @@ def tune(
     tuned = tuple(map(TunedShot, shots, features, searches, picks))
     judgement = judgement if predictor else None  # a rough guess is not worth one
     notes = _clip_notes(clip, size, pooling, bool(predictor))
-    return Tuning(clip.path.name, codec, preset, target, pooling, tuned, judgement, notes)
+    notes += (hdr,) if hdr else ()
+    notes += (unknown,) if predictor is None and model.name != DEFAULT_TEACHER else ()
+    return Tuning(clip.path.name, codec, preset, target, pooling, tuned, judgement, notes, model.name)

@@ -23,6 +23,7 @@ from pydantic import BaseModel, Field
 
 from .. import learn, predict, ship
 from ..measure.core import BadInput, VerificationFailed
+from ..measure.features import DEFAULT_TEACHER, resolve_teachers
 from ..measure.manifest import Manifest, as_manifest_path, difference, manifest_path, open_manifest
 from ..measure.manifest import pairs_path
 from ..measure.provenance import sha256_file
@@ -270,19 +271,22 @@ def verify_manifest(
 
 # %% ../../nbs/serve/95_answers.ipynb #daca59ea
 class TeacherSummary(BaseModel):
-    "The column vmaf of a table."
+    "The scores of a table's first teacher."
 
+    teacher: str = DEFAULT_TEACHER
     mean: float
     min: float
     max: float
-    saturated_share: float = Field(description="Rows at 0 or 100, where the teacher does not tell frames apart.")
+    saturated_share: float = Field(description="Rows at an end of the range: the teacher tells them apart no more.")
 
 
-def summarise_teacher(table: Path) -> TeacherSummary:
-    "Range and mean of the column vmaf."
-    vmaf = pd.read_parquet(table, columns=["vmaf"])["vmaf"]
-    saturated = float(((vmaf <= 0) | (vmaf >= 100)).mean())
-    return TeacherSummary(mean=vmaf.mean(), min=vmaf.min(), max=vmaf.max(), saturated_share=saturated)
+def summarise_teacher(table: Path, teacher: str = DEFAULT_TEACHER) -> TeacherSummary:
+    "Range and mean of a teacher's column."
+    model = resolve_teachers([teacher])[0]
+    scores, (low, high) = pd.read_parquet(table, columns=[model.column])[model.column], model.score_range
+    saturated = float(((scores <= low) | (scores >= high)).mean())
+    told = {"mean": scores.mean(), "min": scores.min(), "max": scores.max()}
+    return TeacherSummary(teacher=teacher, **told, saturated_share=saturated)
 
 # %% ../../nbs/serve/95_answers.ipynb #11903d53
 _CODECS = "Of each encoder: pairs, and the least and greatest CRF or QP, null if the corpus does not say."
@@ -319,7 +323,8 @@ def describe_corpus(site: Site, table: Annotated[str, Field(description=_CORPUS_
         if sha256_file(file) != facts["run_provenance"]["outputs"][name]["sha256"]:
             raise VerificationFailed(f"{file.name}: not the file that its manifest describes; extract it again")
     pairs = pd.read_parquet(pairs_file, columns=["codec", "crf", "width", "height"])
-    told = facts | facts["corpus"] | {"codecs": {}, "vmaf": summarise_teacher(path)}
+    told = facts | facts["corpus"] | {"codecs": {}}
+    told["vmaf"] = summarise_teacher(path, facts.get("teachers", [DEFAULT_TEACHER])[0])
     for codec, crfs in pairs.groupby("codec")["crf"]:
         least, most = (end(crfs.dropna(), default=None) for end in (min, max))
         told["codecs"][codec] = {"pairs": len(crfs), "lowest_quality_value": least, "highest_quality_value": most}

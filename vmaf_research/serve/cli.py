@@ -19,14 +19,14 @@ from typer import Argument, Option
 import vmaf_research
 from .. import serve, ship
 from ..measure.core import BadInput, ResearchError, settings
-from ..measure.features import DEFAULT_TEACHER
+from ..measure.features import DEFAULT_TEACHER, TEACHERS
 from ..measure.manifest import running_command
 from .corpus_cli import build_corpus, corpus_app, extract_app
 from .manifests import manifest_app
 from .model_cli import compare_with_people, ensemble_app, predictor_app, registry_app
-from .options import AllowFailures, Codecs, Features, Frames, Height, Models, NotReplayed, PixFmt
-from .options import Quiet, Reads, Teachers, TrustGeometry, Width, Writes, check_all_outputs
-from .options import feature_names, given, show, tell
+from .options import AllowFailures, AllowHdr, Codecs, Features, Frames, Height, MeasureBits, Models
+from .options import NotReplayed, OneTeacher, PixFmt, Quiet, Reads, Teachers, TrustGeometry, Width
+from .options import Writes, check_all_outputs, feature_names, given, show, tell
 
 # %% ../../nbs/serve/98_cli.ipynb #db8501ea
 app = typer.Typer(
@@ -52,6 +52,8 @@ def _measure(
     features: Features = "fast",
     teacher: Teachers = (DEFAULT_TEACHER,),
     resize: Annotated[bool, Option("--resize", help="Scale the distorted clip to the reference.")] = False,
+    measure_bits: MeasureBits = None,
+    allow_hdr: AllowHdr = False,
     as_json: Annotated[bool, Option("--json", help="One JSON object with every frame.")] = False,
 ) -> None:
     "Measure a pair: per-frame features and teacher scores in one libvmaf pass."
@@ -60,7 +62,9 @@ def _measure(
     geometry, how = (width, height, pixel_format), {"count": False, "trust_geometry": trust_geometry}
     first = open_clip(reference, *geometry, **how)
     second = open_clip(distorted, *((None,) * 3 if resize and distorted.suffix != ".yuv" else geometry), **how)
-    result = vmaf_research.measure(first, second, features=feature_names(features), teachers=teacher, resize=resize)
+    options = {"resize": resize, "bits": measure_bits, "allow_hdr": allow_hdr}
+    result = vmaf_research.measure(first, second, features=feature_names(features), teachers=teacher, **options)
+    tell("warning", result.warnings)
     if as_json:
         return show(result, as_json)
     print(f"{result.frames} frames, {result.compared}")
@@ -73,20 +77,29 @@ def _measure(
 _Strict = Annotated[bool, Option("--strict", help="Gate also on error, bias and the lift over the floors.")]
 
 
+_MODEL = "The model to train; nano: the copy of --teacher."
+
+
 @app.command("train")
 def _train(
-    model: Annotated[Literal["fr-regressor-v1", "fr-regressor-nano-v1"], Argument(help="The model to train.")],
+    model: Annotated[Literal["fr-regressor-v1", "fr-regressor-nano-v1", "nano"], Argument(help=_MODEL)],
     parquet: Annotated[Path, Option(help="A FULL_FEATURES table."), Reads()],
     out: Annotated[Path | None, Option(help="Folder of the run [default: runs/MODEL]."), Writes("run")] = None,
     seed: Annotated[int | None, Option(help="Of weights and shuffling [default: that of settings.ini].")] = None,
     ship_threshold: Annotated[float | None, Option(help="Least mean PLCC [default: that of settings.ini].")] = None,
+    teacher: OneTeacher = DEFAULT_TEACHER,
     strict: _Strict = False,
     no_export: Annotated[bool, Option("--no-export", help="Evaluate and gate only.")] = False,
     quiet: Quiet = False,
 ) -> None:
     "Leave-one-source-out evaluation, ship gate and export of one model on a table."
-    plan = ship.refresh.PLANS[model.replace("-", "_")]
+    *_, plan = ship.refresh.plans_for(teacher)
+    if model != "nano":
+        plan = ship.refresh.PLANS[model.replace("-", "_")]
+        if teacher != DEFAULT_TEACHER:
+            raise BadInput(f"{model} is a model of {DEFAULT_TEACHER}: for {teacher} train nano")
     options = {"strict": strict, "threshold": ship_threshold, "seed": seed, "export": not no_export}
+    options["teacher"] = teacher
     folder = out or settings().run_path / plan.model_id
     print(ship.refresh.train_and_package(parquet, folder, (plan,), (), progress=not quiet, **options))
 
@@ -103,6 +116,9 @@ def _refresh(
     frames: Frames = None,
     codecs: Codecs = None,
     features: Features = "fast",
+    teacher: OneTeacher = DEFAULT_TEACHER,
+    measure_bits: MeasureBits = None,
+    allow_hdr: AllowHdr = False,
     strict: _Strict = False,
     install: Annotated[bool, Option("--install", help="Also put accepted models into model/."), NotReplayed()] = False,
     allow_failures: AllowFailures = False,
@@ -113,14 +129,18 @@ def _refresh(
         raise BadInput("--data-root reads raw video as it is: --clips, --frames and --codecs do not go with it")
     if not data_root and (width or pixel_format or trust_geometry):
         raise BadInput("--width, --pix-fmt and --trust-geometry are of raw video: they go with --data-root only")
-    folder = out or settings().run_path / "refresh"
+    column = TEACHERS[teacher].column
+    folder = out or settings().run_path / ("refresh" if teacher == DEFAULT_TEACHER else f"refresh_{column}")
     if data_root:
         raw = given(width=width, height=height, pix_fmt=pixel_format)
         corpus = vmaf_research.corpus("netflix", data_root, trust_geometry=trust_geometry, **raw)
     else:
-        corpus = build_corpus(clips, folder / "corpus", codecs, height=height, frames=frames, progress=not quiet)
+        how = {"height": height, "frames": frames, "progress": not quiet}
+        how |= {"allow_hdr": True} if allow_hdr and clips else {}
+        corpus = build_corpus(clips, folder / "corpus", codecs, **how)
     tell("warning", corpus.warnings)
     options = {"features": feature_names(features), "strict": strict, "allow_failures": allow_failures}
+    options |= {"teacher": teacher, "bits": measure_bits, "allow_hdr": allow_hdr}
     install_into = settings().model_path if install else None
     print(vmaf_research.refresh(corpus, folder, install_into=install_into, progress=not quiet, **options))
 

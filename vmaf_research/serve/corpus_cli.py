@@ -16,9 +16,9 @@ import vmaf_research
 from .. import corpora
 from ..measure.core import BadInput
 from ..measure.features import DEFAULT_TEACHER
-from .options import AllowFailures, AsJson, Codecs, Features, Frames, Height, PixFmt, Quiet, Reads
-from .options import Scheduler, Teachers, TrustGeometry, Width, Writes, feature_names, given, listed
-from .options import seen_by_workers, show, tell
+from .options import AllowFailures, AllowHdr, AsJson, Codecs, Features, Frames, Height, MeasureBits
+from .options import OneTeacher, PixFmt, Quiet, Reads, Scheduler, Teachers, TrustGeometry, Width
+from .options import Writes, feature_names, given, listed, seen_by_workers, show, tell
 
 # %% ../../nbs/serve/88_corpus_cli.ipynb #07482a3a
 extract_app = Typer(name="extract", help="Extract a corpus to the FULL_FEATURES table, with a manifest.")
@@ -30,15 +30,21 @@ _Preset = Annotated[str, Option(help="ultrafast to placebo, or what the encoders
 _Table = Annotated[Path, Option(help="The table to write, a .parquet file."), Writes("table", ".parquet")]
 
 # %% ../../nbs/serve/88_corpus_cli.ipynb #3991eca2
-def _measuring(features: str, teacher: list[str], allow_failures: bool, quiet: bool) -> dict[str, Any]:
+def _measuring(features: str, teacher: list[str], allow_failures: bool, quiet: bool, **more: Any) -> dict[str, Any]:
     "The options that all extractions have, as the library calls them."
     names = {"features": feature_names(features), "teachers": tuple(teacher)}
-    return names | {"allow_failures": allow_failures, "progress": not quiet}
+    return names | {"allow_failures": allow_failures, "progress": not quiet} | more
+
+
+_MOST_TOLD = 5  # warnings of measurements
 
 
 def _show_extraction(result: Any, measured: int) -> None:
     print(f"{result.table}: {result.rows} rows of {result.pair_count} pairs, {measured} measured now")
     tell("left out", result.failures)
+    tell("warning", result.warnings[:_MOST_TOLD])
+    if more := len(result.warnings) - _MOST_TOLD:
+        tell("warning", [f"{more} more warnings of other clips are in {result.manifest}"] * (more > 0))
 
 
 def _extract(corpus: Any, out: Path, executor: Executor | None, options: dict[str, Any]) -> None:
@@ -60,12 +66,15 @@ def _netflix(
     teacher: Teachers = (DEFAULT_TEACHER,),
     allow_failures: AllowFailures = False,
     quiet: Quiet = False,
+    measure_bits: MeasureBits = None,
+    allow_hdr: AllowHdr = False,
 ) -> None:
     "Raw YUV in the layout of the Netflix public set."
     raw = given(width=width, height=height, pix_fmt=pixel_format, trust_geometry=trust_geometry)
     corpus = vmaf_research.corpus("netflix", seen_by_workers(root, scheduler), **raw)
     with corpora.jobs.cluster_executor(scheduler) as executor:
-        _extract(corpus, out, executor, _measuring(features, teacher, allow_failures, quiet))
+        how = {"bits": measure_bits, "allow_hdr": allow_hdr}
+        _extract(corpus, out, executor, _measuring(features, teacher, allow_failures, quiet, **how))
 
 # %% ../../nbs/serve/88_corpus_cli.ipynb #d6cec36a
 def build_corpus(clips: Path | None, workdir: Path, codecs: str | None, **options: Any) -> Any:
@@ -92,13 +101,17 @@ def _clips(
     features: Features = "fast",
     teacher: Teachers = (DEFAULT_TEACHER,),
     allow_failures: AllowFailures = False,
+    measure_bits: MeasureBits = None,
+    allow_hdr: AllowHdr = False,
 ) -> None:
     "A folder of reference videos, each encoded on a ladder."
     clips, workdir = folder and seen_by_workers(folder, scheduler), _workdir(workdir, out, scheduler)
     with corpora.jobs.cluster_executor(scheduler) as executor:
         options = {"height": height, "frames": frames, "executor": executor, "progress": not quiet}
+        options |= {"allow_hdr": True} if allow_hdr and clips else {}
         corpus = build_corpus(clips, workdir, codecs, **options)
-        _extract(corpus, out, executor, _measuring(features, teacher, allow_failures, quiet))
+        how = {"bits": measure_bits, "allow_hdr": allow_hdr}
+        _extract(corpus, out, executor, _measuring(features, teacher, allow_failures, quiet, **how))
 
 
 @extract_app.command("embedded")
@@ -113,9 +126,12 @@ def _embedded(
     features: Features = "fast",
     teacher: Teachers = (DEFAULT_TEACHER,),
     allow_failures: AllowFailures = False,
+    measure_bits: MeasureBits = None,
+    allow_hdr: AllowHdr = False,
 ) -> None:
     "Sources that the dependencies carry, each encoded on a ladder; needs no download."
-    _clips(None, out, height, frames, codecs, workdir, scheduler, quiet, features, teacher, allow_failures)
+    common = (workdir, scheduler, quiet, features, teacher, allow_failures, measure_bits, allow_hdr)
+    _clips(None, out, height, frames, codecs, *common)
 
 # %% ../../nbs/serve/88_corpus_cli.ipynb #dba1c4ef
 @extract_app.command("konvid")
@@ -256,6 +272,9 @@ def _grid(
     features: Features = "canonical6",
     coarse_to_fine: Annotated[bool, Option("--coarse-to-fine", help=_FINE)] = False,
     target: Annotated[float | None, Option(help="VMAF around which the grid from coarse to fine is dense.")] = None,
+    teacher: OneTeacher = DEFAULT_TEACHER,
+    measure_bits: MeasureBits = None,
+    allow_hdr: AllowHdr = False,
     allow_failures: AllowFailures = False,
     scheduler: Scheduler = None,
     quiet: Quiet = False,
@@ -265,7 +284,8 @@ def _grid(
         raise BadInput("--coarse-to-fine and --target go together")
     sources, out = seen_by_workers(sources, scheduler), seen_by_workers(out, scheduler)
     options = {"codecs": listed(codecs), "qualities": crf or (), "target": target, "preset": preset, "height": height}
-    options |= {"frames": frames, "seconds": sample_seconds, "per_frame": per_frame}
+    options |= {"frames": frames, "seconds": sample_seconds, "per_frame": per_frame, "teacher": teacher}
+    options |= {"bits": measure_bits, "allow_hdr": allow_hdr}
     options |= {"features": feature_names(features), "allow_failures": allow_failures, "progress": not quiet}
     with corpora.jobs.cluster_executor(scheduler) as executor:
         made = corpora.grid.grid(sources, out, executor=executor, **options)

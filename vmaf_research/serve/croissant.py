@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..measure.core import BadInput
-from ..measure.features import FULL_FEATURES
+from ..measure.features import FULL_FEATURES, TEACHER_FEATURES, TEACHERS
 from ..measure.manifest import Manifest, difference, open_manifest
 from ..measure.provenance import atomic_path, json_bytes
 
@@ -31,6 +31,16 @@ _MEANINGS = {
     "codec": "Encoder of the distorted clip.",
     "vmaf": "VMAF v0.6.1 of the frame, 0 (bad) to 100 (like the reference): the teacher score.",
 }
+
+
+_MEANINGS |= {
+    teacher.column: f"{teacher.name} of the frame, {teacher.score_range[0]:g} to {teacher.score_range[1]:g}, on a "
+    f"{teacher.viewing}."
+    for teacher in TEACHERS.values()
+    if teacher.column not in _MEANINGS
+}
+_MEANINGS |= {each.name: f"What a teacher takes; {each.key} of libvmaf." for each in TEACHER_FEATURES}
+_MEANINGS["hdr"] = "Why the pictures have a high dynamic range, which no teacher was made for."
 
 
 def column_meaning(name: str) -> str:

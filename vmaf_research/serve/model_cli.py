@@ -14,9 +14,12 @@ from typer import Argument, Exit, Option, Typer
 
 import vmaf_research
 from .. import learn, predict, serve, ship
+from ..measure.features import DEFAULT_TEACHER
 from ..measure.core import BadInput, settings
 from ..measure.provenance import write_bytes, write_json
-from .options import AsJson, Changes, Models, NotReplayed, Quiet, Reads, Writes, show, tell
+from vmaf_research.serve.options import (
+    AllowHdr, AsJson, Changes, MeasureBits, Models, NotReplayed, Quiet, Reads, OneTeacher, Writes, show, tell,
+)
 
 # %% ../../nbs/serve/89_model_cli.ipynb #a332a35e
 ensemble_app = Typer(name="ensemble", help="Train the codec-aware ensemble, judge it, and export its members.")
@@ -39,6 +42,7 @@ def _ensemble_run(
     table: Annotated[Path, Argument(help=_ROWS), Reads()],
     out: Annotated[Path | None, Option(help="Folder of the run [default: runs/ensemble]."), Writes("run")] = None,
     recipe: Annotated[Literal["adr0303", "tuned"], Option(help="How the members are trained.")] = "adr0303",
+    teacher: OneTeacher = DEFAULT_TEACHER,
     folds: Annotated[int | None, Option(help="How many sources there must be.")] = None,
     corpus_root: _CorpusRoot = None,
     device: _Device = "auto",
@@ -48,7 +52,7 @@ def _ensemble_run(
     "Train five seeds on all folds; started again, it goes on where it was stopped."
     serve.doctor.look_at_engine()
     serve.doctor.look_at_golden_pair()
-    options = {"folds": folds, "corpus_root": corpus_root, "device": device, "dry_run": dry_run}
+    options = {"folds": folds, "corpus_root": corpus_root, "device": device, "dry_run": dry_run, "teacher": teacher}
     result = ship.ensemble.run_ensemble(table, _run_folder(out), recipe, progress=not quiet, **options)
     tell("note", result.table.notes)
     show(result)
@@ -150,6 +154,9 @@ def _tune(
     confidence: Annotated[float | None, Option(help="Of the value that prediction alone would have picked.")] = None,
     height: Annotated[int | None, Option(help=_HEIGHT)] = None,
     frames: Annotated[int | None, Option(help="Only the first so many frames [default: all].")] = None,
+    teacher: OneTeacher = DEFAULT_TEACHER,
+    measure_bits: MeasureBits = None,
+    allow_hdr: AllowHdr = False,
     as_json: AsJson = False,
     html: Annotated[Path | None, Option(help=_PAGE), Writes("page", ".html", ".htm")] = None,
     out: Annotated[Path | None, Option(help=_OUT), Writes("encodes")] = None,
@@ -159,7 +166,8 @@ def _tune(
     "The worst quality value of every shot that reaches a target, proved by encodes."
     _refuse_raw(source)
     options = {"preset": preset, "pooling": pooling, "confidence": confidence, "height": height, "frames": frames}
-    predictor = None if models is None else vmaf_research.Predictor(codec, models)
+    options |= {"teacher": teacher, "bits": measure_bits, "allow_hdr": allow_hdr}
+    predictor = None if models is None else vmaf_research.Predictor(codec, models, teacher)
     options |= {"predictor": predictor, "workdir": out, "progress": not quiet}
     result = vmaf_research.tune(source, codec, target_vmaf, **options)
     show(result, as_json)
@@ -177,12 +185,14 @@ def _train(
     sources: Annotated[Path | None, Option(help=_VIDEOS), Reads()] = None,
     codec: Annotated[list[str], Option(help="May be repeated [default: all in the rows].")] = (),
     preset: Annotated[str | None, Option(help="Only rows with this preset.")] = None,
+    teacher: OneTeacher = DEFAULT_TEACHER,
     models: _ChangedModels = None,
     licence: Annotated[str, Option(help="Of the pictures, in a sentence, for the model card.")] = "not stated",
     quiet: Quiet = False,
 ) -> None:
     "Train the predictors of codecs on measured encodes, evaluate them by leaving sources out, and register them."
     options = {"sources": sources, "preset": preset, "folder": models, "licence": licence, "progress": not quiet}
+    options["teacher"] = teacher
     trained = predict.training.train_predictors(corpus, codec, **options)
     print(*trained, f"registered in {models or settings().model_path}", sep="\n")
 
@@ -194,6 +204,8 @@ def _predict(
     target_vmaf: Annotated[float | None, Option(help="Also pick the value that reaches this VMAF.")] = None,
     confidence: Annotated[float | None, Option(help="Share of sources for which it shall reach it.")] = None,
     formula: Annotated[bool, Option("--formula", help=_FORMULA)] = False,
+    teacher: OneTeacher = DEFAULT_TEACHER,
+    allow_hdr: AllowHdr = False,
     models: Models = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -203,8 +215,12 @@ def _predict(
     if confidence is not None and target_vmaf is None:
         raise BadInput("--confidence is about a target: give --target-vmaf with it")
     kind = vmaf_research.Predictor
-    predictor = kind.analytical(codec) if formula else kind(codec, models)
-    show(predict.pick.predict_clip(source, predictor, target_vmaf, confidence, progress=not quiet), as_json)
+    if formula and teacher != DEFAULT_TEACHER:
+        raise BadInput(f"--formula is about {DEFAULT_TEACHER}: it does not go with --teacher {teacher}")
+    predictor = kind.analytical(codec) if formula else kind(codec, models, teacher)
+    show(predict.pick.predict_clip(
+        source, predictor, target_vmaf, confidence, progress=not quiet, allow_hdr=allow_hdr
+    ), as_json)
 
 
 @predictor_app.command("stubs")

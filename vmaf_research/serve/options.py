@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['Width', 'Height', 'PixFmt', 'TrustGeometry', 'Frames', 'Codecs', 'AllowFailures', 'Quiet', 'AsJson', 'Models',
-           'Scheduler', 'Features', 'Teachers', 'Reads', 'Changes', 'Writes', 'NotReplayed', 'markers', 'several',
-           'check_all_outputs', 'given', 'listed', 'seen_by_workers', 'feature_names', 'show', 'tell']
+           'Scheduler', 'Features', 'MeasureBits', 'AllowHdr', 'OneTeacher', 'Teachers', 'Reads', 'Changes', 'Writes',
+           'NotReplayed', 'markers', 'several', 'check_all_outputs', 'given', 'listed', 'seen_by_workers',
+           'feature_names', 'show', 'tell']
 
 # %% ../../nbs/serve/85_options.ipynb #bc122af7
 import inspect
@@ -151,6 +152,12 @@ def feature_names(text: str) -> str | tuple[str, ...]:
 _FEATURES = f"{', '.join(FEATURE_SETS)}, or feature names separated by commas."
 _TEACHERS = f"One of {', '.join(TEACHERS)}; may be repeated."
 Features = Annotated[str, Option(help=_FEATURES, callback=lambda text: feature_names(text) and text)]
+_TEACHER = f"One of {', '.join(TEACHERS)}."
+_BITS = "Compare in so many bits per sample: 10 show banding of 8-bit encodes [default: those of the clips]."
+_ALLOW_HDR = "Let teachers that were made for SDR score HDR, and mark it."
+MeasureBits = Annotated[int | None, Option("--measure-bits", help=_BITS)]
+AllowHdr = Annotated[bool, Option("--allow-hdr", help=_ALLOW_HDR)]
+OneTeacher = Annotated[str, Option("--teacher", help=_TEACHER, callback=lambda name: resolve_teachers([name]) and name)]
 Teachers = Annotated[list[str], Option("--teacher", help=_TEACHERS, callback=lambda ids: resolve_teachers(ids) and ids)]
 
 # %% ../../nbs/serve/85_options.ipynb #5d1a8505

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ..measure.core import BadInput, ResearchError
 from ..measure.encode import available_encoders
 from ..measure.engine import find_engine
-from ..measure.features import CANONICAL_6, DEFAULT_TEACHER, FEATURE_SETS, FULL_FEATURES, TEACHERS
+from ..measure.features import DEFAULT_TEACHER, FEATURE_SETS, FULL_FEATURES, TEACHERS
 from ..measure.libvmaf import Measurement, measure
 from ..measure.video import RAW_SUFFIXES, Clip, geometry_doubt, open_clip
 from .doctor import HealthReport, doctor
@@ -62,6 +62,8 @@ BitDepth = Annotated[Literal[8, 10, 12, 16], Field(description="Bits per sample 
 _TRUST = "Read raw video as stated even where its samples clearly have another width or bit depth."
 TrustRaw = Annotated[bool, Field(description=_TRUST)]
 ScoreModel = Annotated[Literal[tuple(TEACHERS)], Field(description="VMAF model to score with.")]
+_MeasureBits = Annotated[Literal[8, 10, 12, 16] | None, Field(description="Compare in so many bits per sample.")]
+_AllowHdr = Annotated[bool, Field(description="Score HDR with a model that was made for SDR; the score says little.")]
 Resize = Annotated[bool, Field(description="Scale the distorted clip to the reference instead of refusing.")]
 
 _MOST_PIXELS = 8192 * 4320
@@ -75,7 +77,8 @@ def check_pixels(clip: Clip, name: str) -> None:
 
 def _measure(
     site: Site, ref: str, dis: str, width: int | None, height: int | None, pixfmt: str, bitdepth: int,
-    trust_geometry: bool, resize: bool, model: str, features: Sequence[str],
+    trust_geometry: bool, resize: bool, model: str, features: Sequence[str], bits: int | None = None,
+    allow_hdr: bool = False,
 ) -> tuple[Measurement, list[Clip], list[str]]:  # also reference and distorted, and what is odd about them
     "Measure two clips in the allowed folders; raises `BadInput` for what cannot be opened or is too large."
     files = [site.roots.file(path) for path in (ref, dis)]
@@ -88,7 +91,8 @@ def _measure(
         clips.append(open_clip(file, *((width, height) if stated else (None, None)), pixel_format, **how))
         check_pixels(clips[-1], name)
     doubts = [f"{clip.path.name}: {doubt.sentence}" for clip in clips if clip.raw and (doubt := geometry_doubt(clip))]
-    return measure(*clips, features=features, teachers=(model,), resize=resize), clips, doubts
+    result = measure(*clips, features=features, teachers=(model,), resize=resize, bits=bits, allow_hdr=allow_hdr)
+    return result, clips, [*doubts, *result.warnings]
 
 # %% ../../nbs/serve/94_tools.ipynb #c0013a1c
 class Pooled(BaseModel):
@@ -138,6 +142,8 @@ def vmaf_score(
     model: ScoreModel = DEFAULT_TEACHER,
     features: Annotated[list[str], Field(description=_FEATURES)] = (),
     per_frame: Annotated[bool, Field(description="Also return the values of every frame.")] = False,
+    measure_bits: _MeasureBits = None,
+    allow_hdr: _AllowHdr = False,
 ) -> PairScore:
     """Measure the VMAF of a distorted clip against its reference with libvmaf, 0 (bad) to 100 (like the reference).
 
@@ -145,7 +151,8 @@ def vmaf_score(
     number of frames. Takes about 0.05 s per frame of 1920x1080; cancelling ends it.
     """
     names = tuple(dict.fromkeys(name for asked in features for name in FEATURE_SETS.get(asked, (asked,))))
-    result, _, doubts = _measure(site, ref, dis, width, height, pixfmt, bitdepth, trust_geometry, resize, model, names)
+    how = (width, height, pixfmt, bitdepth, trust_geometry, resize, model, names, measure_bits, allow_hdr)
+    result, _, doubts = _measure(site, ref, dis, *how)
     if per_frame and (count := result.frames * len(result.columns)) > MOST_VALUES:
         asked = f"{result.frames} frames with {len(result.columns)} columns are {count} numbers"
         advice = "leave out per_frame or ask for fewer features"
@@ -186,6 +193,11 @@ class WorstFrames(BaseModel):
     warnings: list[str]
 
 
+def _plain_inputs(model: str) -> list[str]:
+    "What a model takes of the features that are measured on request; the others come with it."
+    return [name for name in TEACHERS[model].inputs if name in FULL_FEATURES]
+
+
 def describe_worst_frames(
     site: Site,
     ref: Reference,
@@ -204,7 +216,7 @@ def describe_worst_frames(
     The pictures are PNG resources; read them soon, only the newest are kept.
     """
     raw = (width, height, pixfmt, bitdepth, trust_geometry)
-    result, clips, doubts = _measure(site, ref, dis, *raw, resize, model, CANONICAL_6)
+    result, clips, doubts = _measure(site, ref, dis, *raw, resize, model, _plain_inputs(model))
     scores = result.columns[TEACHERS[model].column]
     worst = np.argsort(scores, kind="stable")[:count].tolist()
     pictures = [frame_pictures(clip, worst) for clip in clips]
@@ -212,7 +224,8 @@ def describe_worst_frames(
     for frame in worst:
         ref_png, dis_png = (PICTURE_ADDRESS.format(key=site.pictures.add(of_clip[frame])) for of_clip in pictures)
         told = {"frame_index": frame, "vmaf": scores[frame], "reference_png": ref_png, "distorted_png": dis_png}
-        frames.append(WorstFrame(features={name: result.columns[name][frame] for name in CANONICAL_6}, **told))
+        inputs = {name: result.columns[name][frame] for name in TEACHERS[model].inputs}
+        frames.append(WorstFrame(features=inputs, **told))
     return WorstFrames(model=model, mean=scores.mean(), of_frames=result.frames, frames=frames, warnings=doubts)
 
 # %% ../../nbs/serve/94_tools.ipynb #6f4d5de6

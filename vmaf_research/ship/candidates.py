@@ -13,7 +13,6 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 
-from ..learn.metrics import VMAF_RANGE
 from ..learn.table import check_columns, read_blocks, read_numbers, read_table
 from ..measure.core import BadInput
 from ..measure.manifest import pairs_path
@@ -133,8 +132,9 @@ def choose_encodes(
     table, out = Path(table), Path(out)
     scorer = load_scorer(model_id, models)
     scorer.calibration("clip", confidence)
-    if not VMAF_RANGE[0] <= target <= VMAF_RANGE[1]:
-        raise BadInput(f"target {target:g}: expected a VMAF score from {VMAF_RANGE[0]:g} to {VMAF_RANGE[1]:g}")
+    low, high = scorer.score_range
+    if not low <= target <= high:
+        raise BadInput(f"target {target:g}: expected a VMAF score from {low:g} to {high:g}")
     check_paths(scorer, table, out)
     frames, notes = _read_frames(table, scorer)
     clips = _score_candidates(frames, scorer, confidence)

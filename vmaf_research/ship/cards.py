@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import yaml
 
+from ..measure.features import FEATURE_BY_NAME, FULL_FEATURES
 from ..learn.codecs import codec_block
 from ..learn.conformal import attainable_level, show_level, sources_needed
 from ..learn.metrics import show_number
@@ -118,7 +119,22 @@ def _score_meaning(sidecar: Sidecar) -> str:
         f"score of a clip is the mean over its frames.\n\n{_table(['score', 'as a rule of thumb'], rows)}\n\n"
         f"`{sidecar.onnx_raw}` returns scores clipped to this range. `{sidecar.onnx}` does not clip, and its "
         "input must be standardised first: subtract `feature_mean` and divide by `feature_std` of the sidecar."
+        f"{_ends(sidecar)}"
     )
+
+
+def _ends(sidecar: Sidecar) -> str:
+    "What the self-contained graph does beside the network, if that is more than to scale and to clip."
+    correction, transform, text = sidecar.chroma_correction, sidecar.score_transform, ""
+    if correction:
+        _, speed, adm3, _ = sidecar.feature_order
+        text += f" Before that, {correction:g} · (1 − `{adm3}`) takes the place of a `{speed}` of exactly 0: "
+        text += "chroma that was not seen."
+    if transform:
+        p0, p1, p2 = transform
+        text += " What it returns is the bare regression y, the same for all models of VMAF v1; the score of "
+        text += f"{sidecar.teacher} is {p0:g} + {p1:g} y + {p2:g} y²."
+    return text
 
 # %% ../../nbs/ship/63_cards.ipynb #312791e5
 def _how_to_run(sidecar: Sidecar) -> str:
@@ -242,8 +258,26 @@ flag rows outside of it; their scores are extrapolated.
 - {saturated:.0%} of the rows it was judged on lie at an end of the scale, where the teacher does not tell frames \
 apart. Rank correlations suffer there, errors look smaller than they are elsewhere.
 - A mean PLCC near 1 is easy to reach and hides offsets: look at RMSE, bias and the worst source.
-- It needs features computed by libvmaf's integer extractors with their default settings, on pictures of the same \
-size, and predicts single frames."""
+- It needs features computed by libvmaf's integer extractors with {_settings(sidecar)}, on pictures of the same \
+size, and predicts single frames.{_blind(sidecar)}"""
+
+
+def _settings(sidecar: Sidecar) -> str:
+    extra = [FEATURE_BY_NAME[name] for name in sidecar.feature_order if name in FEATURE_BY_NAME]
+    extra = [feature for feature in extra if feature.name not in FULL_FEATURES]
+    if not extra:
+        return "their default settings"
+    names = ", ".join(f"`{feature.name}` is `{feature.key}`" for feature in extra)
+    return f"the options of {sidecar.teacher}, under libvmaf's own names: {names}"
+
+
+def _blind(sidecar: Sidecar) -> str:
+    if not sidecar.chroma_correction:
+        return ""
+    return (
+        "\n- Like its teacher it looks at chroma through SpEED alone: a grey copy of a coloured video loses nothing, "
+        "and neither does colour in pictures that are too small for SpEED. `vmaf-research measure` warns of both."
+    )
 
 # %% ../../nbs/ship/63_cards.ipynb #cf2f09a5
 def _purpose(sidecar: PredictorSidecar) -> str:

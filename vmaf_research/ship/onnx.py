@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['INPUT', 'CODEC_INPUT', 'OUTPUT', 'PRECISIONS', 'GraphBuilder', 'graph_bytes', 'check_graph', 'open_session',
-           'run_session', 'svr_graph', 'svr_of_floor']
+           'run_session', 'add_correction', 'add_finish', 'svr_graph', 'svr_of_floor']
 
 # %% ../../nbs/ship/61_onnx.ipynb #eb001fcb
 from collections.abc import Iterator, Mapping
@@ -17,9 +17,8 @@ import onnx
 import onnxruntime
 from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, helper, numpy_helper
 
-from ..learn.metrics import VMAF_RANGE
 from ..measure.core import BadInput, settings
-from ..measure.teacher import Teacher
+from ..measure.teacher import Ends, Teacher
 
 # %% ../../nbs/ship/61_onnx.ipynb #f3f55304
 INPUT, CODEC_INPUT, OUTPUT = "features", "codec_onehot", "score"
@@ -202,6 +201,37 @@ def run_session(
 PRECISIONS = {"float64": TensorProto.DOUBLE, "float32": TensorProto.FLOAT}
 
 
+def add_correction(graph: GraphBuilder, correction: float, kind: np.dtype) -> None:
+    "Append what stands for chroma that SpEED did not see: of features [batch, 4] the second, where it is 0."
+    features = graph.value
+    graph.add("Gather", "speed", graph.constant("speed.column", np.array([1])), axis=1)
+    graph.add("Abs", "speed.size")
+    graph.add("Mul", "speed.large", graph.constant("large", np.array(1e30, dtype=kind)))  # printed ones are over 1e-6
+    graph.add("Clip", "seen", graph.constant("none", np.array(0, dtype=kind)), graph.constant("one", np.array(1, kind)))
+    graph.add("Mul", "minus_seen", graph.constant("minus_one", np.array(-1, dtype=kind)))
+    unseen = graph.add("Add", "unseen", "one")
+    graph.value = features
+    graph.add("Gather", "adm3", graph.constant("adm3.column", np.array([2])), axis=1)
+    graph.add("Mul", "adm3.scaled", graph.constant("minus_correction", np.array(-correction, dtype=kind)))
+    graph.add("Add", "adm3.loss", graph.constant("correction", np.array(correction, dtype=kind)))
+    graph.add("Mul", "substitute", unseen)
+    graph.add("Mul", "in_its_place", graph.constant("second", np.array([[0, 1, 0, 0]], dtype=kind)))
+    graph.add("Add", "corrected", features)
+
+
+def add_finish(graph: GraphBuilder, ends: Ends, kind: np.dtype, output: str) -> None:
+    "Append the parabola, if there is one, and the clip of scores [batch]."
+    if ends.transform is not None:
+        regressed = graph.value
+        constant, linear, square = ends.transform
+        graph.add("Mul", "squared", graph.constant("p2", np.array(square, dtype=kind)))
+        graph.add("Add", "slope", graph.constant("p1", np.array(linear, dtype=kind)))
+        graph.add("Mul", "bent", regressed)
+        graph.add("Add", "transformed", graph.constant("p0", np.array(constant, dtype=kind)))
+    least, greatest = (np.array(end, dtype=kind) for end in ends.score_range)
+    graph.add("Clip", output, graph.constant("least", least), graph.constant("greatest", greatest))
+
+# %% ../../nbs/ship/61_onnx.ipynb #85fdb3b0
 def svr_graph(
     svr: Teacher,  # any support vector regression in the form of `measure.teacher`
     metadata: Mapping[str, str],  # becomes `metadata_props`
@@ -209,8 +239,9 @@ def svr_graph(
 ) -> bytes:  # of an ONNX file with the interface of `ship.package.raw_graph`
     "Features as libvmaf reports them in, clipped score out; raises `BadInput` for constants that are not finite."
     constants = (svr.output_slope, svr.output_intercept, svr.gamma, svr.rho, svr.score_range)
+    constants += (svr.ends.chroma_correction, svr.ends.transform or ())
     constants += (svr.slopes, svr.intercepts, svr.support_vectors, svr.coefficients)
-    if not all(np.isfinite(each).all() for each in constants):
+    if not all(np.isfinite(np.asarray(each, dtype=float)).all() for each in constants):
         raise BadInput(f"{svr.name}: a constant of the model is not finite; is its file damaged?")
     if svr.output_slope == 0 or svr.gamma <= 0:
         raise BadInput(
@@ -221,6 +252,8 @@ def svr_graph(
         raise BadInput(f"precision {precision!r}: expected one of {', '.join(PRECISIONS)}")
     graph, kind, vectors = GraphBuilder(), np.dtype(precision), svr.support_vectors
     graph.add("Cast", "features_cast", to=PRECISIONS[precision])
+    if svr.ends.chroma_correction:
+        add_correction(graph, svr.ends.chroma_correction, kind)
     graph.add("Mul", "sloped", graph.constant("slopes", svr.slopes.astype(kind)))
     scaled = graph.add("Add", "scaled", graph.constant("intercepts", svr.intercepts.astype(kind)))
     graph.add("Mul", "squares", scaled)
@@ -236,8 +269,7 @@ def svr_graph(
     graph.add("MatMul", "weighted", graph.constant("coefficients", weights))
     graph.add("Add", "rescaled", graph.constant("offset", offset))
     graph.add("Squeeze", "unclipped", graph.constant("last_axis", np.array([1])))
-    least, greatest = (np.array(end, dtype=kind) for end in svr.score_range)
-    graph.add("Clip", "clipped", graph.constant("least", least), graph.constant("greatest", greatest))
+    add_finish(graph, svr.ends, kind, "clipped")
     graph.add("Cast", OUTPUT, to=TensorProto.FLOAT)
     data = graph_bytes(graph, metadata, vectors.shape[1])
     check_graph(data, vectors.shape[1])
@@ -252,6 +284,7 @@ def svr_of_floor(floor: Any, name: str = "nusvr") -> Teacher:  # fitted `floor_m
     return Teacher(
         name=name,
         sha256="",
+        inputs=(),
         slopes=1 / scaler.scale_,
         intercepts=-scaler.mean_ / scaler.scale_,
         output_slope=float(1 / target.scale_[0]),
@@ -260,5 +293,5 @@ def svr_of_floor(floor: Any, name: str = "nusvr") -> Teacher:  # fitted `floor_m
         coefficients=nusvr.dual_coef_[0],
         gamma=float(nusvr._gamma),  # what "scale" came to for these rows; scikit-learn has no public name for it
         rho=float(-nusvr.intercept_[0]),
-        score_range=VMAF_RANGE,
+        ends=Ends(),
     )

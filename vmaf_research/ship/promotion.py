@@ -19,12 +19,12 @@ import numpy as np
 from ..learn.codecs import ENCODER_VOCAB_VERSION
 from ..learn.intervals import calibrate_predictions
 from ..learn.loso import LosoReport, evaluate, floor_predictions
-from ..learn.table import INPUTS
 from ..learn.training import train_regressors
 from ..measure.core import BadInput, ShipRefused, VerificationFailed, validated
+from ..measure.features import DEFAULT_TEACHER
 from ..measure.manifest import describe_files, describe_path, run_provenance, write_manifest
 from ..measure.provenance import SEAL, json_bytes, open_sealed, seal, sha256_file, working_on, write_json
-from .ensemble import ENSEMBLE_ID, SEEDS, EnsembleRun, artefact_name, member_id, read_run
+from .ensemble import SEEDS, EnsembleRun, artefact_name, ensemble_id, member_id, read_run
 from .gate import ship_gate
 from .package import package_model
 from .records import EnsembleRecord, RegistryRow, Sidecar
@@ -51,7 +51,7 @@ def _check_promoted(run: EnsembleRun) -> Verdict:
     return verdict
 
 # %% ../../nbs/ship/69_promotion.ipynb #7001f509
-_DESCRIPTION = "Member (seed {seed}) of a codec-aware ensemble that reproduces VMAF v0.6.1 per frame"
+_DESCRIPTION = "Member (seed {seed}) of a codec-aware ensemble that reproduces {name} per frame"
 _NOTES = "Use the mean of all five members; one alone has no spread."
 
 
@@ -68,12 +68,16 @@ def export_members(
     """
     run = read_run(folder, table)
     verdict = _check_promoted(run)
+    ids = [member_id(seed, run.table.rows.teacher) for seed in SEEDS]
     recipe, gate, rows = verdict.document["recipe"]["name"], verdict.document["gate"], run.table.rows
     everything = [np.arange(len(rows))] * len(SEEDS)
-    fitted = train_regressors(rows.features, rows.target, everything, SEEDS, recipe, INPUTS, device, progress)
+    fitted = train_regressors(
+        rows.features, rows.target, everything, SEEDS, recipe, rows.feature_names, device, progress,
+        score_range=rows.score_range,
+    )  # fmt: skip
     floors = {name: evaluate(name, rows, values) for name, values in floor_predictions(rows).items()}
     shared = {
-        "id": ENSEMBLE_ID, "members": [member_id(seed) for seed in SEEDS], "verdict_sha256": verdict.digest,
+        "id": ensemble_id(rows.teacher), "members": ids, "verdict_sha256": verdict.digest,
         "mean_plcc": gate["mean_plcc"], "plcc_spread": gate["plcc_spread"], "encoders": run.table.encoders,
         "encoder_vocab_version": ENCODER_VOCAB_VERSION, "corpus_digest": verdict.document["corpus"]["sha256"],
         "calibration": calibrate_predictions(rows, run.members()),
@@ -86,8 +90,10 @@ def export_members(
         member = evaluate(f"{recipe}, seed {seed}", rows, run.predictions[f"seed{seed}"].to_numpy(dtype=float))
         report = LosoReport(rows, recipe, (seed,), {seed: member}, floors, final)
         group = EnsembleRecord(**shared, seed=seed, artefact_sha256=run.digests[artefact_name(seed)])
-        words = _DESCRIPTION.format(seed=seed), notes
-        package_model(member_id(seed), report, ship_gate(report), part, corpus, *words, smoke=True, ensemble=group)
+        name = "VMAF v0.6.1" if rows.teacher == DEFAULT_TEACHER else rows.teacher
+        words = _DESCRIPTION.format(seed=seed, name=name), notes
+        model_id = member_id(seed, rows.teacher)
+        package_model(model_id, report, ship_gate(report), part, corpus, *words, smoke=True, ensemble=group)
     shutil.rmtree(model, ignore_errors=True)
     part.rename(model)
     place = {"output": run.folder}
@@ -95,9 +101,9 @@ def export_members(
     args, outputs = {"recipe": recipe, "seeds": SEEDS}, describe_files("model", model, place)
     provenance, roots = run_provenance(__file__, args, inputs, outputs), place | {"table": run.table.path.parent}
     write_manifest(model, "ensemble-members", provenance, {"verdict_digest": verdict.digest}, roots)
-    for seed in SEEDS if install_into is not None else ():
-        install(member_id(seed), model, install_into)
-    return tuple(member_id(seed) for seed in SEEDS)
+    for model_id in ids if install_into is not None else ():
+        install(model_id, model, install_into)
+    return tuple(ids)
 
 # %% ../../nbs/ship/69_promotion.ipynb #9d727875
 @dataclass(frozen=True)
@@ -170,7 +176,7 @@ def plan_promotion(
         raise VerificationFailed(f"{folder}: nothing was promoted: {'; '.join(problems)}")
     registry, refused, rows = read_registry(folder), verdict.refusals(), []
     if not refused:
-        rows = [registry.row(member_id(seed)) for seed in SEEDS]
+        rows = [registry.row(f"{verdict.document['ensemble_id']}_seed{seed}") for seed in SEEDS]
         for seed, row in zip(SEEDS, rows, strict=True):
             sidecar = validated(Sidecar, open_sealed(folder / row.sidecar), row.sidecar)
             refused += _member_problems(verdict, seed, sidecar)

@@ -18,6 +18,8 @@ from ..learn.conformal import Calibration, Calibrations
 from ..learn.metrics import Agreement, Interval
 from ..learn.recipes import Recipe
 from ..measure.core import Record, html_table
+from ..measure.features import DEFAULT_TEACHER, TEACHERS
+from ..measure.teacher import Ends
 from .gate import GateResult
 
 # %% ../../nbs/ship/62_records.ipynb #5623a65f
@@ -60,6 +62,7 @@ class _Named(_Consistent):
     notes: _Notes = ""
     description: _Description = ""
     license: Annotated[str, Field(max_length=128)]  # SPDX identifier
+    teacher: str = DEFAULT_TEACHER  # whose score it reproduces; that of records that do not say
 
     def _faults(self) -> Iterator[tuple[bool, str]]:
         contract, raw = model_file_names(self.id)[:2]
@@ -244,6 +247,8 @@ class Sidecar(_AnySidecar):
     feature_max: list[float]
     teacher: str
     output_range: tuple[float, float]  # of the self-contained graph
+    chroma_correction: float = 0.0  # what it does before the scaler and before the clip, see `measure.teacher.Ends`
+    score_transform: tuple[float, float, float] | None = None
     training: TrainingRecord
     corpus: CorpusRecord
     parity: ParityRecord
@@ -253,6 +258,12 @@ class Sidecar(_AnySidecar):
     codec_min: list[float] = []  # range of these columns in what the model was trained on
     codec_max: list[float] = []
     ensemble: EnsembleRecord | None = None  # `None`: the model is no member of one
+
+    @property
+    def ends(self) -> Ends:
+        "What the self-contained graph does around the scaler and the network."
+        facts = {"chroma_correction": self.chroma_correction, "transform": self.score_transform}
+        return Ends(**facts, score_range=self.output_range)
 
     def _faults(self) -> Iterator[tuple[bool, str]]:
         yield from super()._faults()
@@ -293,9 +304,9 @@ STUB_WARNING = (
 )
 
 
-def predictor_id(codec: str) -> str:
-    "Id of the predictor of a codec, such as `libaom-av1`."
-    return f"{PREDICTOR}_{codec}"
+def predictor_id(codec: str, teacher: str = DEFAULT_TEACHER) -> str:
+    "Id of the predictor of a codec, such as `libaom-av1`, for the scores of a teacher."
+    return f"{PREDICTOR}_{codec}" + ("" if teacher == DEFAULT_TEACHER else f"_{TEACHERS[teacher].column}")
 
 # %% ../../nbs/ship/62_records.ipynb #2ee33dd6
 class PredictorCorpus(CorpusRecord):
@@ -372,7 +383,9 @@ class PredictorSidecar(_AnySidecar):
         yield other, "feature_min and feature_max must have one entry per input"
         span = self.feature_max[0] - self.feature_min[0]
         yield not 0 <= span < 1000, f"the quality value has a range of {span:g}, which no encoder has"
-        yield self.id != predictor_id(self.codec), f"{self.id} with {self.onnx} is not the predictor of {self.codec}"
+        yield self.teacher not in TEACHERS, f"the teacher {self.teacher} is not known"
+        other = self.id != predictor_id(self.codec, self.teacher)
+        yield other, f"{self.id} with {self.onnx} is not the predictor of {self.codec}"
         yield synthetic != (self.warning is not None), "a warning must be there just if the corpus is synthetic"
         other = synthetic != (self.calibration is None) or synthetic != (self.residuals is None)
         yield other, "calibration and residuals must be there just if the corpus is real"

@@ -110,12 +110,13 @@ def _function_problems(row: RegistryRow, sidecar: Sidecar, files: Mapping[str, b
     spread = generator.normal(0, sidecar.feature_std, (256, widths[0]))
     features = np.float32((mean + spread).clip(sidecar.feature_min, sidecar.feature_max)).astype(np.float64)
     codecs = generator.uniform(0, 1, (256, widths[1]))
-    graphs = ((row.onnx, (features - mean) / sidecar.feature_std), (row.onnx_raw, features))
+    standardised = (sidecar.ends.corrected(features) - mean) / sidecar.feature_std
+    graphs = ((row.onnx, standardised), (row.onnx_raw, features))
     contract, raw = (
         run_session(open_session(files[name], *widths, checked=True, threads=1), np.hstack([rows, codecs]))
         for name, rows in graphs
     )
-    difference = np.abs(contract.clip(*sidecar.output_range) - raw).max()
+    difference = np.abs(sidecar.ends.finish(contract) - raw).max()
     if difference <= 2 * sidecar.parity.allowed:
         return []
     return [f"{row.onnx} with the scaler of {row.sidecar} differs from {row.onnx_raw} by {difference:.3g} VMAF"]

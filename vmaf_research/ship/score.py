@@ -22,9 +22,11 @@ import pyarrow.parquet as pq
 from ..learn.codecs import CODEC_BLOCK
 from ..learn.conformal import Calibration, Calibrations, Novelty, bounds, conformal_rank, ensemble_mean
 from ..learn.conformal import plain_features
+from ..learn.metrics import VMAF_RANGE
 from ..learn.table import CLIPPED_TEACHER, KEY, RENAMED, codec_columns, codec_notes, join_pairs, read_blocks
 from ..learn.table import read_numbers, read_pairs
 from ..measure.core import BadInput, VerificationFailed
+from ..measure.features import TEACHERS
 from ..measure.manifest import describe_path, pairs_path, run_provenance, write_manifest
 from ..measure.provenance import atomic_path
 from .records import PREDICTOR
@@ -108,12 +110,13 @@ class Scores:
     score: np.ndarray  # VMAF, mean of the members
     spread: np.ndarray | None  # VMAF, standard deviation (ddof 1) of the members; `None` for one model
     half_width: float | np.ndarray | None  # VMAF, of the interval; `None` if none was asked for
+    score_range: tuple[float, float] = VMAF_RANGE  # of the teacher
 
     def columns(self) -> dict[str, np.ndarray]:
         "By name, in the order in which they are written."
         result = {"score": self.score} | ({} if self.spread is None else {"spread": self.spread})
         if self.half_width is not None:
-            result |= dict(zip(("low", "high"), bounds(self.score, self.half_width), strict=True))
+            result |= dict(zip(("low", "high"), bounds(self.score, self.half_width, self.score_range), strict=True))
         return result
 
 
@@ -134,6 +137,20 @@ class Scorer:
     def smoke(self) -> bool:
         "Whether this is a placeholder that is not meant to be used."
         return self.members[0].row.smoke
+
+    @property
+    def teacher(self) -> str:
+        "Whose scores it reproduces."
+        return self.members[0].sidecar.teacher
+
+    @property
+    def score_range(self) -> tuple[float, float]:
+        return self.members[0].sidecar.output_range
+
+    @property
+    def compared(self) -> str:
+        "The column of its teacher, which a table may have."
+        return TEACHERS[self.teacher].column if self.teacher in TEACHERS else self.teacher
 
     @property
     def added(self) -> tuple[str, ...]:
@@ -179,7 +196,8 @@ class Scorer:
         for each in () if level is None else self.calibration(unit, level):
             distance = None if each.novelty is None else away(each.novelty)
             widths.append(each.half_width(level, None if each.mean_spread is None else spread, distance))
-        return Scores(score, spread if len(members) > 1 else None, np.max(widths, axis=0) if widths else None)
+        half_width = np.max(widths, axis=0) if widths else None
+        return Scores(score, spread if len(members) > 1 else None, half_width, self.score_range)
 
 # %% ../../nbs/ship/70_score.ipynb #efe9f4b2
 def _shared(member: Model) -> dict:
@@ -187,7 +205,7 @@ def _shared(member: Model) -> dict:
     sidecar, training = member.sidecar, member.sidecar.training
     group = sidecar.ensemble.model_dump(mode="json", exclude={"seed", "artefact_sha256"}, exclude_unset=True)
     own = {"training table": training.table_digest, "recipe": training.recipe.to_json()}
-    return group | own | {"inputs": sidecar.columns, "smoke": member.row.smoke}
+    return group | own | {"teacher": sidecar.teacher, "inputs": sidecar.columns, "smoke": member.row.smoke}
 
 
 def _set_problems(ensemble_id: str, members: Sequence[Model]) -> list[str]:
@@ -249,10 +267,11 @@ class Scored:
     model_id: str
     rows: int
     outside: int  # rows with a feature beyond what the model was trained on
-    rmse: float | None  # difference to the column `vmaf`, if the table has it
+    rmse: float | None  # difference to the column of the teacher, if the table has it
     max_abs_error: float | None
     half_width: float | None = None  # of the interval, if one was asked for; mean over the rows
     notes: Sequence[str] = ()  # what a reader of the scores has to know
+    compared: str = CLIPPED_TEACHER  # column of the teacher
 
     def __str__(self) -> str:
         text = f"{self.table}: {self.rows} rows scored by {self.model_id}, {self.outside} outside its training range"
@@ -260,7 +279,7 @@ class Scored:
             text += f"; bounds ± {self.half_width:.4g} (mean over the rows)"
         if self.rmse is not None:
             errors = f"RMSE {self.rmse:.4f}, greatest difference {self.max_abs_error:.4f}"
-            text += f"; to the column {CLIPPED_TEACHER}: {errors}"
+            text += f"; to the column {self.compared}: {errors}"
         return "\n".join([text, *(f"note: {note}" for note in self.notes)])
 
 
@@ -308,7 +327,7 @@ def score(
         facts = _score_blocks(scorer, table, temporary, interval)
     args = {"model_id": scorer.id} | ({} if interval is None else {"interval": interval})
     write_score_manifest(scorer, table, out, args, facts)
-    return Scored(out, scorer.id, **facts)
+    return Scored(out, scorer.id, **facts, compared=scorer.compared)
 
 
 def _score_blocks(scorer: Scorer, table: Path, target: Path, level: float | None) -> dict:
@@ -320,7 +339,7 @@ def _score_blocks(scorer: Scorer, table: Path, target: Path, level: float | None
     taken = [column for column in added if column in first.column_names]
     if taken:
         raise BadInput(f"{table}: already has a column {' and '.join(taken)}; rename it, it would be overwritten")
-    compare = CLIPPED_TEACHER in first.column_names
+    compare = scorer.compared in first.column_names
     types = [(name, pa.bool_() if name == "in_range" else pa.float64()) for name in added]
     schema = pa.schema([*first.schema, *types])
     rows, outside, squares, greatest, widths = 0, 0, 0.0, 0.0, 0.0
@@ -335,7 +354,7 @@ def _score_blocks(scorer: Scorer, table: Path, target: Path, level: float | None
             else:
                 parquet.write_table(scored)
             if compare and len(block):
-                difference = np.abs(scores.score - _numbers(block, (CLIPPED_TEACHER,), table, rows)[:, 0])
+                difference = np.abs(scores.score - _numbers(block, (scorer.compared,), table, rows)[:, 0])
                 squares, greatest = squares + float(np.sum(difference**2)), max(greatest, float(difference.max()))
             widths += 0.0 if level is None else float(np.sum(np.broadcast_to(scores.half_width, len(block))))
             rows, outside = rows + len(block), outside + int(np.sum(~columns["in_range"]))

@@ -25,7 +25,7 @@ from ..learn.table import KEY, find_corpus_digest
 from ..measure.core import BadInput, Record, settings
 from ..measure.manifest import describe_path, manifest_path, run_provenance, write_manifest
 from ..measure.provenance import SEAL, content_digest, open_sealed, seal, write_json
-from .ensemble import ENSEMBLE_ID, PREDICTIONS, SEEDS, EnsembleRun, artefact_name, read_run
+from .ensemble import PREDICTIONS, SEEDS, EnsembleRun, artefact_name, ensemble_id, read_run
 from .ensemble import values_digest
 from .gate import Check, check
 
@@ -45,8 +45,8 @@ def seed_problems(run: EnsembleRun) -> list[str]:
 
 # %% ../../nbs/ship/68_verdict.ipynb #7d3f1895
 _SHARED = (
-    "recipe", "corpus", "corpus_digest", "table_digest", "table_sha256", "pairs_sha256", "n_rows", "encoders",
-    "encoder_vocab_version", "num_codecs", "package_version", "n_folds",
+    "teacher", "recipe", "corpus", "corpus_digest", "table_digest", "table_sha256", "pairs_sha256", "n_rows",
+    "encoders", "encoder_vocab_version", "num_codecs", "package_version", "n_folds",
 )  # fmt: skip
 
 
@@ -62,8 +62,8 @@ def differences_between_seeds(run: EnsembleRun) -> list[str]:
 # %% ../../nbs/ship/68_verdict.ipynb #b75d3b65
 def metric_problems(run: EnsembleRun) -> list[str]:
     "Folds and metrics of every seed, computed again from the predictions and compared with what its file says."
-    problems = []
-    target = run.predictions["target"].to_numpy(dtype=float).clip(*VMAF_RANGE)
+    problems, limits = [], run.table.rows.score_range
+    target = run.predictions["target"].to_numpy(dtype=float).clip(*limits)
     source = run.predictions["source"].to_numpy()
     for seed, document in run.by_seed.items():
         name, column = artefact_name(seed), f"seed{seed}"
@@ -76,7 +76,8 @@ def metric_problems(run: EnsembleRun) -> list[str]:
             problems.append(f"{PREDICTIONS} has {lost} predictions of seed {seed} that are not finite")
         if values_digest(values) != document["predictions_sha256"]:
             problems.append(f"{PREDICTIONS} has other predictions of seed {seed} than {name} was written for")
-        found = {each: agreement(values[source == each], target[source == each]).plcc for each in np.unique(source)}
+        own = {each: source == each for each in np.unique(source)}
+        found = {each: agreement(values[rows], target[rows], limits).plcc for each, rows in own.items()}
         said = {fold["held_out"]: fold["plcc"] for fold in document["folds"]}
         if list(said) != list(found) or document["n_folds"] != len(found):
             problems.append(f"{name} has the folds {', '.join(said)}, the predictions {', '.join(found)}")
@@ -277,7 +278,7 @@ def judge(run: EnsembleRun, corpus_root: Path | None = None) -> Verdict:  # see 
     digest = first.get("corpus_digest")
     document = {
         "schema": _VERDICT_SCHEMA, "schema_version": 1, "verdict": HOLD if reasons else PROMOTE,
-        "ensemble_id": ENSEMBLE_ID, "seeds": sorted(run.by_seed), "gate": gate,
+        "ensemble_id": ensemble_id(run.table.rows.teacher), "seeds": sorted(run.by_seed), "gate": gate,
         "checks": [each.to_json() for each in checks], "failing": reasons,
         "recommendation": f"Keep smoke: true. {advice}." if advice else next_step,
         "table": {

@@ -137,10 +137,10 @@ def _named(rows: pd.DataFrame, most: int = 4) -> str:
     names = [f"{source}/{video}" for source, video in zip(rows["source"], rows["video"], strict=True)]
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
-# %% ../../nbs/corpora/43_opinions.ipynb #5d3a1fa8
+# %% ../../nbs/corpora/43_opinions.ipynb #93ea73db
 _LIKED, _SIBLINGS = 0.1, 0.75  # share of the scale by which people prefer a clip; share of siblings that contradict
 _FALL, _FALL_PSNR = 15.0, 3.0  # VMAF and dB by which a clip lies below siblings that people like less
-_LOW, _LOW_PSNR, _GOOD = 45.0, 4.0, 0.6  # VMAF and dB of a content below others; share of the scale that counts as good
+_LOW, _LOW_PSNR, _GOOD = 45.0, 4.0, 0.5  # VMAF and dB of a content below others; share of the scale that counts as good
 
 
 def _misaligned(session: pd.DataFrame) -> np.ndarray:  # bool [rows]
@@ -161,7 +161,7 @@ def _misaligned(session: pd.DataFrame) -> np.ndarray:  # bool [rows]
         siblings = worse.sum(axis=1)
         found[own] |= (siblings >= 3) & (against.sum(axis=1) >= _SIBLINGS * siblings)
         good, others = own[liked[own] > _GOOD], np.flatnonzero((source != name) & (liked > _GOOD))
-        if len(good) >= 3 and len(others) >= 3:
+        if len(good) >= 2 and len(others) >= 2 and not session["pairwise"].any():
             below = np.median(score[others]) - np.median(score[good])
             dimmer = np.median(blurred[others]) - np.median(blurred[good])
             found[own] |= bool(below >= _LOW and not dimmer <= _LOW_PSNR)

@@ -226,7 +226,7 @@ class _Session:
             found["srocc"] = _weighted_srocc(score, mos, weight[:, self.family])
         return found
 
-# %% ../../nbs/learn/56_judge.ipynb #2323f5a8
+# %% ../../nbs/learn/56_judge.ipynb #eed66a2d
 GAINS = ("pair_accuracy", "srocc", "within_content_srocc")  # what has an interval
 
 
@@ -281,7 +281,7 @@ class Judgement:
         return {
             "baseline": self.metrics[0], "level": self.level, "clips": len(self.rows),
             "families": int(self.rows["family"].nunique()), "metrics": found, "ceilings": dict(self.ceilings),
-            "tests": self.tests.to_dict("records"),
+            "tests": self.tests.astype(object).where(self.tests.notna(), None).to_dict("records"),
         }  # fmt: skip
 
     def plot(self) -> list[plt.Axes]:

@@ -11,7 +11,7 @@ import scipy.stats
 
 from vmaf_research.corpora.opinions import TRAPS, read_opinions
 from vmaf_research.learn.head import HEAD_INPUTS
-from vmaf_research.learn.judge import fit_logistic, judge, session_agreement
+from vmaf_research.learn.judge import fit_logistic, judge_metrics, session_agreement
 from vmaf_research.measure.core import find_root
 from vmaf_research.serve.cli import main
 
@@ -189,7 +189,7 @@ def test_the_judge_agrees_with_scipy_and_with_a_hand_calculation():
 
 def test_the_bootstrap_is_that_of_copied_rows():
     rows = read_frame(made_up(contents=4, clips=5))
-    found = judge(rows, ["vmaf_v061", "psnr", "ssim"], resamples=40, seed=3)
+    found = judge_metrics(rows, ["vmaf_v061", "psnr", "ssim"], resamples=40, seed=3)
     families = sorted(set(rows["family"]))
     counts = np.random.default_rng(3).multinomial(4, np.full(4, 0.25), 40)
     gains = []

@@ -89,9 +89,9 @@ def _people_evaluate(
             }  # fmt: skip
             inside = rows[rows["session"].isin(set(rows.loc[~outside, "session"]))].reset_index(drop=True)
             if 0 < len(inside) < len(rows):
-                only = learn.judge.judge(inside, ["vmaf_v061", name], resamples=resamples)
+                only = learn.judge.judge_metrics(inside, ["vmaf_v061", name], resamples=resamples)
                 scopes[name]["gain_in_scope"] = only.gains[name]
-    found = learn.judge.judge(rows, names, resamples=resamples)
+    found = learn.judge.judge_metrics(rows, names, resamples=resamples)
     document = found.to_json() | {"models": scopes, "counts": opinions.counts}
     traps = [{"kind": each.kind, "session": each.session, "sentence": each.sentence} for each in opinions.traps]
     document["traps"] = traps

@@ -17,7 +17,7 @@ from ..learn.metrics import show_number
 from ..measure.core import BadInput, Record, ShipRefused, settings
 
 if TYPE_CHECKING:  # it takes seconds to import, and checking a registered gate needs no reports
-    from vmaf_research.learn.judge import Judgement
+    from vmaf_research.learn.judge import AgreementReport
     from vmaf_research.learn.loso import LosoReport
 
 # %% ../../nbs/ship/60_gate.ipynb #f5353b37
@@ -188,7 +188,7 @@ _WITHIN_LOSS = 0.005  # of the mean rank correlation inside contents
 
 
 def people_gate(
-    judgement: "Judgement",  # on rows that took no part in training
+    judgement: "AgreementReport",  # on rows that took no part in training
     head: str,  # the metric in it that is the head
     harm: float,  # greatest change of a score outside of the scope, VMAF
 ) -> GateResult:

@@ -105,8 +105,8 @@ TAKEN = [
     ("manifest export t.parquet --croissant --out t.parquet", "is the same file as MANIFEST t.parquet"),
     ("manifest export t.parquet --croissant --out t.parquet.manifest.json", "belongs to MANIFEST t.parquet"),
     ("manifest export t.parquet.manifest.json --croissant --out t.parquet", "belongs to MANIFEST t.parquet.manifest"),
-    ("evaluate-labels t.parquet --labels labels.csv --out t.parquet", "is the same file as TABLE t.parquet"),
-    ("evaluate-labels t.parquet --labels labels.csv --out labels.csv", "is the same file as --labels labels.csv"),
+    ("people read t.parquet --out t.parquet", "is the same file as TABLES t.parquet"),
+    ("people train t.parquet --held-out t.parquet --out videos/../t.parquet", "is the same file as TABLES t.parquet"),
     ("predictor tune --source v.mkv --html v.mkv", "--html is the same file as --source v.mkv"),
     ("corpus merge g.jsonl t.parquet --out g.jsonl", "is the same file as ROWS g.jsonl"),
 ]

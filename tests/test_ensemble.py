@@ -653,7 +653,7 @@ def test_only_promote_and_rollback_change_smoke(own, capsys, monkeypatch):
         ("extract", "konvid"),
         ("extract", "bvi-dvc"),
         *(("corpus", verb) for verb in "merge aggregate describe to-parquet grid bvi-dvc-rows".split()),
-        ("evaluate-labels",),
+        *(("people", verb) for verb in "read evaluate train".split()),  # train installs with --install only
         ("manifest", "show"),
         ("manifest", "export"),
         ("predictor", "predict"),

@@ -38,7 +38,7 @@ FEATURES = (
     Feature("motion2", "motion", "integer_motion2"),
     Feature("motion3", "motion", "integer_motion3"),
     *(Feature(f"psnr_{plane}", "psnr", f"psnr_{plane}") for plane in ("y", "cb", "cr")),
-    Feature("float_ssim", "float_ssim", "float_ssim", fast=False),
+    Feature("float_ssim", "float_ssim", "float_ssim"),
     Feature("float_ms_ssim", "float_ms_ssim", "float_ms_ssim", fast=False, minimum_side=176),
     Feature("cambi", "cambi", "cambi", minimum_long_side=216, maximum_aspect=8),
     Feature("ciede2000", "ciede", "ciede2000", fast=False, cap=100.0),

@@ -23,10 +23,11 @@ from ..measure.features import DEFAULT_TEACHER, TEACHERS
 from ..measure.manifest import running_command
 from .corpus_cli import build_corpus, corpus_app, extract_app
 from .manifests import manifest_app
-from .model_cli import compare_with_people, ensemble_app, predictor_app, registry_app
+from .model_cli import ensemble_app, predictor_app, registry_app
 from .options import AllowFailures, AllowHdr, Codecs, Features, Frames, Height, MeasureBits, Models
 from .options import NotReplayed, OneTeacher, PixFmt, Quiet, Reads, Teachers, TrustGeometry, Width
 from .options import Writes, check_all_outputs, feature_names, given, show, tell
+from .people_cli import people_app
 
 # %% ../../nbs/serve/98_cli.ipynb #db8501ea
 app = typer.Typer(
@@ -36,8 +37,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.command("evaluate-labels")(compare_with_people)
-for _group in (extract_app, corpus_app, registry_app, ensemble_app, manifest_app, predictor_app):
+for _group in (extract_app, corpus_app, registry_app, ensemble_app, manifest_app, predictor_app, people_app):
     app.add_typer(_group, no_args_is_help=True)
 
 # %% ../../nbs/serve/98_cli.ipynb #769c8cdd
@@ -147,6 +147,7 @@ def _refresh(
 # %% ../../nbs/serve/98_cli.ipynb #761799d2
 _OUT = "The table to write: the same with the columns score and in_range."
 _INTERVAL = "Level, such as 0.9: also add low and high for a frame of a new source."
+_VIEWING = "For heads: how the clips will be seen, such as `4K, 1.5H`, if the table does not say."
 _CONFIDENCE = "Choose the cheapest encode that reaches --target with this confidence."
 
 
@@ -159,6 +160,7 @@ def _score(
     interval: Annotated[float | None, Option(help=_INTERVAL)] = None,
     quality_confidence: Annotated[float | None, Option(help=_CONFIDENCE)] = None,
     target: Annotated[float | None, Option(help="VMAF that the chosen encode shall have.")] = None,
+    viewing: Annotated[str, Option(help=_VIEWING)] = "",
 ) -> None:
     """Add a model's score to any table that has its features.
 
@@ -170,6 +172,12 @@ def _score(
         raise BadInput("--quality-confidence and --target go together")
     if target is not None and interval is not None:
         raise BadInput("--interval is for frames, --quality-confidence for clips: give one of them")
+    rows = [row for row in ship.registry.read_registry(models).models if row.id == model_id]
+    if rows and rows[0].kind == ship.records.PEOPLE:
+        if interval is not None or target is not None:
+            reason = "scores clips; --interval, --quality-confidence and --target are of models that score frames"
+            raise BadInput(f"{model_id}: {reason}")
+        return show(ship.people.score_clips(model_id, table, out, models, viewing))
     if target is None:
         return show(vmaf_research.score(model_id, table, out, models, interval))
     show(ship.candidates.choose_encodes(model_id, table, out, quality_confidence, target, models))

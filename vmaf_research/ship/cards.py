@@ -14,7 +14,7 @@ from ..measure.features import FEATURE_BY_NAME, FULL_FEATURES
 from ..learn.codecs import codec_block
 from ..learn.conformal import attainable_level, show_level, sources_needed
 from ..learn.metrics import show_number
-from .records import PREDICTOR, PredictorSidecar, Sidecar
+from .records import PEOPLE, PREDICTOR, AnySidecar, PeopleSidecar, PredictorSidecar, Sidecar
 
 # %% ../../nbs/ship/63_cards.ipynb #5faf7f08
 _METRICS = (  # type that hubs know, name, field of the sidecar's `training`
@@ -25,11 +25,11 @@ _METRICS = (  # type that hubs know, name, field of the sidecar's `training`
 )
 
 
-def _front_matter(sidecar: Sidecar | PredictorSidecar) -> str:
+def _front_matter(sidecar: AnySidecar) -> str:
     "The YAML block at the top of a card, with its fences; `model-index` is what Hugging Face calls an evaluation."
     licence = sidecar.license.lower()
-    if sidecar.kind == PREDICTOR:
-        return f"---\nlicense: {licence}\nlibrary_name: onnx\ntags: [video-quality, vmaf, predictor, onnx]\n---"
+    if sidecar.kind in (PREDICTOR, PEOPLE):
+        return f"---\nlicense: {licence}\nlibrary_name: onnx\ntags: [video-quality, vmaf, {sidecar.kind}, onnx]\n---"
     training = sidecar.training
     metrics = [{"type": kind, "name": name, "value": getattr(training, field)} for kind, name, field in _METRICS]
     task = {"type": "tabular-regression", "name": f"Full-reference video quality, fidelity to {sidecar.teacher}"}
@@ -373,6 +373,83 @@ ranges, and pictures of another height than in training, are reported with the p
 registered with `smoke: true`, which training on real rows does not change, since nothing but `registry promote` \
 does; a real predictor that never was a stub is registered with `smoke: false`."""
 
+# %% ../../nbs/ship/63_cards.ipynb #9dcd53a4
+def _correction(sidecar: PeopleSidecar) -> str:
+    head = sidecar.head
+    names = sidecar.feature_order[: len(head.weights)]
+    rows = zip((f"`{name}`" for name in names), head.weights, head.scale, head.low, head.high, strict=True)
+    return (
+        f"{sidecar.description}\n\nScore of a clip = {sidecar.teacher} + a linear correction, both in VMAF points and "
+        "means over the frames. The correction is a sum over seven terms, each limited to the range that was seen:\n\n"
+        f"{_table(['input', 'VMAF per deviation', 'standard deviation', 'least term', 'greatest term'], rows)}\n\n"
+        "Terms are the inputs, but ln(1 + motion2), SSIM in decibels and the upscale in octaves. "
+        f"`vmaf-research score {sidecar.id} clips.parquet --out scored.parquet` computes it; the columns "
+        "`in_scope` and `reason` say where the teacher was returned instead."
+    )
+
+
+def _where(sidecar: PeopleSidecar) -> str:
+    state = "passed" if sidecar.gate.passed else "**did not pass**"
+    checks = "\n".join(f"- {each}" for each in sidecar.gate.checks)
+    return (
+        f"For {sidecar.scope}. Everywhere else its score is the teacher's, unchanged.\n\n"
+        f"It {state} the gate for heads, on content that it had not seen:\n\n{checks}"
+    )
+
+
+def _agreement(sidecar: PeopleSidecar) -> str:
+    training, names = sidecar.training, ("pair_accuracy", "srocc", "within_content_srocc")
+    head = ["left out", "head", *(name.replace("_", " ") for name in names)]
+    rows = [
+        (group, rival, *(_interval(gains[name]) for name in names))
+        for group, by_head in training.left_out.items()
+        for rival, gains in by_head.items()
+    ]
+    if training.held_out:
+        rows.append(("tables that took no part", "ranking", *(_interval(training.held_out[name]) for name in names)))
+    count, best = training.n_families, attainable_level(training.n_families)
+    widths = sidecar.calibration
+    levels = [(show_level(level), widths.half_width(level)) for level in (0.5, 0.8) if level < best]
+    levels.append((show_level(best), widths.half_width(best)))
+    return (
+        "Gain over the teacher, mean over sessions, with 95 % intervals (content families drawn with replacement):\n\n"
+        f"{_table(head, rows)}\n\nHalf-widths of intervals for one clip of a new content, in hundredths of people's "
+        f"scale. {count} families support no level beyond {show_level(best)}.\n\n"
+        f"{_table(['level', 'half-width'], levels)}"
+    )
+
+
+def _interval(gain: Mapping[str, float | None]) -> str:
+    return "{} [{}, {}]".format(*(show_number(gain[end]) for end in ("value", "low", "high")))
+
+
+def _people_origin(sidecar: PeopleSidecar) -> str:
+    training, corpus = sidecar.training, sidecar.corpus
+    return _facts([
+        ("licence of the model", sidecar.license),
+        ("tables", corpus.description),
+        ("licence of the scores", corpus.licence),
+        ("clips, content families", f"{training.n_clips}, {training.n_families}"),
+        ("sessions", ", ".join(training.sessions)),
+        ("laboratories", ", ".join(training.laboratories)),
+        ("digest of the training rows", training.table_digest),
+        ("ONNX operator set", sidecar.opset),
+        *((f"SHA-256 of {name}", digest) for name, digest in sidecar.graphs.items()),
+        ("ONNX Runtime against the head", f"{sidecar.parity:.2g} VMAF at most"),
+    ])
+
+
+def _people_limits(sidecar: PeopleSidecar) -> str:
+    training = sidecar.training
+    one = "could not be measured: all tables are of one"
+    tested = "was measured" if "laboratory" in training.left_out else one
+    return f"""- That it agrees better with people in general: it was fitted to {training.n_families} contents, \
+and what it gains on others is in the table above.
+- That it holds for another laboratory, display or distance. Transfer to another laboratory {tested}.
+- That its score is an opinion score. It ranks clips of one session; the curve to people's scale is that of the tables \
+it was fitted to.
+- That the correction for upscaled pictures is vision. Part of it may be the ladder of the tests."""
+
 # %% ../../nbs/ship/63_cards.ipynb #54e46f3a
 _SECTIONS = (
     ("What it does", _what_it_does),
@@ -381,6 +458,13 @@ _SECTIONS = (
     ("How well it agrees with its teacher", _results),
     ("Where it comes from", _origin),
     ("What it does not do", _limits),
+)
+_PEOPLE_SECTIONS = (
+    ("What it does", _correction),
+    ("Where it may be used", _where),
+    ("How well it agrees with people", _agreement),
+    ("Where it comes from", _people_origin),
+    ("What nobody should claim", _people_limits),
 )
 _PREDICTOR_SECTIONS = (
     ("What it does", _purpose),
@@ -391,12 +475,12 @@ _PREDICTOR_SECTIONS = (
 )
 
 
-def render_card(sidecar: Sidecar | PredictorSidecar) -> str:
+def render_card(sidecar: AnySidecar) -> str:
     "The model card, a function of the sidecar alone: the same sidecar gives the same text."
     predicts = sidecar.kind == PREDICTOR
     parts = [_front_matter(sidecar), f"# {sidecar.id}"]
     parts += [f"> **{sidecar.warning}**"] if predicts and sidecar.warning else []
     parts += [sidecar.notes] if sidecar.notes else []
-    sections = _PREDICTOR_SECTIONS if predicts else _SECTIONS
+    sections = {PREDICTOR: _PREDICTOR_SECTIONS, PEOPLE: _PEOPLE_SECTIONS}.get(sidecar.kind, _SECTIONS)
     parts += [f"## {title}\n\n{section(sidecar)}" for title, section in sections]
     return "\n\n".join(parts) + "\n"

@@ -17,13 +17,14 @@ import numpy as np
 import onnxruntime
 from pydantic import Field
 
+from ..learn.head import RankingHead
 from ..measure.core import BadInput, Record, VerificationFailed, html_table, settings, validated
 from ..measure.provenance import SEAL, atomic_path, json_bytes, open_sealed, parse_json, remove_partial
 from ..measure.provenance import seal, sha256_bytes, working_on, write_json
 from .cards import render_card
 from .onnx import CODEC_INPUT, INPUT, OUTPUT, check_graph, open_session, run_session
-from .records import PREDICTOR, ModelId, PredictorSidecar, RegistryRow, Sha256, Sidecar
-from .records import model_file_names
+from .records import PEOPLE, PREDICTOR, AnySidecar, ModelId, PeopleSidecar, PredictorSidecar
+from .records import RegistryRow, Sha256, Sidecar, model_file_names
 
 # %% ../../nbs/ship/64_registry.ipynb #16673ce1
 REGISTRY = "registry.json"
@@ -91,7 +92,7 @@ def read_registry(folder: Path | str | None = None) -> Registry:
     return registry
 
 # %% ../../nbs/ship/64_registry.ipynb #201b06d0
-def _graph_problems(name: str, data: bytes, digest: str, sidecar: Sidecar | PredictorSidecar) -> list[str]:
+def _graph_problems(name: str, data: bytes, digest: str, sidecar: AnySidecar) -> list[str]:
     "What is wrong with one graph, on its own and compared with the sidecar."
     try:
         model = check_graph(data, len(sidecar.feature_order), len(sidecar.codec_block_layout))
@@ -139,10 +140,26 @@ def _curve_problems(row: RegistryRow, sidecar: PredictorSidecar, files: Mapping[
     rise = f"{row.onnx}: a curve rises by {rises:.3g} VMAF from one quality value to the next worse"
     return [rise] if rises > 0 else []
 
+# %% ../../nbs/ship/64_registry.ipynb #c00e8d76
+def _head_problems(row: RegistryRow, sidecar: PeopleSidecar, files: Mapping[str, bytes]) -> list[str]:
+    low, high = np.array(sidecar.feature_min), np.array(sidecar.feature_max)
+    inputs = np.random.default_rng(0).uniform(low, high, (256, len(low))).astype(np.float32).astype(np.float64)
+    head = RankingHead(**{name: np.array(value) for name, value in dict(sidecar.head).items()})
+    session = open_session(files[row.onnx], len(low), checked=True, threads=1)
+    corrected = run_session(session, np.hstack([inputs[:, :-1], np.ones((256, 1))]))
+    unchanged = run_session(session, np.hstack([inputs[:, :-1], np.zeros((256, 1))]))
+    difference = np.abs(corrected - head.score(inputs[:, :-1])).max()
+    if difference > 2 * sidecar.parity + 1e-4:
+        return [f"{row.onnx} differs from the correction in {row.sidecar} by {difference:.3g} VMAF"]
+    if (unchanged != inputs[:, 0].clip(*sidecar.output_range)).any():
+        return [f"{row.onnx} changes the teacher's score outside of its scope"]
+    return []
+
 # %% ../../nbs/ship/64_registry.ipynb #cb89f2c7
-def _read_sidecar(row: RegistryRow, data: bytes) -> Sidecar | PredictorSidecar:
+def _read_sidecar(row: RegistryRow, data: bytes) -> AnySidecar:
     "The sidecar of a model of any kind; raises `BadInput` if it is none."
-    kind, name = (PredictorSidecar, "the sidecar of a predictor") if row.kind == PREDICTOR else (Sidecar, "a sidecar")
+    kinds = {PREDICTOR: (PredictorSidecar, "the sidecar of a predictor"), PEOPLE: (PeopleSidecar, "that of a head")}
+    kind, name = kinds.get(row.kind, (Sidecar, "a sidecar"))
     try:
         document = parse_json(data)
         if isinstance(document, dict) and document == seal(document):
@@ -152,12 +169,14 @@ def _read_sidecar(row: RegistryRow, data: bytes) -> Sidecar | PredictorSidecar:
     raise BadInput(f"{row.sidecar}: its content does not match its {SEAL}; it was damaged or edited")
 
 
-def _sidecar_problems(row: RegistryRow, sidecar: Sidecar | PredictorSidecar, files: Mapping[str, bytes]) -> list[str]:
+def _sidecar_problems(row: RegistryRow, sidecar: AnySidecar, files: Mapping[str, bytes]) -> list[str]:
     shared = [name for name in type(sidecar).model_fields if name in RegistryRow.model_fields]
     pairs = [(name, getattr(sidecar, name), getattr(row, name)) for name in shared]
     problems = [f"{row.sidecar}: {name} is {a!r}, the registry has {b!r}" for name, a, b in pairs if a != b]
     if row.kind == PREDICTOR and sidecar.corpus.synthetic and not row.smoke:
         problems.append(f"{row.id}: a synthetic stub, but smoke is false in the registry")
+    if row.kind == PEOPLE and not sidecar.gate.passed and not row.smoke:
+        problems.append(f"{row.id}: a head that did not pass its gate, but smoke is false in the registry")
     inputs = [INPUT, CODEC_INPUT] if sidecar.codec_block_layout else [INPUT]
     if (sidecar.input_names, sidecar.output_names) != (inputs, [OUTPUT]):
         problems.append(f"{row.sidecar}: inputs and outputs are not {' and '.join(inputs)} and {OUTPUT}")
@@ -169,7 +188,7 @@ def _sidecar_problems(row: RegistryRow, sidecar: Sidecar | PredictorSidecar, fil
 def examine_model(
     row: RegistryRow,
     files: Mapping[str, bytes],  # content of the files of the model, by name
-) -> tuple[Sidecar | PredictorSidecar | None, list[str]]:  # None if it cannot be read; no sentence if everything agrees
+) -> tuple[AnySidecar | None, list[str]]:  # None if it cannot be read; no sentence if everything agrees
     "The sidecar of a model, and what disagrees of everything that is said about the model, a sentence each."
     missing = [f"{name}: is missing" for name in row.file_names if name not in files]
     if missing:
@@ -181,7 +200,7 @@ def examine_model(
     problems = _sidecar_problems(row, sidecar, files)
     for name, digest in row.graphs.items():
         problems += _graph_problems(name, files[name], digest, sidecar)
-    check = _curve_problems if row.kind == PREDICTOR else _function_problems
+    check = {PREDICTOR: _curve_problems, PEOPLE: _head_problems}.get(row.kind, _function_problems)
     return sidecar, problems or check(row, sidecar, files)
 
 # %% ../../nbs/ship/64_registry.ipynb #01f29db9
@@ -221,7 +240,7 @@ def verify_registry(folder: Path | str | None = None) -> list[str]:  # a sentenc
         files, found = _read_files(folder, registry, row.file_names)
         if not found:
             sidecar, found = examine_model(row, files)
-        member = not found and row.kind != PREDICTOR and sidecar.ensemble is not None
+        member = not found and row.kind not in (PREDICTOR, PEOPLE) and sidecar.ensemble is not None
         if member and not row.smoke and not any(promotion.covers(row) for promotion in registry.promotions):
             found = [f"{row.id}: smoke is false, but no promotion of these bytes is recorded"]
         problems += found
@@ -233,7 +252,7 @@ class Model:
     "A registered model, ready to run."
 
     row: RegistryRow
-    sidecar: Sidecar | PredictorSidecar
+    sidecar: AnySidecar
     session: onnxruntime.InferenceSession  # of the self-contained graph
 
     @property
@@ -343,7 +362,7 @@ def _register(folder: Path, row: RegistryRow, files: dict[str, bytes], problems:
 
 def write_model(
     folder: Path | str,  # made if needed
-    sidecar: Sidecar | PredictorSidecar,
+    sidecar: AnySidecar,
     graphs: Mapping[str, bytes],  # by file name
     **row: Any,  # what else the registry shall say, see `RegistryRow`, such as `smoke=True`
 ) -> Model:

@@ -29,7 +29,7 @@ from ..measure.core import BadInput, VerificationFailed
 from ..measure.features import TEACHERS
 from ..measure.manifest import describe_path, pairs_path, run_provenance, write_manifest
 from ..measure.provenance import atomic_path
-from .records import PREDICTOR
+from .records import PEOPLE, PREDICTOR
 from .registry import Model, load, read_registry, registry_folder
 
 # %% ../../nbs/ship/70_score.ipynb #e69bd401
@@ -227,10 +227,12 @@ def _set_problems(ensemble_id: str, members: Sequence[Model]) -> list[str]:
 
 
 def check_scores_frames(model: Model) -> None:
-    "Raise `BadInput` for a predictor (see `ship.records`), whose inputs are not features of frames."
+    "Raise `BadInput` for a predictor or a head (see `ship.records`), whose inputs are not features of frames."
     if model.row.kind == PREDICTOR:
         advice = "use `vmaf-research predictor predict`"
         raise BadInput(f"{model.id}: predicts quality curves of shots and scores no frames; {advice}")
+    if model.row.kind == PEOPLE:
+        raise BadInput(f"{model.id}: corrects scores of clips and knows no frames; use `vmaf-research score` on clips")
 
 
 def load_scorer(

@@ -27,6 +27,7 @@ from ..measure.features import DEFAULT_TEACHER, resolve_teachers
 from ..measure.manifest import Manifest, as_manifest_path, difference, manifest_path, open_manifest
 from ..measure.manifest import pairs_path
 from ..measure.provenance import sha256_file
+from ..measure.tables import read_blocks
 from ..measure.video import RAW_SUFFIXES, open_clip
 from ..predict.codecs import PREDICTOR_CODECS, find_adapter
 from .tools import MOST_VALUES, Site, check_pixels
@@ -134,7 +135,7 @@ def _feature_blocks(rows: list[dict[str, float]] | None, table: str | None, path
         raise BadInput(f"{table!r}: expected a name that ends in {' or '.join(suffixes)}")
     if path.stat().st_size > _MOST_TABLE_BYTES:
         raise BadInput(f"{table!r}: larger than {_MOST_TABLE_BYTES >> 20} MiB; use `vmaf-research score` for it")
-    yield from learn.table.read_blocks(path, as_text=False)
+    yield from read_blocks(path, as_text=False)
 
 
 _SCORER = "Id of a registered model, or of an ensemble: that of its members without _seed and number."

@@ -13,10 +13,11 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 
-from ..learn.table import check_columns, read_blocks, read_numbers, read_table
+from ..learn.table import check_columns, read_numbers, read_table
 from ..measure.core import BadInput
 from ..measure.manifest import pairs_path
 from ..measure.provenance import atomic_path
+from ..measure.tables import read_blocks
 from .score import PLACEHOLDER, Inputs, Scorer, check_paths, load_scorer, write_score_manifest
 
 # %% ../../nbs/ship/71_candidates.ipynb #4d36e1d4

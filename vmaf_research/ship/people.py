@@ -23,11 +23,12 @@ from ..learn.head import HEAD_INPUTS, SSIM_END, RankingHead, Scope, head_inputs,
 from ..learn.heads import HEADS, LEFT_OUT, PENALTY, fit_head, fit_scale, judge_left_out, left_out_scores
 from ..learn.judge import AgreementReport, judge_metrics
 from ..learn.metrics import VMAF_RANGE, show_number
-from ..learn.table import check_columns, read_blocks
+from ..learn.table import check_columns
 from ..measure.core import BadInput, html_figure, settings, validated
 from ..measure.features import DEFAULT_TEACHER
 from ..measure.manifest import describe_path, pairs_path, run_provenance, write_manifest
 from ..measure.provenance import atomic_path, common_folder, sha256_bytes, write_bytes, write_json
+from ..measure.tables import read_blocks
 from .gate import GateResult, people_gate
 from .onnx import INPUT, OUTPUT, GraphBuilder, check_graph, graph_bytes, open_session, run_session
 from .records import PEOPLE, PeopleSidecar, model_file_names

@@ -23,12 +23,13 @@ from ..learn.codecs import CODEC_BLOCK
 from ..learn.conformal import Calibration, Calibrations, Novelty, bounds, conformal_rank, ensemble_mean
 from ..learn.conformal import plain_features
 from ..learn.metrics import VMAF_RANGE
-from ..learn.table import CLIPPED_TEACHER, KEY, RENAMED, codec_columns, codec_notes, join_pairs, read_blocks
+from ..learn.table import CLIPPED_TEACHER, KEY, RENAMED, codec_columns, codec_notes, join_pairs
 from ..learn.table import read_numbers, read_pairs
 from ..measure.core import BadInput, VerificationFailed
 from ..measure.features import TEACHERS
 from ..measure.manifest import describe_path, pairs_path, run_provenance, write_manifest
 from ..measure.provenance import atomic_path
+from ..measure.tables import read_blocks
 from .records import PEOPLE, PREDICTOR
 from .registry import Model, load, read_registry, registry_folder
 

@@ -6,7 +6,8 @@
 __all__ = ['SpatialTemporal', 'spatial_temporal']
 
 # %% ../../nbs/measure/25_siti.ipynb #2009688d
-import tempfile
+import itertools
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +15,7 @@ import numpy as np
 from siti_tools.siti import ColorRange, HdrMode, SiTiCalculator
 
 from .core import BadInput
-from .engine import run_ffmpeg
-from .video import Clip, input_arguments, open_clip, pixel_format
+from .video import Clip, luma_frames, open_clip, pixel_format
 
 # %% ../../nbs/measure/25_siti.ipynb #420b1858
 @dataclass(frozen=True)
@@ -28,44 +28,43 @@ class SpatialTemporal:
     ti_max: float
 
 
+_MODES = {"smpte2084": HdrMode.HDR10, "arib-std-b67": HdrMode.HLG}  # by ffmpeg's name of the transfer
+
+
 def spatial_temporal(
     clip: Clip | Path | str,  # a reference
-    hdr: bool = False,  # its transfer function is that of HDR10 (PQ)
     frames: int | None = None,  # first frames to look at; default: all
 ) -> SpatialTemporal:
-    "Detail and change of a reference; raises `BadInput` for bit depths other than 8, 10 and 12."
-    clip = clip if isinstance(clip, Clip) else open_clip(clip)
-    kind = pixel_format(clip.pix_fmt)
-    if kind.depth not in (8, 10, 12):
-        raise BadInput(f"{clip.path}: {kind.depth} bits per sample; spatial information is defined for 8, 10 and 12")
+    "Detail and change of a reference, SDR, PQ or HLG; raises `BadInput` for bit depths other than 8, 10 and 12."
+    clip = clip if isinstance(clip, Clip) else open_clip(clip, count=False)
+    depth = pixel_format(clip.pix_fmt).depth
+    if depth not in (8, 10, 12):
+        raise BadInput(f"{clip.path}: {depth} bits per sample; spatial information is defined for 8, 10 and 12")
     colors = ColorRange.FULL if clip.full_range else ColorRange.LIMITED
-    tool = SiTiCalculator(HdrMode.HDR10 if hdr else HdrMode.SDR, bit_depth=kind.depth, color_range=colors)
+    mode = _MODES.get(clip.colour.transfer, HdrMode.HDR10 if clip.colour.hdr else HdrMode.SDR)
+    tool = SiTiCalculator(mode, bit_depth=depth, color_range=colors)
     detail, change, before = [], [], None
-    with tempfile.TemporaryDirectory(prefix="vmaf-research-") as folder:
-        planes = Path(folder) / "luma.raw"
-        limit = [] if frames is None else ["-frames:v", str(frames)]
-        pick = ["-map", "0:v:0", "-vf", f"format={clip.pix_fmt},extractplanes=y", *limit]
-        run_ffmpeg([*input_arguments(clip), *pick, "-f", "rawvideo", str(planes)])
-        luma = np.fromfile(planes, dtype=kind.dtype).reshape(-1, clip.height, clip.width)
-    for plane in luma:
-        light = _as_seen(tool, plane, hdr)
+    for plane in itertools.islice(luma_frames(clip), frames):
+        light = _as_seen(tool, plane)
         detail.append(tool.normalize_to_original_si_range(tool.si(light)))
         if before is not None:
             change.append(tool.normalize_to_original_si_range(tool.ti(light, before)))
         before = light
     if not detail:
         raise BadInput(f"{clip.path}: no frame could be read")
-    change = np.array(change or [np.nan])
-    return SpatialTemporal(float(np.mean(detail)), float(change.mean()), float(np.max(detail)), float(change.max()))
+    mean_change, most = (float(np.mean(change)), float(np.max(change))) if change else (math.nan, math.nan)
+    return SpatialTemporal(float(np.mean(detail)), mean_change, float(np.max(detail)), most)
 
 
-def _as_seen(tool: SiTiCalculator, plane: np.ndarray, hdr: bool) -> np.ndarray:  # [height, width], 0 to 1
+def _as_seen(tool: SiTiCalculator, plane: np.ndarray) -> np.ndarray:  # [height, width], 0 to 1
     "Luma in the domain where equal steps look equal (PQ); samples beyond the legal range are brought to its ends."
     values = plane.astype(float)
     if tool.color_range == ColorRange.LIMITED:
         ends = tool.LIMITED_RANGE[tool.bit_depth]
         values = values.clip(ends["min"], ends["max"])
     values = tool.normalize_between_0_1(values)
-    if hdr:  # it is there already
+    if tool.hdr_mode == HdrMode.HDR10:  # it is there already
         return values
+    if tool.hdr_mode == HdrMode.HLG:
+        return tool.oetf_pq(tool.eotf_hlg(values, tool.l_min, tool.l_max))
     return tool.oetf_pq(tool.apply_display_model(values, l_max=tool.l_max, l_min=tool.l_min, gamma=tool.gamma))

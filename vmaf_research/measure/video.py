@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['RAW_SUFFIXES', 'NUMBER_FRAMES', 'KEEP_FRAMES', 'PixelFormat', 'pixel_format', 'Colour', 'Clip', 'open_clip',
            'row_autocorrelation', 'Doubt', 'width_doubt', 'depth_doubt', 'geometry_doubt', 'file_input',
-           'input_arguments', 'range_filter', 'Part', 'convert_clip', 'read_luma']
+           'input_arguments', 'range_filter', 'Part', 'convert_clip', 'read_luma', 'luma_frames']
 
 # %% ../../nbs/measure/14_video.ipynb #f1dbef54
 import re
+import subprocess
 import tempfile
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .core import BadInput, EngineError
-from .engine import run_ffmpeg
+from .engine import ffmpeg_path, run_ffmpeg, running
 from .provenance import atomic_path
 
 # %% ../../nbs/measure/14_video.ipynb #f587d7da
@@ -391,3 +392,19 @@ def read_luma(clip: Clip, frame: int) -> np.ndarray:  # [height, width], uint8 o
     if luma.size != clip.width * clip.height:
         raise BadInput(f"{clip.path}: has no frame {frame}; it has {clip.frames} frames, counted from 0")
     return luma.reshape(clip.height, clip.width)
+
+# %% ../../nbs/measure/14_video.ipynb #1fe3dd9e
+def luma_frames(
+    clip: Clip,
+    filters: str = "",  # of ffmpeg, each followed by a comma, before the plane is taken
+) -> Iterator[np.ndarray]:  # [height, width], uint8 or uint16
+    "The luma of every frame, one at a time; raises `EngineError` if ffmpeg ends before its time."
+    form = pixel_format(clip.pix_fmt)
+    picked = ["-map", "0:v:0", "-vf", f"{filters}format={clip.pix_fmt},extractplanes=y", *KEEP_FRAMES]
+    command = [ffmpeg_path(), "-nostdin", "-v", "error", *input_arguments(clip), *picked, "-f", "rawvideo", "-"]
+    count = clip.width * clip.height * form.dtype.itemsize
+    with running(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        while len(block := process.stdout.read(count)) == count:
+            yield np.frombuffer(block, form.dtype).reshape(clip.height, clip.width)
+    if process.returncode or block:
+        raise EngineError(f"{clip.path}: ffmpeg could not decode its luma to the end; check the file")

@@ -6,9 +6,8 @@
 __all__ = ['SHOT_FEATURE_NAMES', 'DEFAULT_PROBE', 'ShotFeatures', 'Probe', 'luma_statistics', 'shot_features', 'features_table']
 
 # %% ../../nbs/predict/74_shot_features.ipynb #9b8f32a0
-import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import asdict, astuple, dataclass, fields, replace
 from functools import partial
@@ -22,11 +21,10 @@ from pydantic import Field
 from ..corpora.jobs import run_jobs
 from ..measure.core import BadInput, EngineError, Record, cache_root
 from ..measure.encode import ENCODE_SUFFIX, encode, encode_arguments, encoder_version
-from ..measure.engine import ffmpeg_path, running
 from ..measure.libvmaf import rgb_frames
 from ..measure.packets import picture_sizes
 from ..measure.provenance import content_digest, once
-from ..measure.video import KEEP_FRAMES, Clip, input_arguments, pixel_format, range_filter
+from ..measure.video import Clip, luma_frames, pixel_format, range_filter
 from .shots import Shot, check_length, clip_identity, counted_clip, cut_shot
 
 # %% ../../nbs/predict/74_shot_features.ipynb #88d76c75
@@ -83,25 +81,11 @@ def _probe_window(shot: Shot) -> Shot:
     return Shot(start, min(shot.end, start + _PROBE_FRAMES))
 
 # %% ../../nbs/predict/74_shot_features.ipynb #49a6bb62
-def _luma_frames(clip: Clip) -> Iterator[np.ndarray]:  # [height, width] float32, in steps of 8-bit limited range
-    "The luma of every frame; raises `EngineError` if ffmpeg ends before its time."
-    form = pixel_format(clip.pix_fmt)
-    filters = f"{range_filter(clip)}format={clip.pix_fmt},extractplanes=y"
-    outputs = ["-map", "0:v:0", "-vf", filters, *KEEP_FRAMES, "-f", "rawvideo", "-"]
-    command = [ffmpeg_path(), "-nostdin", "-v", "error", *input_arguments(clip), *outputs]
-    count = clip.width * clip.height * form.dtype.itemsize
-    scale = np.float32(2.0 ** (8 - form.depth))
-    with running(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
-        while len(block := process.stdout.read(count)) == count:
-            yield np.frombuffer(block, form.dtype).reshape(clip.height, clip.width) * scale
-    if process.returncode or block:
-        raise EngineError(f"{clip.path}: ffmpeg could not decode its luma to the end; check the file")
-
-
 def luma_statistics(clip: Clip) -> dict[str, float]:  # frame_diff_mean, y_avg and y_var, as in `ShotFeatures`
     "Brightness, contrast and change of a clip of at least two frames; raises `EngineError` if frames are missing."
     means, variances, changes, previous = [], [], [], None
-    for luma in _luma_frames(clip):
+    scale = np.float32(2.0 ** (8 - pixel_format(clip.pix_fmt).depth))  # to steps of 8-bit limited range
+    for luma in (plane * scale for plane in luma_frames(clip, range_filter(clip))):
         means.append(luma.mean(dtype=np.float64))
         variances.append(luma.var(dtype=np.float64))
         if previous is not None:

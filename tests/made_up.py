@@ -133,3 +133,32 @@ def make_codec_rows(
     quality = 20 + 20 * number / n_clips
     codec = which.map(dict(enumerate(encoders)))
     return rows.assign(codec=codec, preset="medium", crf=quality, vmaf=rows["vmaf"] * shift)
+
+
+def make_opinions(
+    name: str = "lab",
+    contents: int = 6,
+    clips: int = 8,
+    scale: str = "ACR 1-5 (MOS), 4K, 1.5H",
+    seed: int = 0,
+    sessions: tuple[str, ...] = ("one", "two"),
+) -> pd.DataFrame:
+    "Made-up people who like motion more, and small pictures less, than VMAF thinks."
+    rng = np.random.default_rng(seed)
+    motion, parts = rng.uniform(0.5, 12, contents), []
+    for session in sessions:
+        score = np.tile(np.linspace(15, 99, clips), (contents, 1)) + rng.normal(0, 2, (contents, clips))
+        score = score.clip(0, 100)
+        height = rng.choice([2160, 1080, 720, 360], score.shape)
+        feels = score + 12 * (np.log1p(motion)[:, None] - 1.8) - 4 * np.log2(2160 / height)
+        detail = 0.4 + score / 170 + rng.normal(0, 0.01, score.shape)
+        columns = {
+            "dataset": name, "subset": session, "source": np.repeat([f"{name}{k}" for k in range(contents)], clips),
+            "video": [f"v{k}" for k in range(contents * clips)], "codec": "h264", "height": height.ravel(), "fps": 50.0,
+            "mos": (1 + feels / 25 + rng.normal(0, 0.12, score.shape)).clip(1, 5).ravel(), "mos_ci": 0.25,
+            "scale": scale, "vmaf_v061": score.ravel(), "motion2": np.repeat(motion, clips), "misaligned": False,
+            "adm2": detail.ravel(), "psnr": 22 + score.ravel() / 5, "ssim": 0.9 + score.ravel() / 1100,
+        }  # fmt: skip
+        columns |= {f"vif_scale{k}": (detail - 0.1 + k / 40).ravel() for k in range(4)}
+        parts.append(pd.DataFrame(columns))
+    return pd.concat(parts, ignore_index=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from conftest import write_pan
-from made_up import make_codec_rows, make_table
+from made_up import make_codec_rows, make_opinions, make_table
 
 from vmaf_research.corpora.rows import new_row, write_rows
 from vmaf_research.measure.core import settings
@@ -76,10 +76,7 @@ def make_stock(folder: Path) -> None:
     (folder / "videos").mkdir()
     frames = make_table(4, 3, 4)
     frames.to_parquet(folder / "frames.parquet", index=False)
-    clips = frames.groupby(["source", "dis_basename"], as_index=False)["vmaf"].mean()
-    scores = clips.assign(mos=1 + clips["vmaf"] / 25).drop(columns="vmaf")
-    scores.to_csv(folder / "labels.csv", index=False)
-    scores.assign(dis_basename="other_" + scores["dis_basename"]).to_csv(folder / "others.csv", index=False)
+    make_opinions().to_parquet(folder / "people.parquet", index=False)
     make_codec_rows(3, 4, 6).to_parquet(folder / "rows.parquet", index=False)
     write_rows(folder / "g.jsonl", [row_of(name, crf) for name in "abc" for crf in (20.0, 40.0)])
     write_rows(folder / "h.jsonl", [row_of("d", 30.0)])
@@ -103,6 +100,17 @@ def frames(change: Callable[[pd.DataFrame], pd.DataFrame], name: str = "bad.csv"
     return lambda folder: change(make_table(4, 3, 4)).to_csv(folder / name, index=False)
 
 
+def opinions(change: Callable[[pd.DataFrame], pd.DataFrame]) -> Callable[[Path], None]:
+    "Scores of people with something wrong."
+    return lambda folder: change(make_opinions()).to_parquet(folder / "bad.parquet", index=False)
+
+
+def agreeing(rows: pd.DataFrame) -> pd.DataFrame:
+    "People who see just what VMAF sees."
+    noise = np.random.default_rng(0).normal(0, 0.1, len(rows))
+    return rows.assign(mos=(1 + rows["vmaf_v061"] / 25 + noise).clip(1, 5))
+
+
 def encodes(change: Callable[[pd.DataFrame], pd.DataFrame]) -> Callable[[Path], None]:
     "Rows of encodes with something wrong."
     return lambda folder: change(make_codec_rows(3, 4, 6)).to_parquet(folder / "bad.parquet", index=False)
@@ -119,6 +127,14 @@ def text(name: str, content: str) -> Callable[[Path], None]:
         (folder / name).write_text(content)
 
     return write
+
+
+def both(*steps: Callable[[Path], object]) -> Callable[[Path], None]:
+    def all_of_them(folder: Path) -> None:
+        for step in steps:
+            step(folder)
+
+    return all_of_them
 
 
 def flip(name: str) -> Callable[[Path], None]:
@@ -535,26 +551,78 @@ REFUSALS: dict[str, tuple[Refusal, ...]] = {
             "scale 'mine': expected CORPUS=LOW:HIGH, such as my-corpus=1:10"),
     ),
     "People's scores": (
-        Refusal("Scores that are not there", "there is nothing to compare with",
-            "evaluate-labels frames.parquet --labels nowhere.csv",
-            "nowhere.csv: no such file; expected a table with the columns dis_basename, mos"),
-        Refusal("Scores of other clips", "clips and scores would be matched by accident",
-            "evaluate-labels frames.parquet --labels others.csv",
-            "others.csv: 12 of 12 clips are not in frames.parquet, first source0/other_clip0.mkv; measure them "
-            "too, or remove their scores"),
-        Refusal("A scale of one number", "it has two ends",
-            "evaluate-labels frames.parquet --labels labels.csv --scale 1",
-            "--scale 1: expected the least and the greatest score, such as 1,5"),
-        Refusal("A scale that is turned round", "good and bad would change places",
-            "evaluate-labels frames.parquet --labels labels.csv --scale 5,1",
-            "scale 5 to 1: expected the least score that people could give, then the greatest"),
-        Refusal("Scores that people could not give", "another scale was used",
-            "evaluate-labels frames.parquet --labels labels.csv --scale 1,2",
-            "labels.csv: 12 of 12 rows have no score within 1 to 2 or no confidence interval, first clip0.mkv; "
-            "remove them or correct the scale"),
-        Refusal("A predictor that is no column", "there is nothing to compare",
-            "evaluate-labels frames.parquet --labels labels.csv --column mine",
-            "frames.parquet: has no column mine; it has source, …"),
+        Refusal("Scores that are not there", "there is nothing to compare with", "people read nowhere.csv",
+            "nowhere.csv: no such file or folder"),
+        Refusal("A folder in no layout that is known", "what is a score in it is not known", "people read videos",
+            "videos: no layout that is known (AVT-VQDB-UHD-1, BQAM, KoNViD-1k, Netflix); name a table"),
+        Refusal("Scores that nobody says the scale of", "a 4 of 5 is not a 4 of 100", "people read bad.parquet",
+            "bad.parquet: has no scale (scale and viewing condition, in words); add the columns, or a description "
+            "bad.parquet.json beside it", opinions(lambda rows: rows.drop(columns="scale"))),
+        Refusal("Scores that people could not give", "another scale was used", "people read bad.parquet",
+            "bad.parquet: 1 scores are not on their scale, first lab0/v3 with 55 on 'ACR 1-5 (MOS), 4K, 1.5H'; …",
+            opinions(third("mos", 55.0))),
+        Refusal("Scores that are words", "how far good is from fair nobody knows", "people read bad.parquet",
+            "bad.parquet: mos holds str, expected numbers", opinions(lambda rows: rows.assign(mos="good"))),
+        Refusal("A clip without a score", "nobody judged it", "people read bad.parquet",
+            "bad.parquet: 1 clips without a score, first lab0/v3; leave them out", opinions(third("mos", None))),
+        Refusal("A description that says what no description can", "a word that is not read would do nothing",
+            "people read bad.csv", "bad.csv.json: scores: Extra inputs are not permitted, found 'MOS'",
+            both(text("bad.csv", "clip,MOS\na,3\n"), text("bad.csv.json", '{"scores": "MOS"}'))),
+        Refusal("A scale that is read upside down", "the worst clip would be the best", "people read bad.parquet",
+            "reversed: lab/one: greater scores go with worse metrics: rank correlation …; say direction: lower in its "
+            "description, or turn the scores around…", opinions(lambda rows: rows.assign(mos=6 - rows["mos"]))),
+        Refusal("Two sessions without a name", "a score means something beside those of its session only",
+            "people evaluate bad.parquet",
+            "mixed: lab/(no session): no column subset that names the session of 96 clips; 96 rows are clips with two "
+            "scores, so there are at least two; add it, or say that the table is one session (--one-session)…",
+            opinions(lambda rows: rows.drop(columns="subset"))),
+        Refusal("Clips that were measured the wrong way round", "VMAF would judge the reference",
+            "people evaluate bad.parquet",
+            "swapped: lab/one: reference and distorted clip were exchanged when lab0/v0, … were measured; …",
+            opinions(lambda rows: rows.assign(adm2=rows["adm2"].clip(upper=0.9), codec="reference"))),
+        Refusal("Shifted logs, to learn from", "VMAF of other frames than people saw would be corrected",
+            "people train bad.parquet --out new",
+            "misaligned: lab/one: 8 clips were measured on other frames than people saw (VMAF and PSNR fall where "
+            "people see none of it, or the table says so): lab0/v0, …",
+            opinions(lambda rows: rows.assign(misaligned=rows["source"] == "lab0"))),
+        Refusal("A kind of trap that does not exist", "nothing would be left out",
+            "people read people.parquet --exclude shifted",
+            "--exclude shifted: expected mixed, reversed, swapped, duplicated, misaligned"),
+        Refusal("A clone without its logs", "a head needs what libvmaf said", "people read clone",
+            "clone/test_1: no log for park_750kbps_360p_60.0fps_h264 (1 of 1 clips); clone it whole",
+            text("clone/test_1/mos_ci.csv", "video_name,MOS,CI\npark_750kbps_360p_60.0fps_h264.mkv,3,0.2\n")),
+        Refusal("A log with a gap", "it is not of the clip that people saw", "people read clip.csv --logs gaps",
+            "gaps/c.csv: 3 frames, 1 known metrics; expected frames in order and without gaps, with metrics of libvmaf",
+            both(text("clip.csv", "dataset,subset,source,video,mos,scale\nd,s,a,c,3,ACR 1-5\n"),
+                 text("gaps/c.csv", "Frame,adm2\n0,0.9\n1,0.9\n5,0.9\n"))),
+        Refusal("A data set that is no list of videos", "Python is parsed here, never run", "people read bad.py",
+            "bad.py: ref_videos: Field required, found …", text("bad.py", "print('hello')\n")),
+        Refusal("References that are not there", "their detail cannot be looked at",
+            "people read people.parquet --references videos",
+            "videos: expected one video of the reference lab0, found none"),
+        Refusal("A metric that is no column", "there is nothing to compare",
+            "people evaluate people.parquet --metric mine",
+            "no metric mine in these tables; they have …"),
+        Refusal("A metric of words", "words have no order", "people evaluate people.parquet --metric codec",
+            "codec holds str, expected numbers"),
+        Refusal("A model of frames for clips without logs", "a mean of features gives no mean of scores",
+            f"people evaluate people.parquet --registered {NANO} --models model",
+            f"{NANO}: scores frames, and no clip has any; read the tables with their logs"),
+        Refusal("A folder without heads", "there is nothing to judge", "people evaluate people.parquet --model videos",
+            "videos: no registry in it or in its folder model; give the --out of `people train`"),
+        Refusal("Clips without an input of the head", "there is nothing to learn from",
+            "people train bad.parquet --out new",
+            "no session has all inputs of the head: vmaf_v061, …", opinions(lambda rows: rows.drop(columns="psnr"))),
+        Refusal("A single content", "a head is judged on contents that it has not seen",
+            "people train bad.parquet --out new",
+            "only the content family lab0: nothing to judge a head by",
+            opinions(lambda rows: rows[rows["source"] == "lab0"])),
+        Refusal("A clone that is not named", "which layout it has is seen in the folder",
+            "people train --data avt --out new",
+            "--data avt: expected a name, = and the folder of a clone, such as avt=/data/avt"),
+        Refusal("A head that gains nothing", "it would change scores without a reason",
+            "people train bad.parquet --out new --install",
+            "its lower end …", opinions(agreeing), 3),
     ),
     "Predictors and searches": (
         Refusal("Too few sources to learn from", "each source is predicted by a model that does not know it",

@@ -27,7 +27,7 @@ import numpy as np
 import pytest
 import typer
 from conftest import write_pan
-from made_up import make_codec_rows, make_table
+from made_up import make_codec_rows, make_opinions, make_table
 
 from vmaf_research.corpora.rows import new_row, write_rows
 from vmaf_research.learn.recipes import RECIPES, Recipe
@@ -105,10 +105,11 @@ def logs(folder: Path) -> None:
 
 
 def table(folder: Path) -> None:
-    frames = make_table(4, 3, 4)
-    frames.to_parquet(folder / "t.parquet", index=False)
-    clips = frames.groupby(["source", "dis_basename"], as_index=False)["vmaf"].mean()
-    clips.assign(mos=1 + clips["vmaf"] / 25).drop(columns="vmaf").to_csv(folder / "mos.csv", index=False)
+    make_table(4, 3, 4).to_parquet(folder / "t.parquet", index=False)
+
+
+def people(folder: Path) -> None:
+    make_opinions().to_parquet(folder / "p.parquet", index=False)
 
 
 def long_table(folder: Path) -> None:
@@ -174,7 +175,9 @@ CALLS = {
         (videos,),
         varying=GRID,
     ),
-    ("evaluate-labels",): Call("t.parquet --labels mos.csv --no-learning --out o.json", (table,), cheap=True),
+    ("people", "read"): Call("p.parquet --out q.parquet", (people,), cheap=True),
+    ("people", "evaluate"): Call("p.parquet --out o.json --html page.html --resamples 50", (people,)),
+    ("people", "train"): Call("p.parquet --out run", (people,)),
     ("score",): Call("fr_regressor_nano_v1 t.parquet --out s.parquet", (table,), cheap=True),
     ("train",): Call("fr-regressor-v1 --parquet t.parquet --out run -q --ship-threshold 0.5", (long_table,)),
     ("refresh",): Call(f"--clips videos --out run {CLIPS}", (videos,)),

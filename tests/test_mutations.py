@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import write_pan
-from made_up import make_codec_rows, make_table
+from made_up import make_codec_rows, make_opinions, make_table
 
 from vmaf_research.corpora.bvi_dvc import list_videos, take_out
 from vmaf_research.corpora.clips import clips_corpus
@@ -28,6 +28,7 @@ from vmaf_research.corpora.rows import new_row, write_rows
 from vmaf_research.learn.table import load_ensemble_table
 from vmaf_research.measure.core import ResearchError, settings
 from vmaf_research.measure.engine import run_ffmpeg
+from vmaf_research.measure.features import CANONICAL_6
 from vmaf_research.measure.manifest import manifest_path
 from vmaf_research.measure.provenance import SEAL, json_bytes, open_sealed, seal, sha256_file
 from vmaf_research.measure.video import input_arguments, open_clip
@@ -416,13 +417,61 @@ def make_pairs(folder: Path, quick_run: Path) -> Format:
     return Format(Path(f"{path}.pairs.parquet"), mutate_parquet, readers)
 
 
-def make_labels(folder: Path, quick_run: Path) -> Format:
-    frames = make_table(4, 2, 2)
-    frames.to_parquet(folder / "frames.parquet")
-    clips = frames.groupby(["source", "dis_basename"], as_index=False)["vmaf"].mean()
-    clips.assign(mos=1 + clips["vmaf"] / 25, ci95=0.2).drop(columns="vmaf").to_csv(folder / "mos.csv", index=False)
-    words = ("evaluate-labels", folder / "frames.parquet", "--labels", folder / "mos.csv", "--no-learning")
-    return Format(folder / "mos.csv", mutate_csv, {"labels": command(*words, "--out", folder / "out.json")})
+def make_opinion_table(folder: Path, suffix: str) -> Format:
+    path, rows = folder / f"people{suffix}", make_opinions()
+    rows.to_csv(path, index=False) if suffix == ".csv" else rows.to_parquet(path, index=False)
+    readers = {
+        "read": command("people", "read", path, "--out", folder / "read.parquet"),
+        "evaluate": command("people", "evaluate", path, "--resamples", "20", "--out", folder / "o.json"),
+        "train": command("people", "train", path, "--out", folder / "run"),
+    }
+    return Format(path, mutate_csv if suffix == ".csv" else mutate_parquet, readers)
+
+
+def make_description(folder: Path, quick_run: Path) -> Format:
+    path = folder / "mine.csv"
+    path.write_text("clip,scene,ann,bob\n" + "".join(f"c{k},s{k % 3},{1 + k % 5},{1 + k % 4}\n" for k in range(9)))
+    said = {"columns": {"video": "clip", "source": "scene"}, "votes": ["ann", "bob"], "range": [1, 5]}
+    said |= {"direction": "lower"}
+    said["constants"] = {"dataset": "mine", "subset": "monday", "scale": "ACR 1-5, 1080p, 3H"}
+    path.with_name("mine.csv.json").write_text(json.dumps(said))
+    reader = command("people", "read", path, "--out", folder / "read.parquet")
+    return Format(path.with_name("mine.csv.json"), mutate_json, {"read": reader})
+
+
+def make_clone(folder: Path, quick_run: Path) -> Format:
+    test = folder / "clone" / "test_1"
+    (test / "vmaf_reports").mkdir(parents=True)
+    names = [f"park_{rate}kbps_360p_60.0fps_h264" for rate in (200, 750)]
+    (test / "mos_ci.csv").write_text("video_name,MOS,CI\n" + "".join(f"{name}.mkv,2.5,0.2\n" for name in names))
+    metrics = dict.fromkeys(CANONICAL_6, 0.9) | {"psnr": 31.0, "ssim": 0.98, "vmaf": 50.0}
+    for name in names:
+        frames = [{"frameNum": number, "metrics": metrics} for number in range(3)]
+        (test / "vmaf_reports" / f"{name}_vmaf.json").write_text(json.dumps({"version": "1.3.11", "frames": frames}))
+    reader = command("people", "read", folder / "clone", "--out", folder / "read.parquet")
+    return Format(test / "vmaf_reports" / f"{names[0]}_vmaf.json", mutate_json, {"read": reader})
+
+
+def make_live(folder: Path, quick_run: Path) -> Format:
+    (folder / "bqam" / "mos").mkdir(parents=True)
+    logs = folder / "bqam" / "prediction" / "LIVE_VQA" / "VMAF"
+    logs.mkdir(parents=True)
+    names = [f"bs{number:02}_25fps" for number in range(2, 8)]
+    (folder / "bqam" / "mos" / "LIVE_VQA_MOS.json").write_text(json.dumps({name: "31.5" for name in names}))
+    for name in names:
+        (logs / f"{name}.xml").write_text('<VMAF><frames><frame frameNum="0" vmaf="66.5"/></frames></VMAF>')
+    reader = command("people", "read", folder / "bqam", "--out", folder / "read.parquet")
+    return Format(folder / "bqam" / "mos" / "LIVE_VQA_MOS.json", mutate_json, {"read": reader})
+
+
+def make_netflix(folder: Path, quick_run: Path) -> Format:
+    path = folder / "set.py"
+    path.write_text(
+        "dataset_name = 'set'\nref_videos = [{'content_id': 0, 'content_name': 'A', 'path': '/x/A_25fps.yuv'}]\n"
+        "dis_videos = [{'content_id': 0, 'os': [5, 4, 5], 'path': '/x/A_20_288_375.yuv'},"
+        " {'content_id': 0, 'os': {'ann': 2, 'bob': [1, 2], 'eve': 2}, 'path': '/x/A_30_384_550.yuv'}]\n"
+    )
+    return Format(path, mutate_bytes, {"read": command("people", "read", path, "--out", folder / "read.parquet")})
 
 
 def make_konvid(folder: Path, quick_run: Path) -> Format:
@@ -479,7 +528,12 @@ FORMATS = {
     "table Parquet": lambda folder, _: make_training(folder, ".parquet"),
     "table JSON lines": lambda folder, _: make_training(folder, ".jsonl"),
     "pairs table": make_pairs,
-    "opinion scores": make_labels,
+    "opinions csv": lambda folder, _: make_opinion_table(folder, ".csv"),
+    "opinions Parquet": lambda folder, _: make_opinion_table(folder, ".parquet"),
+    "description of opinions": make_description,
+    "log in a clone": make_clone,
+    "LIVE scores": make_live,
+    "Netflix scores": make_netflix,
     "KoNViD scores": make_konvid,
     "corpus rows": make_rows,
     "ratings": make_ratings,

@@ -8,37 +8,19 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
+from made_up import make_opinions
 
-from vmaf_research.corpora.opinions import TRAPS, read_opinions
+from vmaf_research.corpora.opinions import read_opinions
+from vmaf_research.corpora.traps import TRAPS
 from vmaf_research.learn.head import HEAD_INPUTS
 from vmaf_research.learn.judge import fit_logistic, judge_metrics, session_agreement
 from vmaf_research.measure.core import find_root
+from vmaf_research.measure.features import CANONICAL_6
+from vmaf_research.measure.teacher import load_teacher
 from vmaf_research.serve.cli import main
 
 SHARED = find_root().parent / "shared" / "people"
 shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the shared tables are not here")
-
-
-def made_up(name="lab", contents=6, clips=8, scale="ACR 1-5 (MOS), 4K, 1.5H", seed=0, sessions=("one", "two")):
-    "Made-up people who like motion more, and small pictures less, than VMAF thinks."
-    rng = np.random.default_rng(seed)
-    motion, parts = rng.uniform(0.5, 12, contents), []
-    for session in sessions:
-        score = np.tile(np.linspace(15, 99, clips), (contents, 1)) + rng.normal(0, 2, (contents, clips))
-        score = score.clip(0, 100)
-        height = rng.choice([2160, 1080, 720, 360], score.shape)
-        feels = score + 12 * (np.log1p(motion)[:, None] - 1.8) - 4 * np.log2(2160 / height)
-        detail = 0.4 + score / 170 + rng.normal(0, 0.01, score.shape)
-        columns = {
-            "dataset": name, "subset": session, "source": np.repeat([f"{name}{k}" for k in range(contents)], clips),
-            "video": [f"v{k}" for k in range(contents * clips)], "codec": "h264", "height": height.ravel(), "fps": 50.0,
-            "mos": (1 + feels / 25 + rng.normal(0, 0.12, score.shape)).clip(1, 5).ravel(), "mos_ci": 0.25,
-            "scale": scale, "vmaf_v061": score.ravel(), "motion2": np.repeat(motion, clips), "misaligned": False,
-            "adm2": detail.ravel(), "psnr": 22 + score.ravel() / 5, "ssim": 0.9 + score.ravel() / 1100,
-        }  # fmt: skip
-        columns |= {f"vif_scale{k}": (detail - 0.1 + k / 40).ravel() for k in range(4)}
-        parts.append(pd.DataFrame(columns))
-    return pd.concat(parts, ignore_index=True)
 
 
 def write(rows, path):
@@ -56,14 +38,14 @@ def run(capsys, *words):
 def trained(tmp_path_factory):
     "A head, trained by the command on two made-up tables."
     folder = tmp_path_factory.mktemp("people")
-    tables = [write(made_up("a"), folder / "a.parquet"), write(made_up("b", seed=1), folder / "b.parquet")]
+    tables = [write(make_opinions("a"), folder / "a.parquet"), write(make_opinions("b", seed=1), folder / "b.parquet")]
     assert main(["people", "train", *tables, "--out", str(folder / "run")]) == 0
     return folder / "run"
 
 
 def test_a_head_gains_on_what_it_has_not_seen_and_changes_nothing_outside(trained, tmp_path, capsys):
-    inside = write(made_up("c", seed=2), tmp_path / "c.parquet")
-    outside = write(made_up("d", seed=3, scale="ACR 1-5, 1080p, 3H"), tmp_path / "d.parquet")
+    inside = write(make_opinions("c", seed=2), tmp_path / "c.parquet")
+    outside = write(make_opinions("d", seed=3, scale="ACR 1-5, 1080p, 3H"), tmp_path / "d.parquet")
     code, out, _ = run(capsys, "evaluate", inside, outside, "--model", trained, "--json", "--resamples", 200)
     assert code == 0
     found = json.loads(out)
@@ -82,7 +64,8 @@ def test_a_head_gains_on_what_it_has_not_seen_and_changes_nothing_outside(traine
 
 
 def test_score_returns_the_teacher_outside_of_the_scope_and_says_so(trained, tmp_path, capsys):
-    rows = pd.concat([made_up("c", seed=2), made_up("d", seed=3, scale="ACR 1-5, 1080p, 3H")], ignore_index=True)
+    small = make_opinions("d", seed=3, scale="ACR 1-5, 1080p, 3H")
+    rows = pd.concat([make_opinions("c", seed=2), small], ignore_index=True)
     rows.loc[5, "psnr"] = np.nan
     write(rows, tmp_path / "t.parquet")
     words = ["score", "people_v1", str(tmp_path / "t.parquet"), "--out", str(tmp_path / "s.parquet")]
@@ -95,8 +78,23 @@ def test_score_returns_the_teacher_outside_of_the_scope_and_says_so(trained, tmp
     assert (scored.loc[~outside, "score"] != scored.loc[~outside, "vmaf_v061"]).any()
 
 
+def test_score_says_what_people_would_say_with_an_interval(trained, tmp_path, capsys):
+    rows = pd.concat([make_opinions("c", seed=2), make_opinions("d", scale="ACR 1-5, 1080p, 3H")], ignore_index=True)
+    write(rows, tmp_path / "t.parquet")
+    words = ["score", "people_v1", str(tmp_path / "t.parquet"), "--out", str(tmp_path / "s.parquet")]
+    words += ["--models", str(trained / "model"), "--interval"]
+    assert main([*words, "0.8"]) == 0
+    scored = pd.read_parquet(tmp_path / "s.parquet")
+    inside, share = scored["in_scope"], 25 * (scored["mos"] - 1)
+    assert scored.loc[~inside, ["opinion", "low", "high"]].isna().all(axis=None)
+    assert ((scored["low"] <= share) & (share <= scored["high"]))[inside].mean() > 0.75
+    (tmp_path / "s.parquet").unlink()
+    assert main([*words, "0.99"]) == 2 and "guarantee at most 0.923" in capsys.readouterr().err
+    assert not (tmp_path / "s.parquet").exists()
+
+
 def test_a_head_that_gains_nothing_is_a_placeholder_and_is_not_installed(tmp_path, capsys):
-    rows = made_up()
+    rows = make_opinions()
     rows["mos"] = (1 + rows["vmaf_v061"] / 25 + np.random.default_rng(0).normal(0, 0.1, len(rows))).clip(1, 5)
     table = write(rows, tmp_path / "t.parquet")
     code, out, err = run(capsys, "train", table, "--out", tmp_path / "run")
@@ -137,13 +135,13 @@ TRAPPED = {
 @pytest.mark.parametrize("kind", TRAPPED)
 def test_traps_are_named_refused_or_excluded_by_a_flag_and_counted(kind, tmp_path, capsys):
     spoil, said = TRAPPED[kind]
-    table = write(spoil(made_up()), tmp_path / "t.parquet")
+    table = write(spoil(make_opinions()), tmp_path / "t.parquet")
     code, out, err = run(capsys, "read", table)
     assert code == (2 if TRAPS[kind] else 0) and f"{kind}: lab/" in err and said in err
     assert json.loads(out.splitlines()[-1])[kind] > 0
     code, _, err = run(capsys, "evaluate", table, "--resamples", 50)
     assert code == (2 if TRAPS[kind] else 0) and said in err
-    sound = made_up("sound", seed=4)
+    sound = make_opinions("sound", seed=4)
     both = write(sound, tmp_path / "sound.parquet")
     code, out, err = run(capsys, "read", table, both, "--exclude", kind, "--out", tmp_path / "all.parquet")
     assert code == 0 and said not in err and len(pd.read_parquet(tmp_path / "all.parquet")) >= len(sound)
@@ -188,7 +186,7 @@ def test_the_judge_agrees_with_scipy_and_with_a_hand_calculation():
 
 
 def test_the_bootstrap_is_that_of_copied_rows():
-    rows = read_frame(made_up(contents=4, clips=5))
+    rows = read_frame(make_opinions(contents=4, clips=5))
     found = judge_metrics(rows, ["vmaf_v061", "psnr", "ssim"], resamples=40, seed=3)
     families = sorted(set(rows["family"]))
     counts = np.random.default_rng(3).multinomial(4, np.full(4, 0.25), 40)
@@ -225,10 +223,69 @@ def read_frame(rows):
 )
 def test_what_is_refused(words, sentence, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    write(made_up(), tmp_path / "t.parquet")
-    write(made_up().drop(columns=["psnr", "ssim"]), tmp_path / "bare.parquet")
+    write(make_opinions(), tmp_path / "t.parquet")
+    write(make_opinions().drop(columns=["psnr", "ssim"]), tmp_path / "bare.parquet")
     code, _, err = run(capsys, *words)
     assert code == 2 and sentence in err
+
+
+def write_clone(folder):
+    "Clones of the three repositories of the family of AVT-VQDB-UHD-1, of made-up people, with logs of every age."
+    rng, teacher = np.random.default_rng(0), load_teacher()
+    tests = {
+        "uhd/test_1": ("mos_ci.csv", "{source}_netflix_{rate}kbps_{height}p_59.94fps_{codec}", ".mkv"),
+        "uhd/test_2": ("mos_ci.csv", "{source}_8s_{rate}kbps_{height}p_60.0fps_{codec}", ".mkv"),
+        "hdr": ("subjective_scores/mos_ci.csv", "9_{height}_{rate}K_{codec}_{source}", ".mkv"),
+        "appeal": ("subjective_scores/video_quality_mos_ci.csv", "{source}_{rate}k_{height}_{codec}", ".mkv"),
+    }
+    for number, (place, (scores, name, suffix)) in enumerate(tests.items()):
+        logs = folder / place / ("vmaf_reports" if "uhd" in place else "vmaf_scores")
+        logs.mkdir(parents=True)
+        lines = ["stimuli_file,mos,ci,std" if place == "hdr" else "video_name,MOS,CI,src"]
+        for content in range(8):
+            motion = rng.uniform(0.5, 12)
+            for rate, quality in zip((100, 200, 400, 800, 1600, 3200), np.linspace(0.1, 1, 6), strict=True):
+                height = int(rng.choice([2160, 1080, 720, 360]))
+                codec = "vvc" if place == "appeal" and rate > 400 else "hevc"
+                detail = 0.5 + 0.49 * quality + rng.normal(0, 0.002, (4, 1))
+                features = np.hstack([detail, *[detail - 0.1 + k / 40 for k in range(4)], np.full((4, 1), motion)])
+                score = teacher.predict(features).mean()
+                feels = score + 20 * (np.log1p(motion) - 1.8) - 4 * np.log2(2160 / height) + rng.normal(0, 3)
+                facts = {"source": f"c{number}{'abcdefgh'[content]}", "rate": rate, "height": height, "codec": codec}
+                clip = name.format(**facts)
+                if codec == "vvc":
+                    clip = "{source}.mkv_{height}p_{rate}k_vvc".format(**facts)
+                lines.append(f"{clip}{suffix},{np.clip(1 + feels / 25, 1, 5):.3f},0.25,x")
+                log = clip.replace(".mkv", "").replace("_vvc", ".266") + ("_vmaf" if "uhd" in place else "")
+                old = "uhd" in place
+                keys = [name if old else f"integer_{name}" for name in CANONICAL_6]
+                named = ("psnr", "ssim") if old else ("psnr_y", "float_ssim")
+                more = dict(zip(named, (22 + score / 5, 0.99), strict=True))
+                frames = [dict(zip(keys, row.tolist(), strict=True)) | more | {"vmaf": 50.0} for row in features]
+                frames = [{"frameNum": k, "metrics": metrics} for k, metrics in enumerate(frames)]
+                (logs / f"{log}.json").write_text(json.dumps({"version": "2.3.0", "frames": frames}))
+        (folder / place / scores).parent.mkdir(exist_ok=True)
+        (folder / place / scores).write_text("\n".join(lines) + "\n")
+
+
+def test_clones_are_studied_in_one_command(tmp_path, capsys):
+    write_clone(tmp_path)
+    rows = read_opinions([tmp_path / "uhd", tmp_path / "hdr", tmp_path / "appeal"]).rows
+    assert rows.groupby("session").size().to_dict() == {
+        "avt_appeal/appeal": 48, "avt_hdr/hdr": 48, "avt_uhd1/test_1": 48, "avt_uhd1/test_2": 48,
+    }  # fmt: skip
+    assert rows[["height", "codec", "mos_ci", *HEAD_INPUTS]].notna().all(axis=None)
+    assert rows["family"].nunique() == 32 and set(rows["codec"]) == {"hevc", "vvc"}
+    assert all(frames.shape == (4, 6) for frames in rows["frames"])
+    data = [word for name in ("uhd", "hdr") for word in ("--data", f"{name}={tmp_path / name}")]
+    code, out, _ = run(capsys, "train", *data, "--held-out", tmp_path / "appeal", "--out", tmp_path / "run")
+    assert code == 0 and "REFUSED" not in out
+    words = ("--model", tmp_path / "run", "--registered", "fr_regressor_nano_v1", "--json", "--resamples", 50)
+    code, out, _ = run(capsys, "evaluate", tmp_path / "appeal", *words)
+    found = json.loads(out)["metrics"]
+    assert found["people_v1"]["gain"]["pair_accuracy"]["low"] > 0
+    nano, teacher = (found[name]["means"]["srocc"] for name in ("fr_regressor_nano_v1", "vmaf_v061"))
+    assert nano == pytest.approx(teacher, abs=0.01)
 
 
 @shared

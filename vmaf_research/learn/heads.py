@@ -22,13 +22,13 @@ from .clip_models import ClipRows, train_pooling
 from .conformal import ENCODE, Calibration
 from .head import HEAD_INPUTS, RankingHead, head_inputs, head_terms
 from .intervals import calibrate
-from .judge import AgreementReport, Logistic, fit_logistic, judge_metrics
+from .judge import NOTICED, AgreementReport, Logistic, fit_logistic, judge_metrics
 from ..measure.core import BadInput
 from ..measure.features import CANONICAL_6
 
 # %% ../../nbs/learn/58_heads.ipynb #9096773f
 _UNIT, PENALTY = 5.0, 5e-5  # VMAF points of one unit of the loss; weight of the squared weights
-_NOTICED = 1 / 8  # share of a scale by which people must tell clips apart
+
 
 def _pairs(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # better, worse, weight
     "Pairs inside sessions that people tell apart; weights of a session sum to its share."
@@ -37,7 +37,7 @@ def _pairs(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # 
     for _, session in rows.groupby("session"):
         mos, place = session["mos"].to_numpy(float), position[session.index].to_numpy()
         ends = session["high"].iloc[0] - session["low"].iloc[0]
-        step = _NOTICED * (ends if np.isfinite(ends) else np.ptp(mos))
+        step = NOTICED * (ends if np.isfinite(ends) else np.ptp(mos))
         first, second = np.nonzero(mos[:, None] - mos >= max(step, 1e-9))
         source = session["source"].to_numpy()
         if session["pairwise"].any():
@@ -116,10 +116,15 @@ def _gaussian_process(rows: pd.DataFrame, like: pd.DataFrame) -> _Predictor:
     )
 
 
+_FRAMES = 32  # of a clip that attention looks at, evenly spaced
+_UNITS = (16, 8)  # of its hidden layers
+
+
 def _as_clips(rows: pd.DataFrame, target: np.ndarray) -> ClipRows:
-    "Clips for attention pooling: the frames of a column `frames`, or one frame of means."
-    means = list(rows[list(CANONICAL_6)].to_numpy()[:, None])
-    frames = [np.asarray(each) for each in (rows["frames"] if "frames" in rows else means)]
+    "Clips for attention pooling: the frames of a column `frames`, and one frame of means for clips without."
+    means, said = rows[list(CANONICAL_6)].to_numpy(float)[:, None], rows.get("frames", [None] * len(rows))
+    frames = [own if isinstance(own, np.ndarray) else mean for own, mean in zip(said, means, strict=True)]
+    frames = [each[np.linspace(0, len(each) - 1, min(len(each), _FRAMES)).round().astype(int)] for each in frames]
     features = np.zeros((len(rows), max(map(len, frames)), len(CANONICAL_6)))
     present = np.zeros(features.shape[:2], bool)
     for number, each in enumerate(frames):
@@ -129,7 +134,7 @@ def _as_clips(rows: pd.DataFrame, target: np.ndarray) -> ClipRows:
 
 def _attention(rows: pd.DataFrame, like: pd.DataFrame) -> _Predictor:
     clips = _as_clips(rows, _share(rows))
-    (model,) = train_pooling(clips, [np.arange(len(rows))], (0,), hidden=(16, 8))
+    (model,) = train_pooling(clips, [np.arange(len(rows))], (0,), hidden=_UNITS)
     return lambda others: model.predict(_as_clips(others, np.zeros(len(others))))
 
 
@@ -150,12 +155,15 @@ def left_out_scores(
 
     The scale of the terms, not their scores, is that of all rows: corrections of different folds have one zero.
     """
-    names = rows[group].to_numpy()
-    if len(set(names)) < 2:
+    names, owner = np.unique(rows[group].to_numpy(str), return_inverse=True)
+    if len(names) < 2:
         raise BadInput(f"one {group} in these tables, {names[0]}: leaving it out leaves nothing to learn from")
+    if fit is _attention:  # networks are trained side by side
+        clips, others = _as_clips(rows, _share(rows)), [np.flatnonzero(owner != k) for k in range(len(names))]
+        models = train_pooling(clips, others, [0] * len(names), hidden=_UNITS)
+        return np.array([model.predict(clips) for model in models])[owner, np.arange(len(rows))]
     scores = np.empty(len(rows))
-    for name in sorted(set(names)):
-        own = names == name
+    for own in (owner == k for k in range(len(names))):
         scores[own] = fit(rows[~own], rows)(rows[own])
     return scores
 

@@ -146,7 +146,7 @@ def _refresh(
 
 # %% ../../nbs/serve/98_cli.ipynb #761799d2
 _OUT = "The table to write: the same with the columns score and in_range."
-_INTERVAL = "Level, such as 0.9: also add low and high for a frame of a new source."
+_INTERVAL = "Level, such as 0.9: also add low and high for a frame, or for a head a clip, of a new source."
 _VIEWING = "For heads: how the clips will be seen, such as `4K, 1.5H`, if the table does not say."
 _CONFIDENCE = "Choose the cheapest encode that reaches --target with this confidence."
 
@@ -174,10 +174,10 @@ def _score(
         raise BadInput("--interval is for frames, --quality-confidence for clips: give one of them")
     rows = [row for row in ship.registry.read_registry(models).models if row.id == model_id]
     if rows and rows[0].kind == ship.records.PEOPLE:
-        if interval is not None or target is not None:
-            reason = "scores clips; --interval, --quality-confidence and --target are of models that score frames"
+        if target is not None:
+            reason = "scores clips; --quality-confidence and --target are of models that score frames"
             raise BadInput(f"{model_id}: {reason}")
-        return show(ship.people.score_clips(model_id, table, out, models, viewing))
+        return show(ship.people.score_clips(model_id, table, out, models, viewing, interval))
     if target is None:
         return show(vmaf_research.score(model_id, table, out, models, interval))
     show(ship.candidates.choose_encodes(model_id, table, out, quality_confidence, target, models))

@@ -15,7 +15,7 @@ from typer import Argument, Option, Typer
 from .. import corpora, learn, ship
 from ..measure.core import BadInput, html_figure, settings
 from ..measure.provenance import write_bytes, write_json
-from .options import AsJson, NotReplayed, Reads, Writes, tell
+from .options import AsJson, Models, NotReplayed, Reads, Writes, tell
 
 # %% ../../nbs/serve/87_people_cli.ipynb #5a5719b4
 people_app = Typer(name="people", help="What people said: read it, judge metrics by it, train a head on it.")
@@ -28,6 +28,9 @@ _OneSession = Annotated[bool, Option("--one-session", help="A table without a co
 _Logs = Annotated[Path | None, Option(help="Folder of libvmaf logs, named as the clips."), Reads()]
 
 # %% ../../nbs/serve/87_people_cli.ipynb #a8781dc0
+_REFERENCES = "Folder of the references, named as the sources: adds their spatial and temporal information."
+
+
 @people_app.command("read")
 def _people_read(
     tables: _Tables,
@@ -35,9 +38,14 @@ def _people_read(
     exclude: _Exclude = (),
     one_session: _OneSession = False,
     logs: _Logs = None,
+    references: Annotated[Path | None, Option(help=_REFERENCES), Reads()] = None,
 ) -> None:
     "What opinion tables hold, session by session, and everything wrong with them; exit code 2 if that is too much."
     opinions = corpora.opinions.read_opinions(tables, exclude, one_session, logs)
+    if references is not None:
+        opinions = corpora.opinions.with_references(opinions, references)
+        contents = opinions.rows.groupby("source")[["ref_si", "ref_ti"]].first()
+        print(contents.to_string(float_format="{:.2f}".format))
     print(opinions.summary().to_string(float_format="{:.3g}".format))
     print(json.dumps(opinions.counts))
     tell("trap", opinions.traps)
@@ -48,6 +56,7 @@ def _people_read(
 # %% ../../nbs/serve/87_people_cli.ipynb #1f67ee81
 _METRICS = ("vmaf_v061", "vmaf_4k", "vmaf_neg", "psnr", "ssim")  # columns that are judged unless others are named
 _METRIC = "Column to judge; may be repeated. Others are compared with the first [default: vmaf_v061 and others]."
+_REGISTERED = "Id of a registered model of frames, to judge clips that are read with their logs; may be repeated."
 _MODEL = "Folder of `people train`, or of a registry; all heads in it are judged. May be repeated."
 
 
@@ -55,6 +64,8 @@ _MODEL = "Folder of `people train`, or of a registry; all heads in it are judged
 def _people_evaluate(
     tables: _Tables,
     model: Annotated[list[Path], Option(help=_MODEL), Reads()] = (),
+    registered: Annotated[list[str], Option(help=_REGISTERED)] = (),
+    models: Models = None,
     metric: Annotated[list[str], Option(help=_METRIC)] = (),
     exclude: _Exclude = (),
     one_session: _OneSession = False,
@@ -73,6 +84,9 @@ def _people_evaluate(
         raise BadInput(f"{tables[0]}: has no column vmaf_v061; name the columns to judge with --metric")
     names = list(metric) or [name for name in _METRICS if name in rows and rows[name].notna().any()]
     names += ["vmaf_v061"] if model and "vmaf_v061" not in names else []
+    for name in registered:
+        rows = rows.assign(**{name: ship.people.frame_scores(ship.registry.load(name, models), rows)})
+        names.append(name)
     for folder in model:
         for head in ship.people.load_heads(folder):
             name = head.id if head.id not in names else f"{folder}/{head.id}"

@@ -105,12 +105,6 @@ def opinions(change: Callable[[pd.DataFrame], pd.DataFrame]) -> Callable[[Path],
     return lambda folder: change(make_opinions()).to_parquet(folder / "bad.parquet", index=False)
 
 
-def agreeing(rows: pd.DataFrame) -> pd.DataFrame:
-    "People who see just what VMAF sees."
-    noise = np.random.default_rng(0).normal(0, 0.1, len(rows))
-    return rows.assign(mos=(1 + rows["vmaf_v061"] / 25 + noise).clip(1, 5))
-
-
 def encodes(change: Callable[[pd.DataFrame], pd.DataFrame]) -> Callable[[Path], None]:
     "Rows of encodes with something wrong."
     return lambda folder: change(make_codec_rows(3, 4, 6)).to_parquet(folder / "bad.parquet", index=False)
@@ -568,7 +562,7 @@ REFUSALS: dict[str, tuple[Refusal, ...]] = {
         Refusal("A description that says what no description can", "a word that is not read would do nothing",
             "people read bad.csv", "bad.csv.json: scores: Extra inputs are not permitted, found 'MOS'",
             both(text("bad.csv", "clip,MOS\na,3\n"), text("bad.csv.json", '{"scores": "MOS"}'))),
-        Refusal("A scale that is read upside down", "the worst clip would be the best", "people read bad.parquet",
+        Refusal("A scale that is read upside down", "the worst clip would be the best", "people evaluate bad.parquet",
             "reversed: lab/one: greater scores go with worse metrics: rank correlation …; say direction: lower in its "
             "description, or turn the scores around…", opinions(lambda rows: rows.assign(mos=6 - rows["mos"]))),
         Refusal("Two sessions without a name", "a score means something beside those of its session only",
@@ -620,9 +614,6 @@ REFUSALS: dict[str, tuple[Refusal, ...]] = {
         Refusal("A clone that is not named", "which layout it has is seen in the folder",
             "people train --data avt --out new",
             "--data avt: expected a name, = and the folder of a clone, such as avt=/data/avt"),
-        Refusal("A head that gains nothing", "it would change scores without a reason",
-            "people train bad.parquet --out new --install",
-            "its lower end …", opinions(agreeing), 3),
     ),
     "Predictors and searches": (
         Refusal("Too few sources to learn from", "each source is predicted by a model that does not know it",

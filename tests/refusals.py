@@ -567,7 +567,7 @@ REFUSALS: dict[str, tuple[Refusal, ...]] = {
             "description, or turn the scores around…", opinions(lambda rows: rows.assign(mos=6 - rows["mos"]))),
         Refusal("Two sessions without a name", "a score means something beside those of its session only",
             "people evaluate bad.parquet",
-            "mixed: lab/(no session): no column subset that names the session of 96 clips; 96 rows are clips with two "
+            "mixed: lab/(no session): no column subset that names the session of 96 clips; 92 rows are clips with two "
             "scores, so there are at least two; add it, or say that the table is one session (--one-session)…",
             opinions(lambda rows: rows.drop(columns="subset"))),
         Refusal("Clips that were measured the wrong way round", "VMAF would judge the reference",

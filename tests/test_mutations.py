@@ -469,7 +469,7 @@ def make_netflix(folder: Path, quick_run: Path) -> Format:
     path.write_text(
         "dataset_name = 'set'\nref_videos = [{'content_id': 0, 'content_name': 'A', 'path': '/x/A_25fps.yuv'}]\n"
         "dis_videos = [{'content_id': 0, 'os': [5, 4, 5], 'path': '/x/A_20_288_375.yuv'},"
-        " {'content_id': 0, 'os': {'ann': 2, 'bob': [1, 2], 'eve': 2}, 'path': '/x/A_30_384_550.yuv'}]\n"
+        " {'content_id': 0, 'os': [2, [1, 2], 2], 'path': '/x/A_30_384_550.yuv'}]\n"
     )
     return Format(path, mutate_bytes, {"read": command("people", "read", path, "--out", folder / "read.parquet")})
 

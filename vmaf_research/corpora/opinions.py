@@ -22,7 +22,7 @@ from pydantic import ConfigDict, Field
 from .konvid import read_scores
 from .opinion_rows import complete_opinions, content_name, number_column
 from .traps import Opinions, examine_opinions
-from .votes import recover_scores
+from .votes import Recovered, recover_scores
 from ..measure.core import BadInput, Record, validated
 from ..measure.features import CANONICAL_6
 from ..measure.logs import clip_statistics, read_vmaf_log
@@ -45,6 +45,14 @@ class _Description(Record):
     range: tuple[float, float] | None = None  # of the scale, to turn it around
 
 
+def _recovered(votes: np.ndarray, name: Path) -> Recovered:
+    "Scores from votes; raises `BadInput` that names the file."
+    try:
+        return recover_scores(votes)
+    except BadInput as error:
+        raise BadInput(f"{name}: {error}") from error
+
+
 def _described(table: pd.DataFrame, said: _Description, name: Path) -> pd.DataFrame:
     "A table in the words of its description; raises `BadInput`."
     if absent := [column for column in [*said.columns.values(), *(said.votes or ())] if column not in table]:
@@ -53,7 +61,7 @@ def _described(table: pd.DataFrame, said: _Description, name: Path) -> pd.DataFr
         raise BadInput(f"{name}: {', '.join(taken)} is a column of the table already; describe it, or rename it there")
     rows = table.rename(columns={old: new for new, old in said.columns.items()}).assign(**said.constants)
     if said.votes:
-        found = recover_scores(np.stack([number_column(table, column, name) for column in said.votes], axis=1))
+        found = _recovered(np.stack([number_column(table, column, name) for column in said.votes], axis=1), name)
         rows = rows.assign(mos=found.mos, mos_ci=found.ci95)
     if said.direction == "lower":
         if said.range is None or not said.range[0] < said.range[1]:
@@ -276,8 +284,7 @@ def _read_netflix(path: Path) -> pd.DataFrame:
         raise BadInput(f"{path}: {found.dis_videos[scores.index(None)].path} has no {kind or ' or '.join(kinds)}")
     interval, ends = np.full(len(scores), np.nan), ""
     if kind == "os":
-        votes = _votes(scores)
-        recovered = recover_scores(votes)
+        recovered = _recovered(_votes(scores), path)
         scores, interval = recovered.mos, recovered.ci95
         ends = f" {min(1, np.floor(np.min(scores))):g}-{5 if np.max(scores) <= 5 else 100}"
     names = [_clip_name(Path(each.path).name) for each in found.dis_videos]

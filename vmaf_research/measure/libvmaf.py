@@ -23,8 +23,8 @@ from .engine import Engine, FfmpegLog, ffmpeg_path, find_engine, read_log, run_f
 from .engine import running
 from .features import DEFAULT_TEACHER, FEATURE_BY_NAME, TeacherModel, resolve_features
 from .features import resolve_teachers, unsuited
-from .video import KEEP_FRAMES, NUMBER_FRAMES, Clip, input_arguments, open_clip, pixel_format
-from .video import range_filter
+from .video import KEEP_FRAMES, NUMBER_FRAMES, Clip, Part, input_arguments, open_clip
+from .video import pixel_format, range_filter
 
 # %% ../../nbs/measure/17_libvmaf.ipynb #bac45e4b
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class Measurement:
     compared: str  # geometry and pixel format of the comparison
     skipped: dict[str, str]  # feature -> why it was not computed
     capped: dict[str, int]  # feature -> frames at the documented cap
+    frame_index: np.ndarray | None = None  # int32 [frames], numbers of the frames in the clips; None: all of them
 
     @property
     def frames(self) -> int:
@@ -44,7 +45,8 @@ class Measurement:
 
     def to_frame(self) -> pd.DataFrame:  # `frame_index`, then one float64 column per teacher and feature
         "The measurement as a table, one row per frame."
-        return pd.DataFrame({"frame_index": np.arange(self.frames, dtype=np.int32), **self.columns})
+        index = np.arange(self.frames) if self.frame_index is None else self.frame_index
+        return pd.DataFrame({"frame_index": index.astype(np.int32), **self.columns})
 
     def mean(self) -> dict[str, float]:
         "Arithmetic mean over frames, by column: VMAF's usual pooling."
@@ -74,10 +76,12 @@ def filter_chain(
     clip: Clip,
     pix_fmt: str,  # format of the comparison
     size: str | None = None,  # scale to this geometry, such as `640x360`
+    part: Part | None = None,  # only these frames
 ) -> str:  # filters, without their labels
     "The filters that number a clip's frames and bring it to the form of the comparison."
     resize = f"scale={size.replace('x', ':')}:flags=bicubic+accurate_rnd," if size else ""
-    return f"{NUMBER_FRAMES},{range_filter(clip)}{resize}format={pix_fmt}"
+    pick = f"{part.filters}," if part else ""
+    return f"{pick}{NUMBER_FRAMES},{range_filter(clip)}{resize}format={pix_fmt}"
 
 # %% ../../nbs/measure/17_libvmaf.ipynb #b2d19b45
 def comparison_format(reference: Clip, distorted: Clip) -> str:
@@ -133,13 +137,14 @@ def comparison_graph(
     distorted: Clip,
     options: str,  # see `libvmaf_options`
     pads: tuple[str, str] = ("0:v:0", "1:v:0"),  # where the frames come from: distorted, reference
+    parts: tuple[Part | None, Part | None] = (None, None),  # only these frames: of distorted, reference
 ) -> str:  # for `-filter_complex`; its only output has no label
     "The whole filter graph."
     form = comparison_format(reference, distorted)
     size = reference.size if distorted.size != reference.size else None
     return (
-        f"[{pads[0]}]{filter_chain(distorted, form, size)}[distorted];"
-        f"[{pads[1]}]{filter_chain(reference, form)}[reference];"
+        f"[{pads[0]}]{filter_chain(distorted, form, size, parts[0])}[distorted];"
+        f"[{pads[1]}]{filter_chain(reference, form, part=parts[1])}[reference];"
         f"[distorted][reference]libvmaf={options}"
     )
 
@@ -207,6 +212,7 @@ def collect(
     teachers: Iterable[str],
     engine: Engine,
     resize: bool = False,
+    parts: tuple[Part | None, Part | None] = (None, None),  # only these frames: of distorted, reference
 ) -> Measurement:
     "Check that a pair can be measured, let libvmaf run, and check its result; raises what `measure` raises."
     models = resolve_teachers(teachers)
@@ -227,7 +233,7 @@ def collect(
     capped = {}
     for feature in map(FEATURE_BY_NAME.get, wanted):
         if feature.name == "ssimulacra2":
-            columns[feature.name] = ssimulacra2_scores(reference, distorted)
+            columns[feature.name] = ssimulacra2_scores(reference, distorted, parts)
         else:
             columns[feature.name], capped[feature.name] = _read_column(frames, feature.key, feature.cap, label)
     return Measurement(
@@ -277,12 +283,18 @@ def measure(
     return collect(run, reference, distorted, features, teachers, engine, resize)
 
 # %% ../../nbs/measure/17_libvmaf.ipynb #038e70d8
-def rgb_frames(clip: Clip, size: str) -> Iterator[np.ndarray]:  # [height, width, 3] uint8, one per frame
-    "The frames of a clip as 8-bit RGB, in a geometry such as `640x360`."
+def rgb_frames(
+    clip: Clip,
+    size: str,  # such as `640x360`
+    part: Part | None = None,  # only these frames
+) -> Iterator[np.ndarray]:  # [height, width, 3] uint8, one per frame
+    "The frames of a clip as 8-bit RGB, in another geometry."
     width, height = (int(side) for side in size.split("x"))
-    filters = f"{range_filter(clip)}scale={width}:{height}:flags=bicubic+accurate_rnd+full_chroma_int,format=rgb24"
-    command = [ffmpeg_path(), "-nostdin", "-v", "error", *input_arguments(clip), "-map", "0:v:0", "-vf", filters,
-               "-fps_mode", "passthrough", "-f", "rawvideo", "-"]  # fmt: skip
+    seek, pick = (part.seek, f"{part.filters},") if part else ((), "")
+    scale = f"scale={width}:{height}:flags=bicubic+accurate_rnd+full_chroma_int"
+    filters = f"{pick}{range_filter(clip)}{scale},format=rgb24"
+    command = [ffmpeg_path(), "-nostdin", "-v", "error", *seek, *input_arguments(clip), "-map", "0:v:0",
+               "-vf", filters, "-fps_mode", "passthrough", "-f", "rawvideo", "-"]  # fmt: skip
     count = 3 * width * height
     with running(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         while len(block := process.stdout.read(count)) == count:
@@ -292,9 +304,11 @@ def rgb_frames(clip: Clip, size: str) -> Iterator[np.ndarray]:  # [height, width
 def ssimulacra2_scores(
     reference: Clip,
     distorted: Clip,  # scaled to the reference's geometry if it differs
+    parts: tuple[Part | None, Part | None] = (None, None),  # only these frames: of distorted, reference
 ) -> np.ndarray:  # float64 [frames], at most 100
     "SSIMULACRA 2 of every frame; raises `EngineError` if the clips do not give the same number of frames."
-    pairs = zip(rgb_frames(reference, reference.size), rgb_frames(distorted, reference.size), strict=True)
+    both = zip((reference, distorted), parts[::-1], strict=True)
+    pairs = zip(*(rgb_frames(clip, reference.size, part) for clip, part in both), strict=True)
     try:
         return np.array([compute_ssimulacra2(*map(_as_file, pair)) for pair in pairs])
     except ValueError as error:

@@ -4,16 +4,21 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from vmaf_research.corpora.extract import extract
+from vmaf_research.corpora.pairs import Corpus, Pair
 from vmaf_research.measure import pieces
 from vmaf_research.measure.core import BadInput
 from vmaf_research.measure.encode import ENCODERS, available_encoders
 from vmaf_research.measure.engine import run_ffmpeg
 from vmaf_research.measure.features import TEACHERS, TeacherModel
 from vmaf_research.measure.libvmaf import measure
+from vmaf_research.measure.measuring import Sampling
 from vmaf_research.measure.pieces import measure_frames
 from vmaf_research.measure.video import input_arguments, open_clip
+from vmaf_research.serve.cli import main
 
 CLIPS = Path(__file__).parents[2] / "shared" / "clips"
 FRAMES = 70
@@ -68,7 +73,8 @@ def assert_same_rows(some, whole, drawn):
 @pytest.mark.parametrize("name", WAYS)
 def test_pieces_are_those_of_the_whole(folder, zoom, name):
     way = WAYS[name]
-    if "-c:v" in way and (codec := way[way.index("-c:v") + 1]).startswith("lib") and codec in set(ENCODERS) - set(available_encoders()):
+    codec = way[way.index("-c:v") + 1] if "-c:v" in way else None
+    if codec in set(ENCODERS) - set(available_encoders()):
         pytest.skip(f"no {codec}")
     path = folder / name
     run_ffmpeg([*input_arguments(zoom), *way, str(path)])
@@ -140,3 +146,56 @@ def test_pieces_of_real_clips(tmp_path):
         drawn = random_pieces(np.random.default_rng(3), clip["frames"], 2)
         some = measure_frames(path, path, drawn, features=["motion2"])
         assert_same_rows(some, measure(path, path, features=["motion2"]), drawn)
+
+
+@pytest.fixture(scope="module")
+def minute(folder):
+    "A minute of small pictures with a calm and a busy part, as a source and as two encodes."
+    kinds = ["-f", "lavfi", "-i", "testsrc2=size=64x64:rate=25", "-f", "lavfi", "-i", "mandelbrot=size=64x64:rate=25"]
+    graph = "[0]trim=end_frame=1000[a];[1]trim=end_frame=500[b];[a][b]concat=n=2,format=yuv420p"
+    corpus = folder / "minute"
+    corpus.mkdir()
+    source = ["-c:v", "libx264", "-crf", "4", "-g", "50", str(corpus / "source.mp4")]
+    run_ffmpeg([*kinds, "-filter_complex", graph, *source])
+    for crf in ("30", "40"):
+        run_ffmpeg(["-i", str(corpus / "source.mp4"), "-c:v", "libx264", "-crf", crf, str(corpus / f"crf{crf}.mp4")])
+    return corpus
+
+
+def test_a_sample_of_a_corpus(minute, tmp_path):
+    "The rows are those of the whole; pairs table and manifest say how they were drawn; the same again is the same."
+    source = open_clip(minute / "source.mp4")
+    pairs = tuple(Pair("minute", source, open_clip(minute / f"crf{crf}.mp4"), "libx264", None, crf) for crf in (30, 40))
+    corpus, quiet = Corpus("minute", minute, pairs), {"features": "canonical6", "progress": False}
+    tables = []
+    for name, sampling in (("whole", None), ("share", Sampling(share=0.1)), ("within", Sampling(within=2, seed=3))):
+        made = extract(corpus, tmp_path / f"{name}.parquet", sampling=sampling, **quiet)
+        tables.append((pd.read_parquet(made.table), pd.read_parquet(made.pairs), json.loads(made.manifest.read_text())))
+    (whole, pairs_of_whole, _), *sampled = tables
+    assert "sampled_frames" not in pairs_of_whole
+    for table, about, manifest in sampled:
+        merged = table.merge(whole, on=["dis_basename", "frame_index"], suffixes=("", "_whole"))
+        assert len(merged) == len(table) == about["sampled_frames"].sum() < 0.35 * len(whole)
+        assert (merged["vmaf"] == merged["vmaf_whole"]).all() and (merged["motion2"] == merged["motion2_whole"]).all()
+        assert about["frames"].tolist() == [1500, 1500] and about["sample_note"].str.len().min() > 0
+        assert set(about.columns[: len(pairs_of_whole.columns)]) == set(pairs_of_whole.columns)
+        means = whole.groupby("dis_basename")["vmaf"].mean()[about["dis_basename"]].to_numpy()
+        assert np.all(about["sample_low"] <= means) and np.all(means <= about["sample_high"])
+        assert about["sample_seed"].nunique() == 1, "encodes of one reference are looked at in the same places"
+        assert "two by chance" in json.dumps(manifest)
+    again = extract(corpus, tmp_path / "again.parquet", sampling=Sampling(within=2, seed=3), **quiet)
+    assert again.table.read_bytes() == (tmp_path / "within.parquet").read_bytes()
+
+
+def test_the_commands(minute, capsys):
+    pair = [str(minute / "source.mp4"), str(minute / "crf40.mp4"), "--features", "canonical6"]
+    assert main(["measure", *pair, "--within", "2", "--seed", "1"]) == 0
+    said = capsys.readouterr().out
+    assert "promise kept" in said and "p5" in said and "not above the lowest frame seen" in said
+    assert main(["measure", *pair, "--within", "2", "--seed", "1", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["sample"]["share"] < 0.3 and answer["sample"]["high"] - answer["sample"]["low"] == pytest.approx(4)
+    assert main(["measure", *pair, "--within", "2", "--sample", "0.1"]) == 2
+    assert main(["measure", *pair, "--within", "0"]) == 2
+    assert main(["measure", *pair, "--sample", "2"]) == 2
+    assert "such as 0.1" in capsys.readouterr().err

@@ -26,8 +26,9 @@ from ..measure.core import BadInput, EngineError, Record, ResearchError, cache_r
 from ..measure.engine import find_engine
 from ..measure.features import CANONICAL_6, DEFAULT_TEACHER, FULL_FEATURES, resolve_features
 from ..measure.features import resolve_teachers
-from ..measure.libvmaf import Measurement, measure
+from ..measure.libvmaf import Measurement
 from ..measure.manifest import describe_path, manifest_path, pairs_path, run_provenance, write_manifest
+from ..measure.measuring import Sampling, measure_pair
 from ..measure.provenance import common_folder, content_digest, recorded, remove_partial, seal, sha256_file
 from ..measure.provenance import write_json
 from ..measure.teacher import check_against_teacher
@@ -47,13 +48,22 @@ class Job:
     digests: tuple[str, str]  # sha256 of the reference and of the distorted file
     cache: Path  # folder of stored measurements
     reference_size: int | None = None  # bytes of a reference that is not kept; None: it is there to stay
+    sampling: Sampling | None = None  # None: every frame is measured
 
     def key(self) -> str:  # 64 hexadecimal digits
         "Digest of everything that the numbers depend on."
         both = zip(self.digests, self.pair.clips, strict=True)
         clips = [[digest, clip.size, clip.pix_fmt, clip.full_range, clip.raw] for digest, clip in both]
         engine = find_engine().identity()
-        return content_digest([_CACHE_VERSION, clips, engine, sorted(self.features), list(self.teachers)])
+        known = [_CACHE_VERSION, clips, engine, sorted(self.features), list(self.teachers)]
+        return content_digest(known if self.sampling is None else [*known, vars(self.sampling)])
+
+    def sampled(self) -> dict[str, Any]:
+        "What is asked of `measure_pair`; all encodes of a reference are looked at in the same places first."
+        if self.sampling is None:
+            return {}
+        own = int(content_digest([self.digests[0], self.sampling.seed])[:8], 16)
+        return vars(self.sampling) | {"seed": own, "threads": 1}
 
     def files(self) -> dict[Clip, int]:
         "The clips whose files stay, with their sizes in bytes."
@@ -73,7 +83,8 @@ def run_job(job: Job) -> bool | Problem:  # whether it had to be measured (False
     pair = job.pair
     resize = pair.encode_height is not None and not pair.distorted.raw
     try:
-        store_measured(job, measure(*pair.clips, features=job.features, teachers=job.teachers, resize=resize))
+        asked = {"features": job.features, "teachers": job.teachers, "resize": resize}
+        store_measured(job, measure_pair(*pair.clips, **asked, **job.sampled()))
     except ResearchError as error:
         return Problem("/".join(pair.key), str(error))
     return True
@@ -84,6 +95,8 @@ class _Stored(Record):
     engine: dict[str, str | None]
     skipped: dict[str, str]
     capped: dict[str, int]
+    frame_index: list[int] | None = None  # of a sample
+    sample: dict[str, Any] | None = None  # what it says about the whole, as `SampledMean.to_json`
 
 
 def load_measured(job: Job) -> dict[str, Any] | None:
@@ -100,6 +113,8 @@ def store_measured(job: Job, result: Measurement) -> None:
     _check_sample(job.pair, result.columns)
     columns = {name: values.tolist() for name, values in result.columns.items()}
     facts = {"engine": result.engine, "skipped": result.skipped, "capped": result.capped}
+    if job.sampling is not None:
+        facts |= {"frame_index": result.frame_index.tolist(), "sample": result.sample.to_json()}
     document = seal({"key": job.key(), "columns": columns} | facts)
     write_json(job.path(), document, durable=False)  # the seal tells whether the disk has all of it
 
@@ -144,6 +159,7 @@ def extract(
     cache: Path | None = None,  # default: `cache_root()`
     allow_failures: bool = False,  # go on without the pairs that cannot be measured
     progress: bool = True,
+    sampling: Sampling | None = None,  # measure a sample of the frames of each pair; None: every frame
 ) -> Extraction:
     """Measure every pair of a corpus and write the FULL_FEATURES table, the pairs table and their manifest.
 
@@ -158,7 +174,8 @@ def extract(
     digests = _digests({clip.path for pair in corpus.pairs for clip in pair.clips}, executor, progress)
     pairs = sorted(corpus.pairs, key=lambda pair: pair.key)
     both = [tuple(digests[clip.path] for clip in pair.clips) for pair in pairs]
-    jobs = [Job(pair, names, models, each, Path(cache or cache_root())) for pair, each in zip(pairs, both, strict=True)]
+    known, how = (names, models), {"cache": Path(cache or cache_root()), "sampling": sampling}
+    jobs = [Job(pair, *known, digests=each, **how) for pair, each in zip(pairs, both, strict=True)]
     results = run_jobs(run_job, [(job,) for job in jobs], executor, "measuring", progress)
     return finish_extraction(corpus, out, jobs, results, started, allow_failures, executor, progress)
 
@@ -228,15 +245,32 @@ def _write_tables(jobs: list[Job], corpus: Corpus, out: Path) -> dict[str, Any]:
             facts["engine"] = stored["engine"]
             facts["skipped"] |= stored["skipped"]
             facts["capped"].update(stored["capped"])
-            pairs.append(_pair_row(job, corpus, frames))
+            index, sample = stored.get("frame_index") or range(frames), stored.get("sample")
+            pairs.append(_pair_row(job, corpus, sample["frames"] if sample else frames) | _sample_row(sample))
             names = {name: [getattr(job.pair, name)] * frames for name in ("source", "dis_basename", "codec")}
-            known = names | {"frame_index": range(frames)} | stored["columns"]
+            known = names | {"frame_index": index} | stored["columns"]
             columns = [pa.array(known.get(each.name, [None] * frames), each.type) for each in schema]
             yield pa.Table.from_arrays(columns, schema=schema)
 
     write_tables(out, tables(), schema)
-    write_tables(pairs_path(out), iter([pa.Table.from_pylist(pairs, schema=PAIR_SCHEMA)]), PAIR_SCHEMA)
+    pair_schema = PAIR_SCHEMA if jobs[0].sampling is None else pa.schema([*PAIR_SCHEMA, *_SAMPLE_SCHEMA])
+    write_tables(pairs_path(out), iter([pa.Table.from_pylist(pairs, schema=pair_schema)]), pair_schema)
     return facts
+
+
+_SAMPLE_SCHEMA = pa.schema([
+    ("sampled_frames", pa.int32()), ("sample_mean", pa.float64()), ("sample_low", pa.float64()),
+    ("sample_high", pa.float64()), ("sample_confidence", pa.float64()), ("sample_seed", pa.int64()),
+    ("sample_note", pa.string()),
+])  # fmt: skip
+
+
+def _sample_row(sample: dict[str, Any] | None) -> dict[str, Any]:
+    "What the pairs table says about a sample: how it was drawn, and the interval of the mean score of all frames."
+    if sample is None:
+        return {}
+    said = {f"sample_{name}": sample[name] for name in ("mean", "low", "high", "confidence", "seed", "note")}
+    return said | {"sampled_frames": round(sample["share"] * sample["frames"])}
 
 
 def _pair_row(job: Job, corpus: Corpus, frames: int) -> dict[str, Any]:
@@ -270,6 +304,9 @@ def _write_manifest(
             inputs[name] = describe_path(corpus.root / name, {"corpus": corpus.root}, digest=digests[clip])
     outputs = {"table": describe_path(out, roots), "pairs": describe_path(pairs_path(out), roots)}
     args = {"corpus": corpus.name, "features": names, "teachers": models}
+    sampling = jobs[0].sampling
+    if sampling is not None:
+        args["sampling"] = vars(sampling)
     left_out = [name for name in FULL_FEATURES if name not in names]
     counts = {"sources": len(corpus.sources), "pairs": len(jobs), "rows": sum(facts["rows_of"].values())}
     content = {
@@ -285,5 +322,8 @@ def _write_manifest(
         "warnings": list(corpus.warnings),
         "cache_policy": "measurements are keyed by the content of both files, geometry, engine, features and teachers",
     }
+    if sampling is not None:
+        drawn = "pieces of two frames, two by chance from each of the equal stretches of a clip; see the pairs table"
+        content["sampling"] = vars(sampling) | {"drawn": drawn}
     provenance = run_provenance(__file__, args, inputs, outputs)
     return write_manifest(out, "full-features", provenance, content, roots, volatile)

@@ -33,6 +33,7 @@ from ..measure.encode import ENCODE_SUFFIX, Encode, Encoder, encode, encode_argu
 from ..measure.encode import find_encoder
 from ..measure.engine import find_engine
 from ..measure.features import CANONICAL_6, DEFAULT_TEACHER, resolve_features
+from ..measure.measuring import Sampling
 from ..measure.manifest import describe_path, run_provenance, write_manifest
 from ..measure.packets import pictures
 from ..measure.provenance import content_digest, once, sha256_file
@@ -128,6 +129,7 @@ class Cell:
     features: tuple[str, ...]  # the canonical six among them
     folder: Path  # where encodes go, beside which rows have their paths
     cache: Path  # folder of stored measurements
+    sampling: Sampling | None = None  # None: every frame is measured
 
     @property
     def path(self) -> Path:
@@ -141,6 +143,8 @@ class Cell:
         arguments = encode_arguments(source.reference, self.codec, self.quality, self.preset)
         facts = {"version": version, "src": [source.src, source.src_sha256]}
         facts |= {"reference_sha256": source.reference_sha256, "clip_mode": self.clip_mode, "arguments": arguments}
+        if self.sampling is not None:
+            facts["sampling"] = vars(self.sampling)
         return facts | {"encoder": encoder_version(), "engine": find_engine().identity()}
 
 # %% ../../nbs/corpora/40_grid.ipynb #f734841e
@@ -198,7 +202,8 @@ def run_cell(cell: Cell) -> _CellResult | Problem:
         made = True
         facts = _encode_facts(encode(cell.source.reference, cell.path, cell.codec, cell.quality, cell.preset))
         digests = (cell.source.reference_sha256, sha256_file(cell.path))
-        job = Job(_cell_pair(cell, facts), cell.features, (DEFAULT_TEACHER,), digests, cell.cache)
+        asked = (cell.features, (DEFAULT_TEACHER,), digests, cell.cache)
+        job = Job(_cell_pair(cell, facts), *asked, sampling=cell.sampling)
         started = time.monotonic()
         outcome = run_job(job)
         if isinstance(outcome, Problem):
@@ -228,6 +233,8 @@ def _cell_row(cell: Cell, facts: dict[str, Any], measured: dict[str, Any]) -> di
     "The row of a cell; raises `BadInput` for a value outside the schema."
     source, engine = cell.source, measured["engine"]
     row = facts | score_facts(measured["columns"])
+    if cell.sampling is not None:
+        row["vmaf_score"] = measured["sample"]["mean"]
     row |= {"run_id": content_digest(cell.made_from())[:32], "clip_mode": cell.clip_mode, "exit_status": 0}
     row |= {"timestamp": datetime.now(UTC).isoformat(timespec="seconds"), "src": source.src}
     row |= {"src_sha256": source.src_sha256, "encoder": cell.codec, "preset": cell.preset, "crf": cell.quality}
@@ -284,6 +291,7 @@ def grid(
     cache: Path | None = None,  # default: `cache_root()`
     allow_failures: bool = False,  # go on without what fails
     progress: bool = True,
+    sampling: Sampling | None = None,  # measure a sample of the frames of each encode; None: every frame
 ) -> Grid:
     """Encode every source by every codec at every quality, verify and measure each, and write one row for each.
 
@@ -301,7 +309,7 @@ def grid(
         raise BadInput(f"{folder}: {problem_report(problems)}\nor pass --allow-failures to go on without them")
     mode = "full" if frames is None else f"first_{frames}_frames"
     mode = mode if seconds is None else f"sample_{seconds:g}s"
-    rest = (mode, names, clean_folder(workdir / "dis"), Path(cache or cache_root()))
+    rest = (mode, names, clean_folder(workdir / "dis"), Path(cache or cache_root()), sampling)
     steps = [(codec, presets[codec], value) for codec in plan for value in plan[codec]]
     cells = [Cell(source, *step, *rest) for source in found for step in steps]
     results = run_jobs(run_cell, [(cell,) for cell in cells], executor, "grid", progress)
@@ -322,12 +330,15 @@ def grid(
     done.sort(key=lambda pair: (pair[0].source.src, order.index(pair[0].codec), pair[0].quality))
     args = {"codecs": codecs, "qualities": qualities, "target": target, "preset": preset, "height": height,
             "frames": frames, "seconds": seconds, "features": names}  # fmt: skip
+    if sampling is not None:
+        args["sampling"] = vars(sampling)
     results = [result for _, result in done]
     made = _write_grid(folder, out, found, results, failures, notes, args)
     if per_frame is not None:
         pairs = tuple(_cell_pair(cell, result.row) for cell, result in done)
         corpus = Corpus("grid", workdir, pairs, (), notes, tuple(folder / source.src for source in found))
-        extract(corpus, per_frame, features=names, executor=executor, cache=cache, progress=progress)
+        how = {"executor": executor, "cache": cache, "progress": progress, "sampling": sampling}
+        extract(corpus, per_frame, features=names, **how)
     return made
 
 

@@ -16,7 +16,8 @@ import vmaf_research
 from .. import corpora
 from ..measure.core import BadInput
 from ..measure.features import DEFAULT_TEACHER
-from .options import AllowFailures, AsJson, Codecs, Features, Frames, Height, PixFmt, Quiet, Reads
+from .options import AllowFailures, AsJson, Codecs, Confidence, Features, Frames, Height, PixFmt
+from .options import Quiet, Reads, SampleSeed, SampleShare, Within
 from .options import Scheduler, Teachers, TrustGeometry, Width, Writes, feature_names, given, listed
 from .options import seen_by_workers, show, tell
 
@@ -30,10 +31,21 @@ _Preset = Annotated[str, Option(help="ultrafast to placebo, or what the encoders
 _Table = Annotated[Path, Option(help="The table to write, a .parquet file."), Writes("table", ".parquet")]
 
 # %% ../../nbs/serve/88_corpus_cli.ipynb #3991eca2
-def _measuring(features: str, teacher: list[str], allow_failures: bool, quiet: bool) -> dict[str, Any]:
+def _measuring(
+    features: str, teacher: list[str], allow_failures: bool, quiet: bool, sample: float | None, within: float | None,
+    confidence: float, seed: int,
+) -> dict[str, Any]:  # fmt: skip
     "The options that all extractions have, as the library calls them."
     names = {"features": feature_names(features), "teachers": tuple(teacher)}
+    names["sampling"] = _sampling(sample, within, confidence, seed)
     return names | {"allow_failures": allow_failures, "progress": not quiet}
+
+
+def _sampling(sample: float | None, within: float | None, confidence: float, seed: int) -> Any:
+    "How pairs are sampled; None: they are not."
+    from vmaf_research.measure.measuring import Sampling  # loads numpy, which no command needs at its start
+
+    return None if sample is None and within is None else Sampling(within, sample, confidence, seed)
 
 
 def _show_extraction(result: Any, measured: int) -> None:
@@ -58,6 +70,10 @@ def _netflix(
     scheduler: Scheduler = None,
     features: Features = "fast",
     teacher: Teachers = (DEFAULT_TEACHER,),
+    sample: SampleShare = None,
+    within: Within = None,
+    confidence: Confidence = 0.95,
+    seed: SampleSeed = 0,
     allow_failures: AllowFailures = False,
     quiet: Quiet = False,
 ) -> None:
@@ -65,7 +81,8 @@ def _netflix(
     raw = given(width=width, height=height, pix_fmt=pixel_format, trust_geometry=trust_geometry)
     corpus = vmaf_research.corpus("netflix", seen_by_workers(root, scheduler), **raw)
     with corpora.jobs.cluster_executor(scheduler) as executor:
-        _extract(corpus, out, executor, _measuring(features, teacher, allow_failures, quiet))
+        sampled = (sample, within, confidence, seed)
+        _extract(corpus, out, executor, _measuring(features, teacher, allow_failures, quiet, *sampled))
 
 # %% ../../nbs/serve/88_corpus_cli.ipynb #d6cec36a
 def build_corpus(clips: Path | None, workdir: Path, codecs: str | None, **options: Any) -> Any:
@@ -91,6 +108,10 @@ def _clips(
     quiet: Quiet = False,
     features: Features = "fast",
     teacher: Teachers = (DEFAULT_TEACHER,),
+    sample: SampleShare = None,
+    within: Within = None,
+    confidence: Confidence = 0.95,
+    seed: SampleSeed = 0,
     allow_failures: AllowFailures = False,
 ) -> None:
     "A folder of reference videos, each encoded on a ladder."
@@ -98,7 +119,8 @@ def _clips(
     with corpora.jobs.cluster_executor(scheduler) as executor:
         options = {"height": height, "frames": frames, "executor": executor, "progress": not quiet}
         corpus = build_corpus(clips, workdir, codecs, **options)
-        _extract(corpus, out, executor, _measuring(features, teacher, allow_failures, quiet))
+        sampled = (sample, within, confidence, seed)
+        _extract(corpus, out, executor, _measuring(features, teacher, allow_failures, quiet, *sampled))
 
 
 @extract_app.command("embedded")
@@ -112,10 +134,15 @@ def _embedded(
     quiet: Quiet = False,
     features: Features = "fast",
     teacher: Teachers = (DEFAULT_TEACHER,),
+    sample: SampleShare = None,
+    within: Within = None,
+    confidence: Confidence = 0.95,
+    seed: SampleSeed = 0,
     allow_failures: AllowFailures = False,
 ) -> None:
     "Sources that the dependencies carry, each encoded on a ladder; needs no download."
-    _clips(None, out, height, frames, codecs, workdir, scheduler, quiet, features, teacher, allow_failures)
+    sampled = (sample, within, confidence, seed)
+    _clips(None, out, height, frames, codecs, workdir, scheduler, quiet, features, teacher, *sampled, allow_failures)
 
 # %% ../../nbs/serve/88_corpus_cli.ipynb #dba1c4ef
 @extract_app.command("konvid")
@@ -128,11 +155,15 @@ def _konvid(
     scheduler: Scheduler = None,
     features: Features = "fast",
     teacher: Teachers = (DEFAULT_TEACHER,),
+    sample: SampleShare = None,
+    within: Within = None,
+    confidence: Confidence = 0.95,
+    seed: SampleSeed = 0,
     allow_failures: AllowFailures = False,
     quiet: Quiet = False,
 ) -> None:
     "The videos of KoNViD-1k, each encoded by libx264 and measured in the same process."
-    options = _measuring(features, teacher, allow_failures, quiet)
+    options = _measuring(features, teacher, allow_failures, quiet, *(sample, within, confidence, seed))
     options |= {"qualities": corpora.grid.parse_qualities(crf), "preset": preset}
     folder, workdir = seen_by_workers(folder, scheduler), _workdir(workdir, out, scheduler)
     with corpora.jobs.cluster_executor(scheduler) as executor:
@@ -156,13 +187,17 @@ def _bvi_dvc(
     scheduler: Scheduler = None,
     features: Features = "fast",
     teacher: Teachers = (DEFAULT_TEACHER,),
+    sample: SampleShare = None,
+    within: Within = None,
+    confidence: Confidence = 0.95,
+    seed: SampleSeed = 0,
     allow_failures: AllowFailures = False,
     quiet: Quiet = False,
 ) -> None:
     "BVI-DVC: each sequence is taken out of the archive, encoded, measured and removed."
     place, out = seen_by_workers(place, scheduler), seen_by_workers(out, scheduler)
     tiers = tuple(corpora.bvi_dvc.TIERS) if tier == "all" else listed(tier)
-    options = _measuring(features, teacher, allow_failures, quiet)
+    options = _measuring(features, teacher, allow_failures, quiet, *(sample, within, confidence, seed))
     options |= {"tiers": tiers, "codecs": listed(codecs), "qualities": corpora.grid.parse_qualities(crf)}
     options |= {"preset": preset, "workdir": _workdir(workdir, out, scheduler)}
     with corpora.jobs.cluster_executor(scheduler) as executor:
@@ -256,6 +291,10 @@ def _grid(
     features: Features = "canonical6",
     coarse_to_fine: Annotated[bool, Option("--coarse-to-fine", help=_FINE)] = False,
     target: Annotated[float | None, Option(help="VMAF around which the grid from coarse to fine is dense.")] = None,
+    sample: SampleShare = None,
+    within: Within = None,
+    confidence: Confidence = 0.95,
+    seed: SampleSeed = 0,
     allow_failures: AllowFailures = False,
     scheduler: Scheduler = None,
     quiet: Quiet = False,
@@ -266,6 +305,7 @@ def _grid(
     sources, out = seen_by_workers(sources, scheduler), seen_by_workers(out, scheduler)
     options = {"codecs": listed(codecs), "qualities": crf or (), "target": target, "preset": preset, "height": height}
     options |= {"frames": frames, "seconds": sample_seconds, "per_frame": per_frame}
+    options["sampling"] = _sampling(sample, within, confidence, seed)
     options |= {"features": feature_names(features), "allow_failures": allow_failures, "progress": not quiet}
     with corpora.jobs.cluster_executor(scheduler) as executor:
         made = corpora.grid.grid(sources, out, executor=executor, **options)

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['Width', 'Height', 'PixFmt', 'TrustGeometry', 'Frames', 'Codecs', 'AllowFailures', 'Quiet', 'AsJson', 'Models',
-           'Scheduler', 'Features', 'Teachers', 'Reads', 'Changes', 'Writes', 'NotReplayed', 'markers', 'several',
-           'check_all_outputs', 'given', 'listed', 'seen_by_workers', 'feature_names', 'show', 'tell']
+           'Within', 'SampleShare', 'Confidence', 'SampleSeed', 'Scheduler', 'Features', 'Teachers', 'Reads', 'Changes',
+           'Writes', 'NotReplayed', 'markers', 'several', 'check_all_outputs', 'given', 'listed', 'seen_by_workers',
+           'feature_names', 'show', 'tell']
 
 # %% ../../nbs/serve/85_options.ipynb #bc122af7
 import inspect
@@ -120,6 +121,13 @@ AllowFailures = Annotated[bool, Option(help="Go on without the pairs that cannot
 Quiet = Annotated[bool, Option("--quiet", "-q", help="No progress bars.")]
 AsJson = Annotated[bool, Option("--json", help="Print one JSON object.")]
 Models = Annotated[Path | None, Option("--models", help="Folder of the registry [default: model/]."), Reads()]
+_WITHIN = "Measure a sample of the frames, until the mean is known within so many points."
+Within = Annotated[float | None, Option(help=_WITHIN)]
+_SAMPLE = "Measure a sample of so much of the frames, such as 0.1, without a promise."
+SampleShare = Annotated[float | None, Option("--sample", help=_SAMPLE)]
+_CONFIDENCE = "How often the interval of a sample holds the mean of all frames."
+Confidence = Annotated[float, Option(help=_CONFIDENCE)]
+SampleSeed = Annotated[int, Option("--seed", help="Of a sample: which frames are drawn.")]
 _SCHEDULER = "Work on the cluster of this dask scheduler, tcp://HOST:PORT [default: here]."
 Scheduler = Annotated[str | None, Option(help=_SCHEDULER), NotReplayed()]
 

@@ -22,7 +22,8 @@ from ..measure.core import BadInput, ResearchError
 from ..measure.encode import available_encoders
 from ..measure.engine import find_engine
 from ..measure.features import CANONICAL_6, DEFAULT_TEACHER, FEATURE_SETS, FULL_FEATURES, TEACHERS
-from ..measure.libvmaf import Measurement, measure
+from ..measure.libvmaf import Measurement
+from ..measure.measuring import measure_pair
 from ..measure.video import RAW_SUFFIXES, Clip, geometry_doubt, open_clip
 from .doctor import HealthReport, doctor
 from .sandbox import Pictures, Roots, frame_pictures, hide_paths
@@ -75,7 +76,7 @@ def check_pixels(clip: Clip, name: str) -> None:
 
 def _measure(
     site: Site, ref: str, dis: str, width: int | None, height: int | None, pixfmt: str, bitdepth: int,
-    trust_geometry: bool, resize: bool, model: str, features: Sequence[str],
+    trust_geometry: bool, resize: bool, model: str, features: Sequence[str], **sampling: float | None,
 ) -> tuple[Measurement, list[Clip], list[str]]:  # also reference and distorted, and what is odd about them
     "Measure two clips in the allowed folders; raises `BadInput` for what cannot be opened or is too large."
     files = [site.roots.file(path) for path in (ref, dis)]
@@ -88,7 +89,8 @@ def _measure(
         clips.append(open_clip(file, *((width, height) if stated else (None, None)), pixel_format, **how))
         check_pixels(clips[-1], name)
     doubts = [f"{clip.path.name}: {doubt.sentence}" for clip in clips if clip.raw and (doubt := geometry_doubt(clip))]
-    return measure(*clips, features=features, teachers=(model,), resize=resize), clips, doubts
+    how = {"features": features, "teachers": (model,), "resize": resize}
+    return measure_pair(*clips, **how, **sampling), clips, doubts
 
 # %% ../../nbs/serve/94_tools.ipynb #c0013a1c
 class Pooled(BaseModel):
@@ -107,6 +109,7 @@ def pool(values: np.ndarray) -> Pooled:
 
 # %% ../../nbs/serve/94_tools.ipynb #c97c36ae
 MOST_VALUES = 200_000  # numbers in one answer
+_WITHIN = "Measure only as many frames as it takes to know the mean score within so many points; for long clips."
 _FEATURES = f"Also report these: {', '.join(FEATURE_SETS)} (sets) or {', '.join(FULL_FEATURES)}."
 
 
@@ -120,6 +123,9 @@ class PairScore(BaseModel):
     compared: str = Field(description="Geometry and pixel format of the comparison.")
     pooled: dict[str, Pooled] = Field(description="The score and every feature that was asked for, over all frames.")
     per_frame: list[dict[str, float]] | None = Field(description="All columns frame by frame, if asked for.")
+    sample: dict[str, Any] | None = Field(
+        None, description="If asked for a score within an error: interval, share of frames measured, other poolings."
+    )
     not_computed: dict[str, str] = Field(description="Features that these pictures are unsuited for, and why.")
     warnings: list[str] = Field(description="What is odd about the input; the score may mean nothing then.")
     engine: dict[str, str | None] = Field(description="Versions of what measured.")
@@ -138,6 +144,9 @@ def vmaf_score(
     model: ScoreModel = DEFAULT_TEACHER,
     features: Annotated[list[str], Field(description=_FEATURES)] = (),
     per_frame: Annotated[bool, Field(description="Also return the values of every frame.")] = False,
+    within: Annotated[float | None, Field(gt=0, description=_WITHIN)] = None,
+    confidence: Annotated[float, Field(ge=0.5, lt=1, description="How often the promise of `within` holds.")] = 0.95,
+    seed: Annotated[int, Field(ge=0, description="Of the sample: which frames are drawn.")] = 0,
 ) -> PairScore:
     """Measure the VMAF of a distorted clip against its reference with libvmaf, 0 (bad) to 100 (like the reference).
 
@@ -145,7 +154,10 @@ def vmaf_score(
     number of frames. Takes about 0.05 s per frame of 1920x1080; cancelling ends it.
     """
     names = tuple(dict.fromkeys(name for asked in features for name in FEATURE_SETS.get(asked, (asked,))))
-    result, _, doubts = _measure(site, ref, dis, width, height, pixfmt, bitdepth, trust_geometry, resize, model, names)
+    raw, sampling = (width, height, pixfmt, bitdepth, trust_geometry), {}
+    if within is not None:
+        sampling = {"within": within, "confidence": confidence, "seed": seed}
+    result, _, doubts = _measure(site, ref, dis, *raw, resize, model, names, **sampling)
     if per_frame and (count := result.frames * len(result.columns)) > MOST_VALUES:
         asked = f"{result.frames} frames with {len(result.columns)} columns are {count} numbers"
         advice = "leave out per_frame or ask for fewer features"
@@ -156,6 +168,7 @@ def vmaf_score(
         frames=result.frames,
         compared=result.compared,
         pooled={name: pool(values) for name, values in result.columns.items()},
+        sample=result.sample.to_json() if sampling else None,
         per_frame=result.to_frame().to_dict("records") if per_frame else None,
         not_computed=result.skipped,
         warnings=doubts,

@@ -21,7 +21,7 @@ from .pieces import Piece, count_frames, measure_frames, select_rows
 from .sample import SampledMean, check_promise, draw_sample
 from .video import Clip, open_clip
 
-# %% ../../nbs/measure/23_measuring.ipynb #be7658dc
+# %% ../../nbs/measure/23_measuring.ipynb #c863843e
 @dataclass(frozen=True)
 class SampledMeasurement(Measurement):
     "The measured frames of a sample, and what they say about the whole."
@@ -37,7 +37,7 @@ class SampledMeasurement(Measurement):
         return super().to_json() | {"sample": self.sample.to_json()}
 
     def __repr__(self) -> str:
-        return f"{self.teachers[0]}: {self.sample!r}"
+        return f"SampledMeasurement of {self.teachers[0]}: {self.sample!r}"
 
     def _repr_html_(self) -> str:
         return self.sample._repr_html_()

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Run', 'Measurement', 'filter_chain', 'comparison_format', 'check_sdr', 'libvmaf_options', 'comparison_graph',
-           'EncodedAs', 'collect', 'measure', 'rgb_frames', 'ssimulacra2_scores']
+           'EncodedAs', 'engine_for', 'collect', 'measure', 'rgb_frames', 'ssimulacra2_scores']
 
 # %% ../../nbs/measure/17_libvmaf.ipynb #fb4c642c
 import io
@@ -21,9 +21,9 @@ from ssimulacra2 import compute_ssimulacra2
 from .core import BadInput, EngineError
 from .engine import Engine, FfmpegLog, ffmpeg_path, find_engine, read_log, run_ffmpeg, run_vmaf
 from .engine import running
-from .features import DEFAULT_TEACHER, FEATURE_BY_NAME, TeacherModel, resolve_features
-from .features import resolve_teachers, unsuited
-from .video import KEEP_FRAMES, NUMBER_FRAMES, Clip, PixelFormat, input_arguments, open_clip
+from .features import DEFAULT_TEACHER, FEATURE_BY_NAME, TEACHERS, TeacherModel
+from .features import resolve_features, resolve_teachers, unsuited
+from .video import KEEP_FRAMES, NUMBER_FRAMES, Clip, Part, PixelFormat, input_arguments, open_clip
 from .video import pixel_format, range_filter
 
 # %% ../../nbs/measure/17_libvmaf.ipynb #bac45e4b
@@ -38,15 +38,24 @@ class Measurement:
     skipped: dict[str, str]  # feature -> why it was not computed
     capped: dict[str, int]  # feature -> frames at the documented cap
     keys: dict[str, str] = field(default_factory=dict)  # feature beyond FULL_FEATURES -> libvmaf's name of it
-    warnings: tuple[str, ...] = ()  # what a reader of the scores has to know, in sentences
+    hdr: str | None = None  # what speaks against the scores of HDR that were asked for all the same, in a sentence
+    unseen: dict[str, np.ndarray] = field(default_factory=dict)  # teacher -> float64 [frames]; see `_unseen_chroma`
+    frame_index: np.ndarray | None = None  # int32 [frames], numbers of the frames in the clips; None: all of them
 
     @property
     def frames(self) -> int:
         return len(next(iter(self.columns.values())))
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        "What a reader of the scores has to know, in sentences; of the frames that are here."
+        blind = [_blindness(TEACHERS[name], unseen, self.compared) for name, unseen in self.unseen.items()]
+        return tuple(sentence for sentence in (self.hdr, *blind) if sentence)
+
     def to_frame(self) -> pd.DataFrame:  # `frame_index`, then one float64 column per teacher and feature
         "The measurement as a table, one row per frame."
-        return pd.DataFrame({"frame_index": np.arange(self.frames, dtype=np.int32), **self.columns})
+        index = np.arange(self.frames) if self.frame_index is None else self.frame_index
+        return pd.DataFrame({"frame_index": index.astype(np.int32), **self.columns})
 
     def mean(self) -> dict[str, float]:
         "Arithmetic mean over frames, by column: VMAF's usual pooling."
@@ -77,10 +86,12 @@ def filter_chain(
     clip: Clip,
     pix_fmt: str,  # format of the comparison
     size: str | None = None,  # scale to this geometry, such as `640x360`
+    part: Part | None = None,  # only these frames
 ) -> str:  # filters, without their labels
     "The filters that number a clip's frames and bring it to the form of the comparison."
     resize = f"scale={size.replace('x', ':')}:flags=bicubic+accurate_rnd," if size else ""
-    return f"{NUMBER_FRAMES},{range_filter(clip)}{resize}format={pix_fmt}"
+    pick = f"{part.filters}," if part else ""
+    return f"{pick}{NUMBER_FRAMES},{range_filter(clip)}{resize}format={pix_fmt}"
 
 # %% ../../nbs/measure/17_libvmaf.ipynb #b2d19b45
 def comparison_format(
@@ -174,13 +185,14 @@ def comparison_graph(
     options: str,  # see `libvmaf_options`
     pads: tuple[str, str] = ("0:v:0", "1:v:0"),  # where the frames come from: distorted, reference
     bits: int | None = None,  # as in `comparison_format`
+    parts: tuple[Part | None, Part | None] = (None, None),  # only these frames: of distorted, reference
 ) -> str:  # for `-filter_complex`; its only output has no label
     "The whole filter graph."
     form = comparison_format(reference, distorted, bits)
     size = reference.size if distorted.size != reference.size else None
     return (
-        f"[{pads[0]}]{filter_chain(distorted, form, size)}[distorted];"
-        f"[{pads[1]}]{filter_chain(reference, form)}[reference];"
+        f"[{pads[0]}]{filter_chain(distorted, form, size, parts[0])}[distorted];"
+        f"[{pads[1]}]{filter_chain(reference, form, part=parts[1])}[reference];"
         f"[distorted][reference]libvmaf={options}"
     )
 
@@ -263,25 +275,35 @@ def _read_column(frames: list[dict], key: str, cap: float | None, label: str) ->
     return values, found.count(None)
 
 # %% ../../nbs/measure/17_libvmaf.ipynb #c0d6c178
-def _blindness(
-    teacher: TeacherModel, frames: list[dict], speed: np.ndarray, form: PixelFormat, clip: Clip
-) -> list[str]:  # sentences
-    "Whether SpEED saw nothing of chroma that differs from the reference's."
+def _unseen_chroma(
+    frames: list[dict], speed: np.ndarray, form: PixelFormat
+) -> np.ndarray:  # float64 [frames], dB; infinite for frames in which nothing was overlooked
+    "PSNR of the worse chroma plane of frames in which SpEED saw nothing of a difference."
     chroma = np.array([[frame["psnr_cb"], frame["psnr_cr"]] for frame in frames], dtype=np.float64)
-    unseen = (speed == 0) & (chroma < _psnr_cap(form)).any(axis=1)
-    if not unseen.any():
-        return []
-    found = f"chroma differs from the reference's (PSNR down to {chroma[unseen].min():.1f} dB)"
-    side = min(clip.width, clip.height)
+    worse = np.fmin(*chroma.T)
+    return np.where((speed == 0) & (worse < _psnr_cap(form)), worse, np.inf)
+
+
+def _blindness(teacher: TeacherModel, unseen: np.ndarray, compared: str) -> str | None:
+    "A sentence about frames whose chroma a teacher did not see."
+    if np.isinf(unseen).all():
+        return None
+    size, form = compared.split()
+    found = f"chroma differs from the reference's (PSNR down to {unseen.min():.1f} dB)"
     reason = "chroma that is gone or has little texture is no fault to it, as in a grey copy"
-    if form.chroma == "420" and side < teacher.colour_side:
-        reason = f"{clip.size} is too small for that, it needs {teacher.colour_side} pixels a side"
-    return [
-        f"{teacher.name} is blind to colour in {unseen.sum()} of {len(frames)} frames: {found}, and SpEED sees nothing "
-        f"of it: {reason}; its score says nothing about colour there"
-    ]
+    if pixel_format(form).chroma == "420" and min(map(int, size.split("x"))) < teacher.colour_side:
+        reason = f"{size} is too small for that, it needs {teacher.colour_side} pixels a side"
+    return (
+        f"{teacher.name} is blind to colour in {np.isfinite(unseen).sum()} of {len(unseen)} frames: {found}, and SpEED "
+        f"sees nothing of it: {reason}; its score says nothing about colour there"
+    )
 
 # %% ../../nbs/measure/17_libvmaf.ipynb #ec2bdf56
+def engine_for(teachers: Iterable[str]) -> Engine:
+    "The engine that measures with some teachers, names of `TEACHERS`; raises `EngineError` if there is none."
+    return find_engine("vmaf" if any(teacher.tool_only for teacher in resolve_teachers(teachers)) else None)
+
+
 Run = Callable[[list[str], tuple[TeacherModel, ...], str], FfmpegLog]  # features, teachers, folder for the JSON
 
 
@@ -296,6 +318,7 @@ def collect(
     bits: int | None = None,
     encoded: EncodedAs | None = None,
     allow_hdr: bool = False,
+    parts: tuple[Part | None, Part | None] = (None, None),  # only these frames: of distorted, reference
 ) -> Measurement:
     "Check that a pair can be measured, let libvmaf run, and check its result; raises what `measure` raises."
     models, encoded = resolve_teachers(teachers), encoded or EncodedAs()
@@ -319,15 +342,13 @@ def collect(
     capped = {}
     for feature in map(FEATURE_BY_NAME.get, wanted):
         if feature.name == "ssimulacra2":
-            columns[feature.name] = ssimulacra2_scores(reference, distorted)
+            columns[feature.name] = ssimulacra2_scores(reference, distorted, parts)
         else:
             columns[feature.name], capped[feature.name] = _read_column(frames, feature.key, feature.cap, label)
     keys = {feature: encoded.key(feature) for model in models for feature in model.extra_features}
     columns |= {feature: _read_column(frames, key, None, label)[0] for feature, key in keys.items()}
-    warnings = [hdr] if hdr else []
-    for model in models:
-        if model.colour_side:
-            warnings += _blindness(model, frames, columns[model.inputs[1]], form, reference)
+    colourful = [model for model in models if model.colour_side]
+    unseen = {model.name: _unseen_chroma(frames, columns[model.inputs[1]], form) for model in colourful}
     return Measurement(
         columns,
         tuple(model.name for model in models),
@@ -336,7 +357,8 @@ def collect(
         {name: reason for name, reason in reasons.items() if reason},
         {name: count for name, count in capped.items() if count},
         keys,
-        tuple(warnings),
+        hdr,
+        unseen,
     )
 
 # %% ../../nbs/measure/17_libvmaf.ipynb #d3c75af4
@@ -362,8 +384,7 @@ def measure(
     """
     reference = reference if isinstance(reference, Clip) else open_clip(reference, count=False)
     distorted = distorted if isinstance(distorted, Clip) else open_clip(distorted, count=False)
-    tool_only = any(teacher.tool_only for teacher in resolve_teachers(teachers))
-    engine = engine or find_engine("vmaf" if tool_only else None)
+    engine = engine or engine_for(teachers)
     frames = reference.frames or distorted.frames
     if timeout is None and frames:
         timeout = 120 + 1e-5 * frames * reference.width * reference.height
@@ -385,12 +406,18 @@ def measure(
     return collect(run, reference, distorted, features, teachers, engine, resize, bits, encoded, allow_hdr)
 
 # %% ../../nbs/measure/17_libvmaf.ipynb #038e70d8
-def rgb_frames(clip: Clip, size: str) -> Iterator[np.ndarray]:  # [height, width, 3] uint8, one per frame
-    "The frames of a clip as 8-bit RGB, in a geometry such as `640x360`."
+def rgb_frames(
+    clip: Clip,
+    size: str,  # such as `640x360`
+    part: Part | None = None,  # only these frames
+) -> Iterator[np.ndarray]:  # [height, width, 3] uint8, one per frame
+    "The frames of a clip as 8-bit RGB, in another geometry."
     width, height = (int(side) for side in size.split("x"))
-    filters = f"{range_filter(clip)}scale={width}:{height}:flags=bicubic+accurate_rnd+full_chroma_int,format=rgb24"
-    command = [ffmpeg_path(), "-nostdin", "-v", "error", *input_arguments(clip), "-map", "0:v:0", "-vf", filters,
-               "-fps_mode", "passthrough", "-f", "rawvideo", "-"]  # fmt: skip
+    seek, pick = (part.seek, f"{part.filters},") if part else ((), "")
+    scale = f"scale={width}:{height}:flags=bicubic+accurate_rnd+full_chroma_int"
+    filters = f"{pick}{range_filter(clip)}{scale},format=rgb24"
+    command = [ffmpeg_path(), "-nostdin", "-v", "error", *seek, *input_arguments(clip), "-map", "0:v:0",
+               "-vf", filters, "-fps_mode", "passthrough", "-f", "rawvideo", "-"]  # fmt: skip
     count = 3 * width * height
     with running(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         while len(block := process.stdout.read(count)) == count:
@@ -400,9 +427,11 @@ def rgb_frames(clip: Clip, size: str) -> Iterator[np.ndarray]:  # [height, width
 def ssimulacra2_scores(
     reference: Clip,
     distorted: Clip,  # scaled to the reference's geometry if it differs
+    parts: tuple[Part | None, Part | None] = (None, None),  # only these frames: of distorted, reference
 ) -> np.ndarray:  # float64 [frames], at most 100
     "SSIMULACRA 2 of every frame; raises `EngineError` if the clips do not give the same number of frames."
-    pairs = zip(rgb_frames(reference, reference.size), rgb_frames(distorted, reference.size), strict=True)
+    both = zip((reference, distorted), parts[::-1], strict=True)
+    pairs = zip(*(rgb_frames(clip, reference.size, part) for clip, part in both), strict=True)
     try:
         return np.array([compute_ssimulacra2(*map(_as_file, pair)) for pair in pairs])
     except ValueError as error:

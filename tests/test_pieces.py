@@ -1,24 +1,31 @@
 "Pieces of a pair: their rows are those of the whole, bit for bit, whatever the file is and wherever they lie."
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from test_mcp import answer
 
+from vmaf_research.corpora.bvi_dvc import extract_bvi_dvc
 from vmaf_research.corpora.extract import extract
+from vmaf_research.corpora.grid import grid
+from vmaf_research.corpora.konvid import extract_konvid
 from vmaf_research.corpora.pairs import Corpus, Pair
 from vmaf_research.measure import pieces
 from vmaf_research.measure.core import BadInput
 from vmaf_research.measure.encode import ENCODERS, available_encoders
 from vmaf_research.measure.engine import run_ffmpeg
-from vmaf_research.measure.features import TEACHERS, TeacherModel
-from vmaf_research.measure.libvmaf import measure
+from vmaf_research.measure.features import TEACHERS
+from vmaf_research.measure.libvmaf import EncodedAs, measure
 from vmaf_research.measure.measuring import Sampling
 from vmaf_research.measure.pieces import measure_frames
-from vmaf_research.measure.video import input_arguments, open_clip
+from vmaf_research.measure.video import Colour, input_arguments, open_clip
+from vmaf_research.predict.tune import tune
 from vmaf_research.serve.cli import main
+from vmaf_research.serve.mcp import make_server
 
 CLIPS = Path(__file__).parents[2] / "shared" / "clips"
 FRAMES = 70
@@ -101,17 +108,49 @@ def test_ssimulacra2_of_pieces(folder, zoom):
     assert_same_rows(measure_frames(*pair, drawn, **asked), measure(*pair, **asked), drawn)
 
 
-def test_models_for_high_frame_rates_need_more_neighbours(tmp_path, monkeypatch):
-    hfr = TeacherModel("hfr", "vmaf_hfr", "version=vmaf_v1.0.16_hfr_3d0h", minimum_side=176)
-    monkeypatch.setitem(TEACHERS, "hfr", hfr)
-    assert pieces.warm_up([TEACHERS["vmaf_v0.6.1"]]) == (1, 1)
-    assert pieces.warm_up([TEACHERS["vmaf_v0.6.1"], hfr]) == (4, 1)
-    pattern = ["-f", "lavfi", "-i", "mandelbrot=size=320x180:rate=50", "-frames:v", "40", "-pix_fmt", "yuv420p"]
-    run_ffmpeg([*pattern, "-c:v", "ffv1", str(tmp_path / "zoom.mkv")])
-    run_ffmpeg([*pattern, *X264, *GOP, str(tmp_path / "zoom.mp4")])
-    pair, drawn = (tmp_path / "zoom.mkv", tmp_path / "zoom.mp4"), [(2, 4), (9, 10), (20, 23), (25, 26), (39, 40)]
-    options = {"features": "canonical6", "teachers": ("vmaf_v0.6.1", "hfr", "vmaf_v1.0.16_3d0h")}
-    assert_same_rows(measure_frames(*pair, drawn, **options), measure(*pair, **options), drawn)
+@pytest.fixture(scope="module")
+def colour(folder):
+    "Forty frames of a fractal with grain, large enough for every teacher, and an encode whose second half is grey."
+    pattern = ["-f", "lavfi", "-i", "mandelbrot=size=568x320:rate=50,noise=alls=4:allf=t:all_seed=1"]
+    pattern += ["-frames:v", "40", "-pix_fmt", "yuv420p"]
+    run_ffmpeg([*pattern, "-c:v", "ffv1", str(folder / "colour.mkv")])
+    run_ffmpeg([*pattern, "-vf", "hue=s='if(lt(n,20),1,0)'", *X264, *GOP, str(folder / "colour.mp4")])
+    return folder / "colour.mkv", folder / "colour.mp4"
+
+
+MEASURABLE = [name for name, teacher in TEACHERS.items() if not teacher.tool_only]
+
+
+@pytest.mark.parametrize("name", MEASURABLE)
+def test_pieces_of_every_teacher_are_those_of_the_whole(colour, name):
+    "Among the first and the last frames, and where a window of five frames reaches over the start of a piece."
+    drawn, options = [(0, 1), (2, 4), (9, 10), (25, 27), (39, 40)], {"features": (), "teachers": (name,)}
+    assert pieces.warm_up([TEACHERS[name]]) == ((4, 1) if "hfr" in name else (1, 1))
+    some, whole = measure_frames(*colour, drawn, **options), measure(*colour, **options)
+    assert_same_rows(some, whole, drawn)
+    assert some.keys == whole.keys and some.compared == whole.compared
+
+
+def test_pieces_are_compared_as_the_whole_is(colour):
+    "Bits of the comparison, what was encoded, HDR that was allowed, and chroma that is not seen."
+    reference, distorted = (open_clip(path) for path in colour)
+    reference = replace(reference, colour=Colour("smpte2084", "bt2020"))
+    options = {"features": (), "teachers": ("vmaf_v1.0.16_3d0h", "vmaf_v0.6.1"), "bits": 10, "allow_hdr": True}
+    options["encoded"] = EncodedAs(bits=8)
+    drawn = [(4, 6), (28, 30)]
+    some, whole = measure_frames(reference, distorted, drawn, **options), measure(reference, distorted, **options)
+    assert_same_rows(some, whole, drawn)
+    assert some.compared == whole.compared == "568x320 yuv420p10le"
+    assert some.keys == whole.keys and some.keys["cambi_v1"].endswith("_encbd_8")
+    assert len(whole.warnings) == len(some.warnings) == 2 and "is HDR" in some.warnings[0] == whole.warnings[0]
+    unseen = whole.unseen["vmaf_v1.0.16_3d0h"]
+    np.testing.assert_array_equal(some.unseen["vmaf_v1.0.16_3d0h"], unseen[some.frame_index])
+    assert f"in {np.isfinite(unseen).sum()} of 40 frames" in whole.warnings[1]
+    assert "in 2 of 4 frames" in some.warnings[1]
+    seen = measure_frames(reference, distorted, [(4, 6)], **options)
+    assert len(seen.warnings) == 1, "what was not looked at is not warned of"
+    with pytest.raises(BadInput, match="is HDR"):
+        measure_frames(reference, distorted, drawn, **{**options, "allow_hdr": False})
 
 
 def test_time_stamps_that_lie_are_found_out(folder, zoom, monkeypatch):
@@ -137,15 +176,17 @@ def test_what_is_refused(folder, zoom, tmp_path):
         measure_frames(tmp_path / "cut.mp4", tmp_path / "cut.mp4", [(50, 54)])
 
 
-@pytest.mark.skipif(not CLIPS.is_dir(), reason="the shared clips are not here")
-def test_pieces_of_real_clips(tmp_path):
-    for clip in json.loads((CLIPS / "index.json").read_text())["clips"][::4]:
-        reference, path = open_clip(CLIPS / clip["file"], count=False), tmp_path / "x.mp4"
-        small = ["-vf", "scale=128:72", "-pix_fmt", "yuv420p"]
-        run_ffmpeg([*input_arguments(reference), *small, *X264, *GOP, "-y", str(path)])
-        drawn = random_pieces(np.random.default_rng(3), clip["frames"], 2)
-        some = measure_frames(path, path, drawn, features=["motion2"])
-        assert_same_rows(some, measure(path, path, features=["motion2"]), drawn)
+REAL = json.loads((CLIPS / "index.json").read_text())["clips"] if CLIPS.is_dir() else []
+
+
+@pytest.mark.parametrize("clip", REAL, ids=lambda clip: clip["file"])
+def test_pieces_of_real_clips(tmp_path, clip):
+    reference, path = open_clip(CLIPS / clip["file"], count=False), tmp_path / "x.mp4"
+    small = ["-vf", f"scale={reference.width}:{reference.height}", "-pix_fmt", reference.pix_fmt]
+    run_ffmpeg([*input_arguments(reference), *small, *X264, *GOP, str(path)])
+    drawn = random_pieces(np.random.default_rng(3), clip["frames"], 2)
+    some = measure_frames(reference, path, drawn, features=["motion2", "adm2"])
+    assert_same_rows(some, measure(reference, path, features=["motion2", "adm2"]), drawn)
 
 
 @pytest.fixture(scope="module")
@@ -199,3 +240,75 @@ def test_the_commands(minute, capsys):
     assert main(["measure", *pair, "--within", "0"]) == 2
     assert main(["measure", *pair, "--sample", "2"]) == 2
     assert "such as 0.1" in capsys.readouterr().err
+
+
+SHARE = Sampling(share=0.1, seed=2)
+QUIET = {"progress": False, "sampling": SHARE}
+
+
+@pytest.fixture(scope="module")
+def half(minute, tmp_path_factory):
+    "A folder with twenty seconds of it alone."
+    folder = tmp_path_factory.mktemp("half")
+    cut = ["-vf", "trim=start_frame=800:end_frame=1300,setpts=N/25/TB", "-c:v", "libx264", "-crf", "8", "-g", "50"]
+    run_ffmpeg(["-i", str(minute / "source.mp4"), *cut, str(folder / "3015713153.mp4")])
+    return folder
+
+
+def assert_sampled(table, pairs, whole, keys=("source", "dis_basename")):
+    "Rows of a sampled table are those of the whole one, and the pairs table says how many there are."
+    merged = table.merge(whole, on=[*keys, "frame_index"], suffixes=("", "_whole"))
+    assert len(merged) == len(table) == pairs["sampled_frames"].sum() and 0 < len(table) < 0.3 * len(whole)
+    assert (merged["vmaf"] == merged["vmaf_whole"]).all()
+    assert set(pairs["frames"]) == {500} and set(pairs["sample_note"]) == {"no promise"}
+
+
+def test_a_sampled_grid(half, tmp_path):
+    "Scores are those that the sample gives for the whole; a grid of all frames is another one."
+    options = {"qualities": ("35",), "preset": "ultrafast", "cache": tmp_path / "cache"}
+    made = grid(half, tmp_path / "s.jsonl", per_frame=tmp_path / "s.parquet", **options, **QUIET)
+    whole = grid(half, tmp_path / "w.jsonl", per_frame=tmp_path / "w.parquet", **options, progress=False)
+    pairs = pd.read_parquet(tmp_path / "s.parquet.pairs.parquet")
+    assert_sampled(pd.read_parquet(tmp_path / "s.parquet"), pairs, pd.read_parquet(tmp_path / "w.parquet"))
+    (row,), (known,) = made.rows, whole.rows
+    assert row["vmaf_score"] == pytest.approx(pairs["sample_mean"][0]) and row["run_id"] != known["run_id"]
+    assert row["vmaf_score"] == pytest.approx(known["vmaf_score"], abs=5)
+    assert row["adm2_mean"] == pytest.approx(known["adm2_mean"], abs=0.05)
+    assert json.loads(made.manifest.read_text())["run_provenance"]["args"]["sampling"]["share"] == 0.1
+
+
+def test_sampled_konvid(half, tmp_path):
+    options = {"preset": "ultrafast", "features": "canonical6", "cache": tmp_path / "cache"}
+    made = extract_konvid(half, tmp_path / "s.parquet", **options, **QUIET)
+    extract_konvid(half, tmp_path / "w.parquet", **options, progress=False)
+    pairs = pd.read_parquet(made.extraction.pairs)
+    assert_sampled(pd.read_parquet(made.extraction.table), pairs, pd.read_parquet(tmp_path / "w.parquet"))
+    view, table = (pd.read_parquet(path) for path in (made.view, made.extraction.table))
+    assert view["frame_index"].tolist() == table["frame_index"].tolist()
+
+
+def test_sampled_bvi_dvc(half, tmp_path):
+    (tmp_path / "videos").mkdir()
+    scale = ["-vf", "scale=480:272", "-pix_fmt", "yuv420p10le", "-c:v", "libx264", "-qp", "8", "-preset", "ultrafast"]
+    name = "DHalf_480x272_25fps_10bit_420.mp4"
+    run_ffmpeg(["-i", str(half / "3015713153.mp4"), *scale, str(tmp_path / "videos" / name)])
+    options = {"qualities": (35, 45), "preset": "ultrafast", "features": ("motion2",), "cache": tmp_path / "cache"}
+    made = extract_bvi_dvc(tmp_path / "videos", tmp_path / "s.parquet", **options, **QUIET)
+    extract_bvi_dvc(tmp_path / "videos", tmp_path / "w.parquet", **options, progress=False)
+    assert_sampled(pd.read_parquet(made.table), pd.read_parquet(made.pairs), pd.read_parquet(tmp_path / "w.parquet"))
+
+
+def test_a_sampled_tuning(half, tmp_path):
+    options = {"preset": "ultrafast", "workdir": tmp_path / "tune", "cache": tmp_path / "cache", **QUIET}
+    found = tune(half / "3015713153.mp4", "libsvtav1", 80, pooling="p10", **{**options, "preset": "13"})
+    assert "scores are of samples: 10.0% of the frames" in found.notes[-1]
+    assert all(trial.score for tuned in found.shots for trial in tuned.search.trials)
+
+
+def test_a_client_of_the_server(minute):
+    pair = {"ref": "source.mp4", "dis": "crf40.mp4", "features": ["motion2"]}
+    found = answer(make_server([minute]), "vmaf_score", **pair, within=2, seed=1)
+    whole = answer(make_server([minute]), "vmaf_score", **pair)
+    assert found["sample"]["share"] < 0.3 and whole["sample"] is None and found["frames"] < whole["frames"] == 1500
+    assert found["sample"]["low"] <= whole["vmaf"] <= found["sample"]["high"]
+    assert found["vmaf"] == pytest.approx(found["sample"]["mean"]) == pytest.approx(found["pooled"]["vmaf"]["mean"])

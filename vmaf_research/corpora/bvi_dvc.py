@@ -18,14 +18,15 @@ from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pydantic import Field
 
 from .clips import VIDEO_SUFFIXES, Found
-from .extract import Conditions, Extraction, Job, finish_extraction, load_measured
-from .extract import prepare_output, run_job
+from .extract import Conditions, Extraction, Job, finish_extraction, group_jobs, load_measured
+from .extract import prepare_output, run_group
 from .jobs import run_jobs
 from .ladder import ClipRecord, Rung, clean_folder, clip_record, make_pair, record_path
 from .pairs import Corpus, Pair, Problem, problem_report
@@ -237,8 +238,9 @@ def _measure_video(
         with take_out(place, video, workdir / "ref") as (reference, digest):
             write_json(record_path(path), seal(identity | {"sha256": digest} | clip_record(reference)))
             made = [make_pair(key, reference, digest, rung, workdir / "dis") for rung in rungs]
-            jobs = [each if isinstance(each, Problem) else job_of(each, digest) for each in made]
-            return [job if isinstance(job, Problem) else (job, run_job(job)) for job in jobs]
+            jobs = [job_of(each, digest) for each in made if isinstance(each, Pair)]
+            results = chain.from_iterable(map(run_group, group_jobs(jobs)))
+            return [*(each for each in made if isinstance(each, Problem)), *zip(jobs, results, strict=True)]
     except ResearchError as error:
         return [Problem(video.member, str(error).removeprefix(f"{path}: ").removeprefix(f"{video.member}: "))]
 

@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 
 from .core import BadInput, ResearchError
-from .engine import Engine, FfmpegLog, run_ffmpeg
+from .engine import Engine, FfmpegLog
 from .features import DEFAULT_TEACHER, FEATURE_BY_NAME, TeacherModel, resolve_teachers
-from .libvmaf import Measurement, collect, comparison_graph, engine_for, libvmaf_options, measure
+from .libvmaf import Measurement, compare, engine_for, measure, measuring_folder
 from .packets import list_packets
-from .video import KEEP_FRAMES, Clip, Part, input_arguments, open_clip, pixel_format
+from .video import Clip, Part, open_clip, pixel_format
 
 # %% ../../nbs/measure/21_pieces.ipynb #989ba98d
 Piece = tuple[int, int]  # frames of a clip from the first to the second, which is not included; counted from 0
@@ -34,7 +34,7 @@ def warm_up(
     teachers: Iterable[TeacherModel],
 ) -> tuple[int, int]:  # frames before and after a piece
     "How many neighbours must be measured with a piece, so that its own values are those of the whole."
-    return (4, 1) if any("_hfr" in teacher.model for teacher in teachers) else (1, 1)
+    return (4, 1) if any("motion3_v1_hfr" in teacher.inputs for teacher in teachers) else (1, 1)
 
 
 def _check_pieces(
@@ -177,26 +177,18 @@ class _Task:
 
     reference: Clip
     distorted: Clip
-    options: Mapping[str, Any]  # of `measure`
+    options: Mapping[str, Any]  # of `compare`
 
     def measure(self, windows: Sequence[Piece], parts: tuple[Part, Part]) -> tuple[Measurement, FfmpegLog]:
         "Measure windows that are read in some way: of distorted, of reference."
-        logs = []
-
-        def run(names: list[str], models: tuple[TeacherModel, ...], folder: str) -> FfmpegLog:
-            how = {"bits": self.options.get("bits"), "parts": parts}
-            graph = comparison_graph(self.reference, self.distorted, libvmaf_options(names, models), **how)
-            both = zip(parts, (self.distorted, self.reference), strict=True)
-            inputs = [word for part, clip in both for word in (*part.seek, *input_arguments(clip))]
-            outputs = ["-filter_complex", graph, *KEEP_FRAMES, "-f", "null", "-"]
-            log = run_ffmpeg([*inputs, *outputs], self.options["engine"].path, folder)
-            logs.append(log)
-            return replace(log, decoded=(_total(windows),) * 2)
-
-        clips = [replace(clip, frames=_total(windows)) for clip in (self.reference, self.distorted)]
-        result = collect(run, *clips, **self.options, parts=parts)
+        total = _total(windows)
+        clips = [replace(clip, frames=total) for clip in (self.reference, self.distorted)]
+        comparison = compare(*clips, **self.options, parts=parts)
+        with measuring_folder() as folder:
+            log = replace(comparison.run(folder), decoded=(total, total))  # of which others were decoded on the way
+            result = comparison.read(folder, log)
         index = np.concatenate([np.arange(start, end) for start, end in windows])
-        return replace(result, frame_index=index.astype(np.int32)), logs[0]
+        return replace(result, frame_index=index.astype(np.int32)), log
 
     def from_start(self, windows: Sequence[Piece]) -> Measurement:
         "Decode from the first frame and count: what the whole does, and as slow to decode."
@@ -238,6 +230,7 @@ def measure_frames(
     clips = [count_frames(clip) for clip in clips]
     if clips[0].frames != clips[1].frames:  # packets are not always pictures: decode both before anything is refused
         clips = _decoded(clips)
+    compare(*clips[::-1], **options)  # refuses a pair before anything is decoded
     margin = warm_up(resolve_teachers(teachers))
     pieces = _check_pieces(frames, clips[0].frames, clips[0].path.name)
     windows = _widen(pieces, margin, clips[0].frames)

@@ -1,6 +1,7 @@
 """Extraction in one libvmaf pass per pair, against the bare engine call and against two passes, all in one run.
 
     python benchmarks/extraction.py [--quick] [REF DIS [DIS ...]] [--width W --height H --pix-fmt F]
+    python benchmarks/extraction.py --together [--quick]
 
 Four sides do the same work in turn, several rounds long, one process at a time:
 
@@ -14,6 +15,9 @@ By default the clips are generated: a fractal zoom with grain and an x264 encode
 and then decoded to raw video, whose many bytes have to be hashed. Prints wall-clock and processor seconds (the least
 over the rounds, which other work on the machine disturbs least) and their ratios to the bare call; on a busy machine
 the processor time is what to look at.
+
+--together measures four encodes of one source in one process against one process each, the source in several formats,
+and prints what that saves and the greatest memory of a process. Extraction does it where a reference is compressed.
 """
 
 import argparse
@@ -24,16 +28,18 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from vmaf_research.corpora.extract import Job, extract, run_job
+from vmaf_research.corpora.extract import Job, extract, run_group, run_job
 from vmaf_research.corpora.pairs import Corpus, Pair
 from vmaf_research.measure.engine import find_engine, run_ffmpeg
 from vmaf_research.measure.features import CANONICAL_6, DEFAULT_TEACHER, FEATURE_SETS, TEACHERS, resolve_teachers
 from vmaf_research.measure.libvmaf import comparison_format, filter_chain, libvmaf_options
 from vmaf_research.measure.provenance import sha256_file
+from vmaf_research.measure.together import is_compressed
 from vmaf_research.measure.video import KEEP_FRAMES, input_arguments, open_clip
 
 
@@ -62,6 +68,50 @@ def bare(pair: Pair, features: tuple[str, ...], teachers: tuple[str, ...], folde
     command = [find_engine().path, "-nostdin", "-v", "error"]
     command += [*input_arguments(pair.distorted), *input_arguments(pair.reference)]
     subprocess.run([*command, "-filter_complex", graph, *KEEP_FRAMES, "-f", "null", "-"], cwd=folder, check=True)
+
+
+SOURCES = {  # format of a source: how it is encoded
+    "yuv": ["-f", "rawvideo"],
+    "y4m": [],
+    "x264 crf 8": ["-c:v", "libx264", "-crf", "8", "-preset", "fast"],
+    "x265 crf 10": ["-c:v", "libx265", "-crf", "10", "-preset", "ultrafast", "-x265-params", "log-level=error"],
+    "ffv1": ["-c:v", "ffv1"],
+}
+LADDER = (24, 28, 32, 36)  # CRF of x264
+
+
+def compare_together(folder: Path, height: int, frames: int, features: tuple[str, ...], teacher: str) -> None:
+    "One process for a ladder against one for each of its encodes, by the format of the source; a line each."
+    generated = generate(folder, height, frames)["raw"].reference
+    ladder = []
+    for crf in LADDER:
+        path = folder / f"zoom_{crf}.mp4"
+        run_ffmpeg([*input_arguments(generated), "-c:v", "libx264", "-preset", "veryfast", "-crf", str(crf), str(path)])
+        ladder.append(open_clip(path))
+    head = ("one each", "together", "cpu saved", "wall saved", "MiB each", "MiB")
+    print(f"{'source':14}{''.join(f'{word:>12}' for word in head)}  used")
+    for name, how in SOURCES.items():
+        path = folder / f"source{'.' + name if name in ('yuv', 'y4m') else f'_{name.split()[0]}.mkv'}"
+        run_ffmpeg([*input_arguments(generated), *how, str(path)])
+        raw = (generated.width, generated.height) if name == "yuv" else ()
+        reference = open_clip(path, *raw)
+        jobs = []
+        for crf, clip in zip(LADDER, ladder, strict=True):
+            pair = Pair("zoom", reference, clip, "libx264", "veryfast", crf)
+            jobs.append(Job(pair, features, (teacher,), ("r", str(crf)), folder))
+        found, peaks = {}, []
+        for side, run in (("each", lambda jobs: [run_job(job) for job in jobs]), ("together", run_group)):
+            times = []
+            for number in range(3):
+                fresh = [replace(job, cache=folder / f"{name}-{side}-{number}") for job in jobs]
+                before = seconds()
+                assert run(fresh) == [True] * len(jobs)
+                times.append(seconds() - before)
+            found[side] = np.min(times, axis=0)
+            peaks.append(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024)
+        saved = 1 - found["together"] / found["each"]
+        times = f"{found['each'][1]:12.2f}{found['together'][1]:12.2f}{saved[1]:12.1%}{saved[0]:12.1%}"
+        print(f"{name:14}{times}{peaks[0]:12.0f}{peaks[1]:12.0f}  {'yes' if is_compressed(reference) else 'no'}")
 
 
 def seconds() -> np.ndarray:
@@ -134,6 +184,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, help="rounds that count (default 4)")
     parser.add_argument("--features", default="fast", choices=sorted(FEATURE_SETS))
     parser.add_argument("--teacher", default=DEFAULT_TEACHER, choices=sorted(TEACHERS))
+    parser.add_argument("--together", action="store_true", help="a ladder in one process against one process each")
     parser.add_argument("--quick", action="store_true", help="360 rows, 24 frames")
     options = parser.parse_args()
     if len(options.clips) == 1:
@@ -141,6 +192,9 @@ def main() -> None:
     features, rounds = FEATURE_SETS[options.features], options.rounds or 4
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        if options.together:
+            height, frames = options.height or (360 if options.quick else 720), options.frames or 48
+            return compare_together(folder, height, frames, features, options.teacher)
         if options.clips:
             geometry = (options.width, options.height, options.pix_fmt)
             reference, *distorted = (open_clip(path.resolve(), *geometry) for path in options.clips)

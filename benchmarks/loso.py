@@ -1,6 +1,6 @@
 """Training all fits of a leave-one-source-out run as one stack, against one network and one DataLoader per fit.
 
-    python benchmarks/loso.py [--quick | --full]
+    python benchmarks/loso.py [--quick | --full] [--busy]
 
 45 fits (5 seeds, 9 sources left out) on a made-up table of 11,040 rows, with the two recipes of the original system:
 adr0249 (batch 256) and adr0303 (batch 32). Both sides run here, one after the other, and train the same number of
@@ -8,12 +8,19 @@ epochs. The one-by-one side runs some of the 45 fits and its time is multiplied;
 the number of torch threads that is faster for it, which for networks of this size is mostly one. For the fits that both
 sides have, the error on the source left out is printed beside the range that the stacked side has over its seeds.
 --quick only shows that everything runs; --full trains every epoch of adr0303 too (some minutes).
+
+--busy trains the stacks alone, quietly and then beside a process for each core that does nothing but compute, and
+prints how many times longer that takes. A fair share of the cores is half of them, so twice as long is as good as it
+gets; on a machine that is not quiet to begin with, the ratio says little.
 """
 
 import argparse
+import os
+import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -133,18 +140,51 @@ def compare(name: str, plan: Plan, table: TrainingTable, threads: int) -> None:
         )
 
 
+@contextmanager
+def neighbours(count: int) -> Iterator[None]:
+    "Processes that compute without end, as long as the block lasts."
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+
+
+def compare_busy(name: str, plan: Plan, table: TrainingTable, threads: int) -> None:
+    "Time of all fits of one recipe on a quiet machine and beside a neighbour per core."
+    recipe = RECIPES[name].changed(epochs=plan.epochs[name])
+    jobs = [(seed, fold) for seed in SEEDS for fold in source_folds(table)]
+    row_sets, seeds = [fold.train for _, fold in jobs], [seed for seed, _ in jobs]
+    torch.set_num_threads(threads)
+
+    def train() -> object:
+        return train_regressors(table.features, table.target, row_sets, seeds, recipe)
+
+    print(f"\n{name}: {len(jobs)} fits, {recipe.epochs} of {RECIPES[name].epochs} epochs, {threads} cores")
+    before = os.getloadavg()[0]
+    quiet = seconds(train)[0]
+    print(f"  quiet {quiet:8.1f} s (load before: {before:.1f})")
+    with neighbours(threads):
+        busy = seconds(train)[0]
+    print(f"  busy  {busy:8.1f} s beside {threads} neighbours")
+    print(f"  ratio {busy / quiet:8.2f} (at most 3)")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     amount = parser.add_mutually_exclusive_group()
     amount.add_argument("--quick", dest="plan", action="store_const", const="quick", default="default")
     amount.add_argument("--full", dest="plan", action="store_const", const="full")
+    parser.add_argument("--busy", action="store_true", help="quiet against a neighbour per core")
     options = parser.parse_args()
     rows = make_table(n_sources=SOURCES, n_clips=8, n_frames=-(-ROWS // (SOURCES * 8)), seed=0).head(ROWS)
     table = load_training_table(rows)
     threads = torch.get_num_threads()
     print(f"{len(table)} rows, {len(table.sources)} sources, {len(SEEDS)} seeds, {threads} threads")
     for name in PLANS[options.plan].epochs:
-        compare(name, PLANS[options.plan], table, threads)
+        (compare_busy if options.busy else compare)(name, PLANS[options.plan], table, threads)
 
 
 if __name__ == "__main__":

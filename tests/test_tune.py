@@ -23,6 +23,7 @@ class Logistic:
     "A predictor that knows an ordinary curve of x264, and three sources on which it was wrong."
 
     codec = "libx264"
+    teacher = "vmaf_v0.6.1"
 
     def predict(self, features, quality):
         return np.interp(quality, np.arange(52), 100 / (1 + np.exp((np.arange(52) - 37) / 5)))

@@ -17,6 +17,7 @@ _FRONT_DOOR = {  # name: module that has it
     "measure": "measure",
     "Predictor": "predict.predictor",
     "refresh": "ship.refresh",
+    "sample_mean": "measure.sample",
     "score": "ship.score",
     "ship_gate": "ship.gate",
     "shot_features": "predict.shot_features",

@@ -18,19 +18,22 @@ from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pydantic import Field
 
 from .clips import VIDEO_SUFFIXES, Found
-from .extract import Extraction, Job, finish_extraction, load_measured, prepare_output, run_job
+from .extract import Conditions, Extraction, Job, finish_extraction, group_jobs, load_measured
+from .extract import prepare_output, run_group
 from .jobs import run_jobs
 from .ladder import ClipRecord, Rung, clean_folder, clip_record, make_pair, record_path
 from .pairs import Corpus, Pair, Problem, problem_report
 from ..measure.core import BadInput, ResearchError, cache_root
 from ..measure.encode import find_encoder
 from ..measure.features import DEFAULT_TEACHER
+from ..measure.measuring import Sampling
 from ..measure.provenance import recorded, seal, sha256_file, write_json
 from ..measure.video import RAW_SUFFIXES, Clip, open_clip, pixel_format
 
@@ -210,7 +213,7 @@ class _Seen(ClipRecord):
 
 def _measure_video(
     place: Path, video: BviVideo, rungs: tuple[Rung, ...], workdir: Path, features: tuple[str, ...],
-    teachers: tuple[str, ...], cache: Path,
+    teachers: tuple[str, ...], cache: Path, sampling: Sampling | None,
 ) -> list[tuple[Job, bool | Problem] | Problem]:  # fmt: skip
     "Make and measure the encodes of a sequence, unless that was done before; a problem is an encode that gave no pair."
     key, path = video.name.key, _taken_path(video, workdir / "ref")
@@ -219,7 +222,7 @@ def _measure_video(
     def job_of(pair: Pair, digest: str) -> Job:
         pair = replace(pair, source=video.name.content)  # for all tiers
         digests = (digest, sha256_file(pair.distorted.path))
-        return Job(pair, features, teachers, digests, cache, reference_size=video.size)
+        return Job(pair, features, teachers, digests, cache, video.size, Conditions(sampling=sampling))
 
     try:
         content = sha256_file(place / video.member) if video.crc is None else video.crc
@@ -235,8 +238,9 @@ def _measure_video(
         with take_out(place, video, workdir / "ref") as (reference, digest):
             write_json(record_path(path), seal(identity | {"sha256": digest} | clip_record(reference)))
             made = [make_pair(key, reference, digest, rung, workdir / "dis") for rung in rungs]
-            jobs = [each if isinstance(each, Problem) else job_of(each, digest) for each in made]
-            return [job if isinstance(job, Problem) else (job, run_job(job)) for job in jobs]
+            jobs = [job_of(each, digest) for each in made if isinstance(each, Pair)]
+            results = chain.from_iterable(map(run_group, group_jobs(jobs)))
+            return [*(each for each in made if isinstance(each, Problem)), *zip(jobs, results, strict=True)]
     except ResearchError as error:
         return [Problem(video.member, str(error).removeprefix(f"{path}: ").removeprefix(f"{video.member}: "))]
 
@@ -261,6 +265,7 @@ def extract_bvi_dvc(
     cache: Path | None = None,  # default: `cache_root()`
     allow_failures: bool = False,
     progress: bool = True,
+    sampling: Sampling | None = None,  # measure a sample of the frames of each encode; None: every frame
 ) -> Extraction:
     """Measure sequences of BVI-DVC and write the FULL_FEATURES table, the pairs table and their manifest.
 
@@ -281,7 +286,7 @@ def extract_bvi_dvc(
     found = list_videos(place, tiers)
     if found.problems and not allow_failures:
         raise BadInput(f"{place}: {problem_report(found.problems)}, or pass --allow-failures")
-    tasks, rest = [], (workdir, names, models, Path(cache or cache_root()))
+    tasks, rest = [], (workdir, names, models, Path(cache or cache_root()), sampling)
     for part in ("ref", "dis"):
         clean_folder(workdir / part)
     for video in found.videos:

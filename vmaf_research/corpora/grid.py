@@ -23,7 +23,7 @@ import numpy as np
 from pydantic import AfterValidator
 
 from .clips import find_videos, make_references
-from .extract import Job, extract, load_measured, run_job
+from .extract import Conditions, Job, extract, load_measured, run_job
 from .jobs import run_jobs
 from .ladder import clean_folder, record_path
 from .pairs import Corpus, Pair, Problem, problem_report
@@ -32,9 +32,8 @@ from ..measure.core import BadInput, EngineError, Record, ResearchError, cache_r
 from ..measure.encode import ENCODE_SUFFIX, Encode, Encoder, encode, encode_arguments, encoder_version
 from ..measure.encode import find_encoder
 from ..measure.engine import find_engine
-from vmaf_research.measure.features import (
-    CANONICAL_6, DEFAULT_TEACHER, TEACHERS, resolve_features, resolve_teachers,
-)
+from ..measure.features import CANONICAL_6, DEFAULT_TEACHER, TEACHERS, resolve_features, resolve_teachers
+from ..measure.measuring import Sampling
 from ..measure.manifest import describe_path, run_provenance, write_manifest
 from ..measure.packets import pictures
 from ..measure.provenance import content_digest, once, sha256_file
@@ -131,8 +130,7 @@ class Cell:
     folder: Path  # where encodes go, beside which rows have their paths
     cache: Path  # folder of stored measurements
     teacher: str = DEFAULT_TEACHER
-    bits: int | None = None  # as in `measure`
-    allow_hdr: bool = False  # as in `measure`
+    how: Conditions = Conditions()
 
     @property
     def path(self) -> Path:
@@ -147,19 +145,25 @@ class Cell:
         facts = {"version": version, "src": [source.src, source.src_sha256]}
         facts |= {"reference_sha256": source.reference_sha256, "clip_mode": self.clip_mode, "arguments": arguments}
         facts |= {} if self.teacher == DEFAULT_TEACHER else {"teacher": self.teacher}
-        facts |= {} if self.bits is None else {"bits": self.bits}
+        facts |= self.how.facts()
         return facts | {"encoder": encoder_version(), "engine": find_engine().identity()}
 
 # %% ../../nbs/corpora/40_grid.ipynb #f734841e
-def _moments(name: str, values: Any) -> dict[str, float]:
+def _moments(name: str, values: Any, weights: Any = None) -> dict[str, float]:
     "Mean and standard deviation."
-    return {f"{name}_mean": float(np.mean(values)), f"{name}_std": float(np.std(values))}
+    mean = np.average(values, weights=weights)
+    deviation = np.sqrt(np.average((np.asarray(values) - mean) ** 2, weights=weights))
+    return {f"{name}_mean": float(mean), f"{name}_std": float(deviation)}
 
 
-def score_facts(columns: dict[str, Any], teacher: str = DEFAULT_TEACHER) -> dict[str, Any]:  # keys of a row
-    "What per-frame values, by name, say about an encode: the mean of a teacher, and the moments of the canonical six."
-    facts = {"vmaf_score": float(np.mean(columns[TEACHERS[teacher].column])), "vmaf_model": teacher}
-    return facts | {key: value for name in CANONICAL_6 for key, value in _moments(name, columns[name]).items()}
+def score_facts(
+    columns: dict[str, Any],  # by name, the value of every frame
+    teacher: str = DEFAULT_TEACHER,
+    weights: Sequence[float] | None = None,  # of the frames; None: all alike
+) -> dict[str, Any]:  # keys of a row
+    "What per-frame values say about an encode: the mean of a teacher, and the moments of the canonical six."
+    facts = {"vmaf_score": float(np.average(columns[TEACHERS[teacher].column], weights=weights)), "vmaf_model": teacher}
+    return facts | {key: value for name in CANONICAL_6 for key, value in _moments(name, columns[name], weights).items()}
 
 
 def shape_facts(form: Any, frames: int) -> dict[str, Any]:  # keys of a row
@@ -205,8 +209,7 @@ def run_cell(cell: Cell) -> _CellResult | Problem:
         made = True
         facts = _encode_facts(encode(cell.source.reference, cell.path, cell.codec, cell.quality, cell.preset))
         digests = (cell.source.reference_sha256, sha256_file(cell.path))
-        how = {"bits": cell.bits, "allow_hdr": cell.allow_hdr}
-        job = Job(_cell_pair(cell, facts), cell.features, (cell.teacher,), digests, cell.cache, **how)
+        job = Job(_cell_pair(cell, facts), cell.features, (cell.teacher,), digests, cell.cache, how=cell.how)
         started = time.monotonic()
         outcome = run_job(job)
         if isinstance(outcome, Problem):
@@ -235,7 +238,8 @@ def _cell_pair(cell: Cell, row: dict[str, Any]) -> Pair:
 def _cell_row(cell: Cell, facts: dict[str, Any], measured: dict[str, Any]) -> dict[str, Any]:
     "The row of a cell; raises `BadInput` for a value outside the schema."
     source, engine = cell.source, measured["engine"]
-    row, colour = facts | score_facts(measured["columns"], cell.teacher), source.reference.colour
+    row = facts | score_facts(measured["columns"], cell.teacher, measured.get("weights"))
+    colour = source.reference.colour
     if colour.hdr:
         row |= {"hdr_transfer": colour.transfer, "hdr_primaries": colour.primaries}
     row |= {"run_id": content_digest(cell.made_from())[:32], "clip_mode": cell.clip_mode, "exit_status": 0}
@@ -297,6 +301,7 @@ def grid(
     cache: Path | None = None,  # default: `cache_root()`
     allow_failures: bool = False,  # go on without what fails
     progress: bool = True,
+    sampling: Sampling | None = None,  # measure a sample of the frames of each encode; None: every frame
 ) -> Grid:
     """Encode every source by every codec at every quality, verify and measure each, and write one row for each.
 
@@ -314,7 +319,8 @@ def grid(
         raise BadInput(f"{folder}: {problem_report(problems)}\nor pass --allow-failures to go on without them")
     mode = "full" if frames is None else f"first_{frames}_frames"
     mode = mode if seconds is None else f"sample_{seconds:g}s"
-    rest = (mode, names, clean_folder(workdir / "dis"), Path(cache or cache_root()), model.name, bits, allow_hdr)
+    how = Conditions(bits, allow_hdr, sampling)
+    rest = (mode, names, clean_folder(workdir / "dis"), Path(cache or cache_root()), model.name, how)
     steps = [(codec, presets[codec], value) for codec in plan for value in plan[codec]]
     cells = [Cell(source, *step, *rest) for source in found for step in steps]
     results = run_jobs(run_cell, [(cell,) for cell in cells], executor, "grid", progress)
@@ -336,14 +342,14 @@ def grid(
     args = {"codecs": codecs, "qualities": qualities, "target": target, "preset": preset, "height": height,
             "frames": frames, "seconds": seconds, "features": names}  # fmt: skip
     args |= {} if model.name == DEFAULT_TEACHER else {"teacher": model.name}
-    args |= {} if bits is None else {"bits": bits}
+    args |= how.facts()
     results = [result for _, result in done]
     made = _write_grid(folder, out, found, results, failures, notes, args)
     if per_frame is not None:
         pairs = tuple(_cell_pair(cell, result.row) for cell, result in done)
         corpus = Corpus("grid", workdir, pairs, (), notes, tuple(folder / source.src for source in found))
-        how = {"teachers": (model.name,), "bits": bits, "allow_hdr": allow_hdr, "executor": executor}
-        extract(corpus, per_frame, features=names, cache=cache, progress=progress, **how)
+        options = vars(how) | {"teachers": (model.name,), "executor": executor, "cache": cache}
+        extract(corpus, per_frame, features=names, progress=progress, **options)
     return made
 
 

@@ -19,15 +19,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .clips import Found, source_name
-from .extract import Extraction, Job, extract, run_job, store_measured
+from .extract import Conditions, Extraction, Job, extract, run_job, store_measured
 from .jobs import run_jobs
 from .ladder import clean_folder, make_once
 from .pairs import Corpus, Pair, Problem, problem_report, write_tables
 from ..measure.core import BadInput, ResearchError, cache_root
-from ..measure.encode import bitrate_kbps, encode_arguments, encoder_version, find_encoder
+from ..measure.encode import bitrate_kbps, encode, encode_arguments, encoder_version, find_encoder
 from ..measure.features import CANONICAL_6, DEFAULT_TEACHER, resolve_features, resolve_teachers
 from ..measure.loopback import encode_and_measure
 from ..measure.manifest import describe_path, pairs_path, run_provenance, write_manifest
+from ..measure.measuring import Sampling
 from ..measure.provenance import sha256_file
 from ..measure.video import Clip, open_clip
 
@@ -173,7 +174,7 @@ _CODEC, _PIX_FMT = "libx264", "yuv420p"
 
 def _make_encode(
     source: str, video: Path, quality: float, preset: str, features: tuple[str, ...], teachers: tuple[str, ...],
-    folder: Path, cache: Path,
+    folder: Path, cache: Path, sampling: Sampling | None,
 ) -> tuple[Pair, bool] | Problem:  # fmt: skip
     "Encode and measure a video, unless that was done before; a pair, and whether there was something to do."
     path = folder / f"{source}_crf{quality:g}.mp4"
@@ -187,6 +188,8 @@ def _make_encode(
         made_from["encoder"] = encoder_version()
 
         def make() -> Clip:
+            if sampling is not None:  # the whole is not measured
+                return encode(open_clip(video), path, *how)
             clip, result = encode_and_measure(reference, path, *how, features=features, teachers=teachers)
             measured.append(result)
             return clip
@@ -194,7 +197,7 @@ def _make_encode(
         clip = replace(make_once(path, made_from, make), full_range=reference.full_range)
         both = (replace(reference, frames=clip.frames), clip)
         pair = Pair(source, *both, _CODEC, preset, float(quality), clip.height, bitrate_kbps(clip))
-        job = Job(pair, features, teachers, (digest, sha256_file(path)), cache)
+        job = Job(pair, features, teachers, (digest, sha256_file(path)), cache, how=Conditions(sampling=sampling))
         for result in measured:
             store_measured(job, result)
         outcome = bool(measured) or run_job(job)
@@ -250,6 +253,7 @@ def extract_konvid(
     cache: Path | None = None,
     allow_failures: bool = False,  # go on without the videos that cannot be used
     progress: bool = True,
+    sampling: Sampling | None = None,  # measure a sample of the frames of each encode; None: every frame
 ) -> KonvidExtraction:
     """Encode and measure every video at every quality, and write the tables of that.
 
@@ -264,7 +268,7 @@ def extract_konvid(
     for quality in qualities:
         find_encoder(_CODEC).arguments(quality, preset)
     references, encodes = (clean_folder(workdir / part) for part in ("ref", "dis"))
-    jobs, rest = [], (preset, names, models, encodes, Path(cache or cache_root()))
+    jobs, rest = [], (preset, names, models, encodes, Path(cache or cache_root()), sampling)
     for source, video in sorted(found.videos.items()):
         link = references / f"{source}.mp4"
         if not (link.is_symlink() and link.readlink() == video.absolute()):
@@ -283,7 +287,7 @@ def extract_konvid(
     pairs = tuple(pair for pair, _ in made)
     originals = tuple(found.videos[source] for source in sorted({pair.source for pair in pairs}))
     corpus = Corpus("konvid", workdir, pairs, problems, tuple(found.warnings), originals)
-    options = {"features": names, "teachers": models, "executor": executor, "cache": cache}
+    options = {"features": names, "teachers": models, "executor": executor, "cache": cache, "sampling": sampling}
     extraction = extract(corpus, out, **options, allow_failures=allow_failures, progress=progress)
     view, scores = Path(f"{out}.konvid.parquet"), None if scored is None else Path(f"{out}.mos.parquet")
     _write_view(out, view, len(qualities) > 1)

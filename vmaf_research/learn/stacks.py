@@ -10,9 +10,17 @@ __all__ = ['OPTIMIZERS', 'StackedRegressor', 'StackedPass', 'StackedAdam', 'Chec
 import copy
 import hashlib
 import io
+import os
+import pickle
+import subprocess
+import sys
+import tempfile
+import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, fields
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -24,7 +32,7 @@ from tqdm.auto import tqdm
 from .metrics import VMAF_RANGE
 from .recipes import Recipe, rate_factor, recipe_units
 from .regressor import FRRegressor, linear_layers
-from ..measure.core import BadInput
+from ..measure.core import BadInput, EngineError
 from ..measure.provenance import atomic_path, remove_partial
 
 # %% ../../nbs/learn/50_stacks.ipynb #01bc3438
@@ -267,10 +275,16 @@ class Checkpoint:
             return None
         return torch.load(io.BytesIO(content), map_location=device, weights_only=True)
 
+    def part(self, number: int, count: int) -> "Checkpoint":
+        "That of one of several processes."
+        path = self.path.with_name(f"{self.path.name}.{number}of{count}")
+        return Checkpoint(path, f"{self.purpose} {number}/{count}")
+
     def remove(self) -> None:
         "The training is over and its results are written."
-        remove_partial(self.path)
-        self.path.unlink(missing_ok=True)
+        for path in (self.path, *self.path.parent.glob(f"{self.path.name}.*of*")):
+            remove_partial(path)
+            path.unlink(missing_ok=True)
 
 # %% ../../nbs/learn/50_stacks.ipynb #060687d0
 def batch_stream(
@@ -375,7 +389,122 @@ def loss_gradient(
     return slope.mul_(weights)
 
 # %% ../../nbs/learn/50_stacks.ipynb #4eda5fdd
+@dataclass(frozen=True)
+class _Models:
+    "Some of the models of a training; everything has one entry for each."
+
+    row_sets: Sequence[np.ndarray]  # row numbers
+    scalers: Sequence[tuple[np.ndarray, np.ndarray]]
+    seeds: Sequence[int]
+    starts: Sequence[FRRegressor]
+
+    def part(self, number: int, count: int) -> "_Models":
+        "Every `count`-th model, from the one with this number on: long and short ones are dealt out evenly."
+        return _Models(*(list(getattr(self, each.name))[number::count] for each in fields(self)))
+
+
 @torch.no_grad()
+def _train_stack(
+    features: np.ndarray, target: np.ndarray, models: _Models, recipe: Recipe, limits: tuple[float, float] | None,
+    device: torch.device, checkpoint: Checkpoint | None, report: Callable[[int, int], None],
+) -> list[FRRegressor]:  # fmt: skip
+    "Train models as one stack; `report` is told the number of the step, and of all steps, from time to time."
+    row_sets, seeds = models.row_sets, models.seeds
+    stack = StackedRegressor(models.starts, device=device)
+    both, optimizer = StackedPass(stack, recipe.batch_size), OPTIMIZERS[recipe.optimizer](stack, recipe)
+    labels = recipe_units(recipe, target)
+    batches = StackedBatches(features, labels, row_sets, models.scalers, seeds, recipe.batch_size, device)
+    units = [outputs for _, outputs in stack.shapes[:-1]]
+    with_dropout = recipe.dropout and units
+    dropout = DropoutMasks(recipe.dropout, seeds, recipe.batch_size, units, device) if with_dropout else None
+    counts = [recipe.epochs * -(-len(rows) // recipe.batch_size) for rows in row_sets]
+    final, rates = stack.parameters.clone(), torch.full((len(counts), 1), recipe.learning_rate, device=device)
+    begin, state = 0, None if checkpoint is None else checkpoint.load(device)
+    if state is not None:
+        begin = state["step"]
+        stack.parameters.copy_(state["parameters"])
+        final.copy_(state["final"])
+        optimizer.load_state_dict(state["optimizer"])
+        for drawn in (batches.rows, *([dropout.starts] if dropout else [])):
+            deque(islice(drawn, begin), maxlen=0)
+    for step in range(begin, max(counts)):
+        now = step % batches.steps
+        if now == 0:
+            report(step, max(counts))
+            if checkpoint is not None and checkpoint.due:
+                matrices = {"parameters": stack.parameters, "final": final}
+                checkpoint.save({"step": step, "optimizer": optimizer.state_dict(), **matrices}, device)
+            inputs, wanted, weights = batches.gather()
+        scores = both.forward(inputs[now], dropout.draw() if dropout else ())
+        gradient = both.backward(loss_gradient(scores, wanted[now], weights[now], recipe.loss, limits))
+        if recipe.schedule != "constant":
+            factors = [rate_factor(recipe, min(step / count, 1.0)) for count in counts]
+            rates = torch.tensor(factors, device=device).mul_(recipe.learning_rate)[:, None]
+        optimizer.step(gradient, rates)
+        if step + 1 in counts:
+            ended = torch.tensor(counts, device=device) == step + 1
+            final[ended] = stack.parameters[ended]
+    report(max(counts), max(counts))
+    return stack.modules(models.starts, final)
+
+# %% ../../nbs/learn/50_stacks.ipynb #ffd120ad
+_WORKER = "import sys; from vmaf_research.learn.stacks import _work; _work(sys.argv[1], int(sys.argv[2]))"
+
+
+def _work(folder: str, number: int) -> None:
+    "What a process does: one part of a training."
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    torch.set_num_threads(1)
+    place = Path(folder)
+    features, target = (np.load(place / f"{name}.npy", mmap_mode="r") for name in ("features", "target"))
+    *models, recipe, limits, checkpoint = pickle.loads((place / f"models{number}").read_bytes())
+    trained = _train_stack(
+        features, target, _Models(*models), recipe, limits, torch.device("cpu"), checkpoint,
+        lambda step, steps: print(step, steps, flush=True),
+    )  # fmt: skip
+    (place / f"trained{number}").write_bytes(pickle.dumps(trained))
+
+
+def _end_with_parent() -> None:
+    os.read(0, 1)  # nothing is ever written there
+    os._exit(1)
+
+
+def _train_apart(
+    features: np.ndarray, target: np.ndarray, models: _Models, recipe: Recipe, limits: tuple[float, float] | None,
+    checkpoint: Checkpoint | None, processes: int, report: Callable[[int, int], None],
+) -> list[FRRegressor]:  # fmt: skip
+    "Deal the models out to processes of one thread each; raises `EngineError` if one of them ends too early."
+    with tempfile.TemporaryDirectory(prefix="vmaf-research-") as folder, ExitStack() as running:
+        place = Path(folder)
+        np.save(place / "features.npy", features)
+        np.save(place / "target.npy", target)
+        paths = os.pathsep.join(path for path in sys.path if path)
+        environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+        started = []
+        for number in range(processes):
+            mine = None if checkpoint is None else checkpoint.part(number, processes)
+            dealt = vars(models.part(number, processes)).values()
+            (place / f"models{number}").write_bytes(pickle.dumps((*dealt, recipe, limits, mine)))
+            command = [sys.executable, "-c", _WORKER, folder, str(number)]
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE if number == 0 else subprocess.DEVNULL}
+            process = running.enter_context(subprocess.Popen(command, env=environment, text=True, **pipes))
+            running.callback(process.kill)
+            started.append(process)
+        for line in started[0].stdout:
+            report(*map(int, line.split()))
+        for process in started:
+            if process.wait():
+                raise EngineError(f"a training process ended with exit code {process.returncode}; start it again")
+        trained: list[FRRegressor | None] = [None] * len(models.starts)
+        for number in range(processes):
+            trained[number::processes] = pickle.loads((place / f"trained{number}").read_bytes())
+    return trained
+
+# %% ../../nbs/learn/50_stacks.ipynb #a82d1a08
+_MUCH = 10_000_000  # rows of all batches of a training, which take about ten seconds
+
+
 def train_stacks(
     features: np.ndarray,  # float64 [rows, f], raw
     target: np.ndarray,  # float64 [rows], VMAF
@@ -390,39 +519,27 @@ def train_stacks(
     score_range: tuple[float, float] = VMAF_RANGE,  # of the target, for recipes that take its ends for bounds
 ) -> list[FRRegressor]:  # K, that return `recipe_units`
     "Train K networks; apart from rounding, what each becomes depends on its own rows, scaler, seed and start alone."
-    device = torch.device(device)
-    stack = StackedRegressor(starts, device=device)
-    both, optimizer = StackedPass(stack, recipe.batch_size), OPTIMIZERS[recipe.optimizer](stack, recipe)
-    labels = recipe_units(recipe, target)
-    batches = StackedBatches(features, labels, row_sets, scalers, seeds, recipe.batch_size, device)
-    units = [outputs for _, outputs in stack.shapes[:-1]]
-    with_dropout = recipe.dropout and units
-    dropout = DropoutMasks(recipe.dropout, seeds, recipe.batch_size, units, device) if with_dropout else None
+    device, models = torch.device(device), _Models(row_sets, scalers, seeds, starts)
     limits = tuple(recipe_units(recipe, score_range).tolist()) if recipe.censored else None
-    counts = [recipe.epochs * -(-len(rows) // recipe.batch_size) for rows in row_sets]
-    final, rates = stack.parameters.clone(), torch.full((len(counts), 1), recipe.learning_rate, device=device)
-    begin, state = 0, None if checkpoint is None else checkpoint.load(device)
-    if state is not None:
-        begin = state["step"]
-        stack.parameters.copy_(state["parameters"])
-        final.copy_(state["final"])
-        optimizer.load_state_dict(state["optimizer"])
-        for drawn in (batches.rows, *([dropout.starts] if dropout else [])):
-            deque(islice(drawn, begin), maxlen=0)
-    for step in tqdm(range(begin, max(counts)), recipe.name, max(counts), disable=not progress, initial=begin):
-        now = step % batches.steps
-        if now == 0:
-            if checkpoint is not None and checkpoint.due:
-                matrices = {"parameters": stack.parameters, "final": final}
-                checkpoint.save({"step": step, "optimizer": optimizer.state_dict(), **matrices}, device)
-            inputs, wanted, weights = batches.gather()
-        scores = both.forward(inputs[now], dropout.draw() if dropout else ())
-        gradient = both.backward(loss_gradient(scores, wanted[now], weights[now], recipe.loss, limits))
-        if recipe.schedule != "constant":
-            factors = [rate_factor(recipe, min(step / count, 1.0)) for count in counts]
-            rates = torch.tensor(factors, device=device).mul_(recipe.learning_rate)[:, None]
-        optimizer.step(gradient, rates)
-        if step + 1 in counts:
-            ended = torch.tensor(counts, device=device) == step + 1
-            final[ended] = stack.parameters[ended]
-    return stack.modules(starts, final)
+    much = recipe.epochs * sum(map(len, row_sets)) >= _MUCH
+    processes = min(torch.get_num_threads(), len(starts)) if much and device.type == "cpu" else 1
+    with tqdm(desc=recipe.name, disable=not progress) as bar, _one_thread():
+
+        def report(step: int, steps: int) -> None:
+            bar.total = steps
+            bar.update(step - bar.n)
+
+        if processes > 1:
+            return _train_apart(features, target, models, recipe, limits, checkpoint, processes, report)
+        return _train_stack(features, target, models, recipe, limits, device, checkpoint, report)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    "Operations of torch in this block are not shared by several threads."
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

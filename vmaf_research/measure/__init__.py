@@ -1,6 +1,6 @@
 """What is in these pixels: video files, libvmaf, features, teachers, provenance.
 
-The room can be called: `measure(reference, distorted)` is `vmaf_research.measure.libvmaf.measure`.
+The room can be called: `measure(reference, distorted)` is `vmaf_research.measure.measuring.measure_pair`.
 """
 
 import sys
@@ -15,9 +15,9 @@ class _Room(ModuleType):
 
     @property
     def __wrapped__(self):
-        from .libvmaf import measure
+        from .measuring import measure_pair
 
-        return measure
+        return measure_pair
 
 
 sys.modules[__name__].__class__ = _Room

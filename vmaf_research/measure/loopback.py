@@ -14,9 +14,9 @@ from pathlib import Path
 
 from .core import BadInput, EngineError, ResearchError
 from .encode import encode, encode_arguments
-from .engine import Engine, FfmpegLog, ffmpeg_path, find_engine, run_ffmpeg
-from .features import DEFAULT_TEACHER, TeacherModel
-from .libvmaf import Measurement, collect, comparison_graph, libvmaf_options, measure
+from .engine import Engine, ffmpeg_path, find_engine, run_ffmpeg
+from .features import DEFAULT_TEACHER
+from .libvmaf import Measurement, compare, measure, measuring_folder
 from .provenance import atomic_path
 from .video import KEEP_FRAMES, Clip, input_arguments, open_clip
 
@@ -54,28 +54,26 @@ def encode_and_measure(
     is left behind then.
     """
     engine = engine or find_engine()
+    how = {"features": features, "teachers": teachers, "engine": engine, "allow_hdr": allow_hdr}
     out = Path(out)
     arguments = encode_arguments(reference, codec, quality, preset)
     if engine.kind != "ffmpeg" or engine.path != ffmpeg_path() or not can_loop_back(engine.path):
         whole = reference if reference.frames is not None else open_clip(reference.path)
         clip = encode(whole, out, codec, quality, preset)
-        how = {"features": features, "teachers": teachers, "engine": engine, "allow_hdr": allow_hdr}
         return clip, measure(whole, clip, **how)
     with atomic_path(out) as temporary:
         distorted = replace(reference, path=temporary, raw=False)
-
-        def run(names: list[str], models: tuple[TeacherModel, ...], folder: str) -> FfmpegLog:
-            graph = comparison_graph(reference, distorted, libvmaf_options(names, models), ("looped", "0:v:0"))
-            graph = f"[dec:0]split[looped][counted];{graph}[measured]"
+        try:
+            comparison = compare(reference, distorted, **how)
+            graph = f"[dec:0]split[looped][counted];{comparison.graph(('looped', '0:v:0'))}[measured]"
             outputs = [*arguments, str(temporary), "-dec", "0:0", "-filter_complex", graph]
             for label in ("measured", "counted"):
                 outputs += ["-map", f"[{label}]", *KEEP_FRAMES, "-f", "null", "-"]
-            log = run_ffmpeg([*input_arguments(reference), *outputs], engine.path, folder)
-            frames = {int(match[1]): int(match[2]) for match in map(_OUTPUT_FRAMES.search, log.lines) if match}
-            return replace(log, decoded=(frames.get(2, 0), *log.decoded))  # looped back, and of the reference
-
-        try:
-            measurement = collect(run, reference, distorted, features, teachers, engine, allow_hdr=allow_hdr)
+            with measuring_folder() as folder:
+                log = run_ffmpeg([*input_arguments(reference), *outputs], engine.path, folder)
+                frames = {int(match[1]): int(match[2]) for match in map(_OUTPUT_FRAMES.search, log.lines) if match}
+                counts = (frames.get(2, 0), *log.decoded)  # looped back, and of the reference
+                measurement = comparison.read(folder, replace(log, decoded=counts))
         except ResearchError as error:
             reason = str(error).replace(str(temporary), out.name).replace(temporary.name, out.name)
             kind = BadInput if isinstance(error, BadInput) else EngineError

@@ -23,7 +23,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ..corpora.clips import source_name
-from ..corpora.extract import Job, load_measured, run_job
+from ..corpora.extract import Conditions, Job, load_measured, run_job
 from ..corpora.jobs import run_jobs
 from ..corpora.ladder import Rung, make_pair, record_path
 from ..corpora.pairs import Problem
@@ -31,6 +31,7 @@ from ..measure.core import BadInput, EngineError, cache_root, html_figure, html_
 from ..measure.encode import find_encoder, fit_height
 from ..measure.features import DEFAULT_TEACHER, TEACHERS, resolve_teachers
 from ..measure.libvmaf import check_sdr
+from ..measure.measuring import Sampling
 from ..measure.packets import list_packets
 from ..measure.provenance import check_writable, sha256_file
 from ..measure.video import Clip
@@ -50,16 +51,21 @@ except ImportError:  # Windows
     fcntl = None
 
 # %% ../../nbs/predict/80_tune.ipynb #0634ebf5
-def pool_scores(scores: np.ndarray, pooling: str = "mean") -> float:  # VMAF, like the scores [frames]
+def pool_scores(
+    scores: np.ndarray,  # [frames], VMAF
+    pooling: str = "mean",
+    weights: np.ndarray | None = None,  # of the frames of a sample; None: these are all frames
+) -> float:  # VMAF
     "The score of a shot from those of its frames: mean, harmonic, or a percentile from p1 to p50; else `BadInput`."
     if not re.fullmatch(r"mean|harmonic|p([1-9]|[1-4]\d|50)", pooling):
         raise BadInput(f"pooling {pooling!r}: expected mean, harmonic, or a percentile from p1 to p50")
     scores = np.asarray(scores, dtype=float)
     if pooling == "mean":
-        return float(scores.mean())
+        return float(np.average(scores, weights=weights))
     if pooling == "harmonic":
-        return float(1 / np.mean(1 / (scores + 1)) - 1)
-    return float(np.percentile(scores, int(pooling[1:])))
+        return float(1 / np.average(1 / (scores + 1), weights=weights) - 1)
+    method = "linear" if weights is None else "inverted_cdf"
+    return float(np.percentile(scores, int(pooling[1:]), weights=weights, method=method))
 
 # %% ../../nbs/predict/80_tune.ipynb #0fbe9fbe
 def _encoded_format(clip: Clip) -> str:
@@ -87,7 +93,7 @@ class ShotSource:
     folder: Path  # where encodes go
     cache: Path  # of measurements
     teacher: str = DEFAULT_TEACHER
-    bits: int | None = None  # as in `measure`
+    how: Conditions = Conditions()
 
     @property
     def name(self) -> str:
@@ -117,9 +123,10 @@ class ShotSource:
         rung = Rung(self.codec, reference.height, quality, self.preset)
         pair = _checked(make_pair(self.name, reference, digest, rung, self.folder / digest[:16]))
         encoded = pair.distorted
-        job = Job(pair, (), (self.teacher,), (digest, sha256_file(encoded.path)), self.cache, bits=self.bits)
+        job = Job(pair, (), (self.teacher,), (digest, sha256_file(encoded.path)), self.cache, how=self.how)
         _checked(run_job(job))
-        score = pool_scores(load_measured(job)["columns"][TEACHERS[self.teacher].column], self.pooling)
+        found = load_measured(job)
+        score = pool_scores(found["columns"][TEACHERS[self.teacher].column], self.pooling, found.get("weights"))
         bits = 8 * sum(packet.size for packet in list_packets(encoded.path)[1])
         return Trial(quality, score, bits / 1000 * float(encoded.fps) / encoded.frames)
 
@@ -370,6 +377,7 @@ def tune(
     teacher: str = DEFAULT_TEACHER,  # whose score the target is
     bits: int | None = None,  # per sample of the comparison; default: those of the clip
     allow_hdr: bool = False,  # let a teacher that was made for SDR score HDR
+    sampling: Sampling | None = None,  # measure a sample of the frames of each encode; None: every frame
     workdir: Path | None = None,  # where encodes go, and are found again; runs may share it; default: `runs/tune`
     cache: Path | None = None,  # of measurements; default: `cache_root()`
     executor: Executor | None = None,  # default: a local pool with one thread per core
@@ -403,9 +411,10 @@ def tune(
     size = _encoded_size(clip, height, model.minimum_side)
     shots = _limit_shots(detect_shots(clip), frames)
     preset = preset or encoder.preset
-    how = codec, preset, pooling, work / f"{codec}-{preset}", cache or cache_root(), model.name, bits
+    how = codec, preset, pooling, work / f"{codec}-{preset}", cache or cache_root(), model.name
+    conditions = Conditions(bits, allow_hdr, sampling)
     with frames_folder(work) as folder:
-        sources = [ShotSource(clip, shot, size[1], folder, *how) for shot in shots]
+        sources = [ShotSource(clip, shot, size[1], folder, *how, conditions) for shot in shots]
         features = run_jobs(ShotSource.features, [(each,) for each in sources], executor, "features", progress)
         priors = [predicted_prior(codec, each, predictor) for each in features]
         searches, judgement = _search_shots(sources, features, priors, target, executor, progress)
@@ -414,5 +423,6 @@ def tune(
     judgement = judgement if predictor else None  # a rough guess is not worth one
     notes = _clip_notes(clip, size, pooling, bool(predictor))
     notes += (hdr,) if hdr else ()
+    notes += (f"scores are of samples: {sampling}",) if sampling else ()
     notes += (unknown,) if predictor is None and model.name != DEFAULT_TEACHER else ()
     return Tuning(clip.path.name, codec, preset, target, pooling, tuned, judgement, notes, model.name)

@@ -24,9 +24,10 @@ from ..measure.manifest import running_command
 from .corpus_cli import build_corpus, corpus_app, extract_app
 from .manifests import manifest_app
 from .model_cli import ensemble_app, predictor_app, registry_app
-from .options import AllowFailures, AllowHdr, Codecs, Features, Frames, Height, MeasureBits, Models
-from .options import NotReplayed, OneTeacher, PixFmt, Quiet, Reads, Teachers, TrustGeometry, Width
-from .options import Writes, check_all_outputs, feature_names, given, show, tell
+from .options import AllowFailures, AllowHdr, Codecs, Confidence, Features, Frames, Height
+from .options import MeasureBits, Models, NotReplayed, OneTeacher, PixFmt, Quiet, Reads, SampleSeed
+from .options import SampleShare, Teachers, TrustGeometry, Width, Within, Writes, check_all_outputs
+from .options import feature_names, given, show, tell
 from .people_cli import people_app
 
 # %% ../../nbs/serve/98_cli.ipynb #db8501ea
@@ -54,20 +55,35 @@ def _measure(
     resize: Annotated[bool, Option("--resize", help="Scale the distorted clip to the reference.")] = False,
     measure_bits: MeasureBits = None,
     allow_hdr: AllowHdr = False,
+    within: Within = None,
+    sample: SampleShare = None,
+    confidence: Confidence = 0.95,
+    seed: SampleSeed = 0,
     as_json: Annotated[bool, Option("--json", help="One JSON object with every frame.")] = False,
 ) -> None:
-    "Measure a pair: per-frame features and teacher scores in one libvmaf pass."
+    """Measure a pair: per-frame features and teacher scores in one libvmaf pass.
+
+    With --within, as many pieces of the pair are measured as it takes to know the mean of the first teacher so well;
+    if that is as much work as the whole, the whole is measured, and it is said why.
+    """
     from vmaf_research.measure.video import open_clip  # loads numpy, which no other command needs at its start
 
     geometry, how = (width, height, pixel_format), {"count": False, "trust_geometry": trust_geometry}
     first = open_clip(reference, *geometry, **how)
     second = open_clip(distorted, *((None,) * 3 if resize and distorted.suffix != ".yuv" else geometry), **how)
-    options = {"resize": resize, "bits": measure_bits, "allow_hdr": allow_hdr}
-    result = vmaf_research.measure(first, second, features=feature_names(features), teachers=teacher, **options)
+    options = {"features": feature_names(features), "teachers": teacher, "resize": resize}
+    options |= {"bits": measure_bits, "allow_hdr": allow_hdr}
+    options |= {"within": within, "share": sample, "confidence": confidence, "seed": seed}
+    result = vmaf_research.measure(first, second, **options)
     tell("warning", result.warnings)
     if as_json:
         return show(result, as_json)
     print(f"{result.frames} frames, {result.compared}")
+    if within is not None or sample is not None:
+        print(f"{TEACHERS[teacher[0]].column}: {result.sample}")
+        for name, each in result.sample.pooled.items():
+            limits = (f"{each.low:.4f}" if each.low is not None else "?", f"{each.high:.4f}")
+            print(f"{name:16} {each.value:12.6f}  {' to '.join(limits)}: {each.says}")
     for name, value in result.mean().items():
         print(f"{name:16} {value:12.6f}")
     for name, reason in result.skipped.items():

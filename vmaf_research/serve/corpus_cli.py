@@ -16,9 +16,10 @@ import vmaf_research
 from .. import corpora
 from ..measure.core import BadInput
 from ..measure.features import DEFAULT_TEACHER
-from .options import AllowFailures, AllowHdr, AsJson, Codecs, Features, Frames, Height, MeasureBits
-from .options import OneTeacher, PixFmt, Quiet, Reads, Scheduler, Teachers, TrustGeometry, Width
-from .options import Writes, feature_names, given, listed, seen_by_workers, show, tell
+from .options import AllowFailures, AllowHdr, AsJson, Codecs, Confidence, Features, Frames, Height
+from .options import MeasureBits, OneTeacher, PixFmt, Quiet, Reads, SampleSeed, SampleShare
+from .options import Scheduler, Teachers, TrustGeometry, Width, Within, Writes, feature_names, given
+from .options import chosen_sampling, listed, seen_by_workers, show, tell
 
 # %% ../../nbs/serve/88_corpus_cli.ipynb #07482a3a
 extract_app = Typer(name="extract", help="Extract a corpus to the FULL_FEATURES table, with a manifest.")
@@ -64,6 +65,10 @@ def _netflix(
     scheduler: Scheduler = None,
     features: Features = "fast",
     teacher: Teachers = (DEFAULT_TEACHER,),
+    sample: SampleShare = None,
+    within: Within = None,
+    confidence: Confidence = 0.95,
+    seed: SampleSeed = 0,
     allow_failures: AllowFailures = False,
     quiet: Quiet = False,
     measure_bits: MeasureBits = None,
@@ -74,6 +79,7 @@ def _netflix(
     corpus = vmaf_research.corpus("netflix", seen_by_workers(root, scheduler), **raw)
     with corpora.jobs.cluster_executor(scheduler) as executor:
         how = {"bits": measure_bits, "allow_hdr": allow_hdr}
+        how["sampling"] = chosen_sampling(sample, within, confidence, seed)
         _extract(corpus, out, executor, _measuring(features, teacher, allow_failures, quiet, **how))
 
 # %% ../../nbs/serve/88_corpus_cli.ipynb #d6cec36a
@@ -88,6 +94,17 @@ def _workdir(workdir: Path | None, out: Path, scheduler: str | None) -> Path:
     return seen_by_workers(workdir or out.parent / f"{out.stem}.corpus", scheduler)
 
 
+def _ladder(
+    clips: Path | None, out: Path, workdir: Path | None, scheduler: str | None, made: dict[str, Any],
+    options: dict[str, Any],
+) -> None:  # fmt: skip
+    "Make a corpus of encodes, and measure it."
+    with corpora.jobs.cluster_executor(scheduler) as executor:
+        made |= {"executor": executor, "progress": options["progress"]}
+        corpus = build_corpus(clips, _workdir(workdir, out, scheduler), **made)
+        _extract(corpus, out, executor, options)
+
+
 @extract_app.command("clips")
 def _clips(
     folder: Annotated[Path, Argument(help="Folder of videos of any format."), Reads()],
@@ -100,18 +117,20 @@ def _clips(
     quiet: Quiet = False,
     features: Features = "fast",
     teacher: Teachers = (DEFAULT_TEACHER,),
+    sample: SampleShare = None,
+    within: Within = None,
+    confidence: Confidence = 0.95,
+    seed: SampleSeed = 0,
     allow_failures: AllowFailures = False,
     measure_bits: MeasureBits = None,
     allow_hdr: AllowHdr = False,
 ) -> None:
     "A folder of reference videos, each encoded on a ladder."
-    clips, workdir = folder and seen_by_workers(folder, scheduler), _workdir(workdir, out, scheduler)
-    with corpora.jobs.cluster_executor(scheduler) as executor:
-        options = {"height": height, "frames": frames, "executor": executor, "progress": not quiet}
-        options |= {"allow_hdr": True} if allow_hdr and clips else {}
-        corpus = build_corpus(clips, workdir, codecs, **options)
-        how = {"bits": measure_bits, "allow_hdr": allow_hdr}
-        _extract(corpus, out, executor, _measuring(features, teacher, allow_failures, quiet, **how))
+    how = {"bits": measure_bits, "allow_hdr": allow_hdr}
+    how["sampling"] = chosen_sampling(sample, within, confidence, seed)
+    options = _measuring(features, teacher, allow_failures, quiet, **how)
+    made = {"height": height, "frames": frames, "codecs": codecs} | ({"allow_hdr": True} if allow_hdr else {})
+    _ladder(seen_by_workers(folder, scheduler), out, workdir, scheduler, made, options)
 
 
 @extract_app.command("embedded")
@@ -125,13 +144,20 @@ def _embedded(
     quiet: Quiet = False,
     features: Features = "fast",
     teacher: Teachers = (DEFAULT_TEACHER,),
+    sample: SampleShare = None,
+    within: Within = None,
+    confidence: Confidence = 0.95,
+    seed: SampleSeed = 0,
     allow_failures: AllowFailures = False,
     measure_bits: MeasureBits = None,
     allow_hdr: AllowHdr = False,
 ) -> None:
     "Sources that the dependencies carry, each encoded on a ladder; needs no download."
-    common = (workdir, scheduler, quiet, features, teacher, allow_failures, measure_bits, allow_hdr)
-    _clips(None, out, height, frames, codecs, *common)
+    how = {"bits": measure_bits, "allow_hdr": allow_hdr}
+    how["sampling"] = chosen_sampling(sample, within, confidence, seed)
+    options = _measuring(features, teacher, allow_failures, quiet, **how)
+    made = {"height": height, "frames": frames, "codecs": codecs}
+    _ladder(None, out, workdir, scheduler, made, options)
 
 # %% ../../nbs/serve/88_corpus_cli.ipynb #dba1c4ef
 @extract_app.command("konvid")
@@ -144,11 +170,16 @@ def _konvid(
     scheduler: Scheduler = None,
     features: Features = "fast",
     teacher: Teachers = (DEFAULT_TEACHER,),
+    sample: SampleShare = None,
+    within: Within = None,
+    confidence: Confidence = 0.95,
+    seed: SampleSeed = 0,
     allow_failures: AllowFailures = False,
     quiet: Quiet = False,
 ) -> None:
     "The videos of KoNViD-1k, each encoded by libx264 and measured in the same process."
-    options = _measuring(features, teacher, allow_failures, quiet)
+    how = {"sampling": chosen_sampling(sample, within, confidence, seed)}
+    options = _measuring(features, teacher, allow_failures, quiet, **how)
     options |= {"qualities": corpora.grid.parse_qualities(crf), "preset": preset}
     folder, workdir = seen_by_workers(folder, scheduler), _workdir(workdir, out, scheduler)
     with corpora.jobs.cluster_executor(scheduler) as executor:
@@ -172,13 +203,18 @@ def _bvi_dvc(
     scheduler: Scheduler = None,
     features: Features = "fast",
     teacher: Teachers = (DEFAULT_TEACHER,),
+    sample: SampleShare = None,
+    within: Within = None,
+    confidence: Confidence = 0.95,
+    seed: SampleSeed = 0,
     allow_failures: AllowFailures = False,
     quiet: Quiet = False,
 ) -> None:
     "BVI-DVC: each sequence is taken out of the archive, encoded, measured and removed."
     place, out = seen_by_workers(place, scheduler), seen_by_workers(out, scheduler)
     tiers = tuple(corpora.bvi_dvc.TIERS) if tier == "all" else listed(tier)
-    options = _measuring(features, teacher, allow_failures, quiet)
+    how = {"sampling": chosen_sampling(sample, within, confidence, seed)}
+    options = _measuring(features, teacher, allow_failures, quiet, **how)
     options |= {"tiers": tiers, "codecs": listed(codecs), "qualities": corpora.grid.parse_qualities(crf)}
     options |= {"preset": preset, "workdir": _workdir(workdir, out, scheduler)}
     with corpora.jobs.cluster_executor(scheduler) as executor:
@@ -275,6 +311,10 @@ def _grid(
     teacher: OneTeacher = DEFAULT_TEACHER,
     measure_bits: MeasureBits = None,
     allow_hdr: AllowHdr = False,
+    sample: SampleShare = None,
+    within: Within = None,
+    confidence: Confidence = 0.95,
+    seed: SampleSeed = 0,
     allow_failures: AllowFailures = False,
     scheduler: Scheduler = None,
     quiet: Quiet = False,
@@ -286,6 +326,7 @@ def _grid(
     options = {"codecs": listed(codecs), "qualities": crf or (), "target": target, "preset": preset, "height": height}
     options |= {"frames": frames, "seconds": sample_seconds, "per_frame": per_frame, "teacher": teacher}
     options |= {"bits": measure_bits, "allow_hdr": allow_hdr}
+    options["sampling"] = chosen_sampling(sample, within, confidence, seed)
     options |= {"features": feature_names(features), "allow_failures": allow_failures, "progress": not quiet}
     with corpora.jobs.cluster_executor(scheduler) as executor:
         made = corpora.grid.grid(sources, out, executor=executor, **options)

@@ -18,7 +18,7 @@ from ..measure.features import DEFAULT_TEACHER
 from ..measure.core import BadInput, settings
 from ..measure.provenance import write_bytes
 from .options import AllowHdr, AsJson, Changes, MeasureBits, Models, NotReplayed, OneTeacher, Quiet
-from .options import Reads, Writes, show, tell
+from .options import Reads, SampleShare, Within, Writes, chosen_sampling, show, tell
 
 # %% ../../nbs/serve/89_model_cli.ipynb #a332a35e
 ensemble_app = Typer(name="ensemble", help="Train the codec-aware ensemble, judge it, and export its members.")
@@ -156,6 +156,8 @@ def _tune(
     teacher: OneTeacher = DEFAULT_TEACHER,
     measure_bits: MeasureBits = None,
     allow_hdr: AllowHdr = False,
+    within: Within = None,
+    sample: SampleShare = None,
     as_json: AsJson = False,
     html: Annotated[Path | None, Option(help=_PAGE), Writes("page", ".html", ".htm")] = None,
     out: Annotated[Path | None, Option(help=_OUT), Writes("encodes")] = None,
@@ -166,6 +168,7 @@ def _tune(
     _refuse_raw(source)
     options = {"preset": preset, "pooling": pooling, "confidence": confidence, "height": height, "frames": frames}
     options |= {"teacher": teacher, "bits": measure_bits, "allow_hdr": allow_hdr}
+    options["sampling"] = chosen_sampling(sample, within)
     predictor = None if models is None else vmaf_research.Predictor(codec, models, teacher)
     options |= {"predictor": predictor, "workdir": out, "progress": not quiet}
     result = vmaf_research.tune(source, codec, target_vmaf, **options)

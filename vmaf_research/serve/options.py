@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['Width', 'Height', 'PixFmt', 'TrustGeometry', 'Frames', 'Codecs', 'AllowFailures', 'Quiet', 'AsJson', 'Models',
-           'Scheduler', 'Features', 'MeasureBits', 'AllowHdr', 'OneTeacher', 'Teachers', 'Reads', 'Changes', 'Writes',
-           'NotReplayed', 'markers', 'several', 'check_all_outputs', 'given', 'listed', 'seen_by_workers',
-           'feature_names', 'show', 'tell']
+           'Within', 'SampleShare', 'Confidence', 'SampleSeed', 'Scheduler', 'Features', 'MeasureBits', 'AllowHdr',
+           'OneTeacher', 'Teachers', 'Reads', 'Changes', 'Writes', 'NotReplayed', 'markers', 'several',
+           'check_all_outputs', 'given', 'listed', 'seen_by_workers', 'chosen_sampling', 'feature_names', 'show',
+           'tell']
 
 # %% ../../nbs/serve/85_options.ipynb #bc122af7
 import inspect
@@ -121,6 +122,13 @@ AllowFailures = Annotated[bool, Option(help="Go on without the pairs that cannot
 Quiet = Annotated[bool, Option("--quiet", "-q", help="No progress bars.")]
 AsJson = Annotated[bool, Option("--json", help="Print one JSON object.")]
 Models = Annotated[Path | None, Option("--models", help="Folder of the registry [default: model/]."), Reads()]
+_WITHIN = "Measure a sample of the frames, until the mean is known within so many points."
+Within = Annotated[float | None, Option(help=_WITHIN)]
+_SAMPLE = "Measure a sample of so much of the frames, such as 0.1, without a promise."
+SampleShare = Annotated[float | None, Option("--sample", help=_SAMPLE)]
+_CONFIDENCE = "How often the interval of a sample holds the mean of all frames."
+Confidence = Annotated[float, Option(help=_CONFIDENCE)]
+SampleSeed = Annotated[int, Option("--seed", help="Of a sample: which frames are drawn.")]
 _SCHEDULER = "Work on the cluster of this dask scheduler, tcp://HOST:PORT [default: here]."
 Scheduler = Annotated[str | None, Option(help=_SCHEDULER), NotReplayed()]
 
@@ -140,6 +148,13 @@ def seen_by_workers(path: Path, scheduler: str | None) -> Path:
     return path if scheduler is None else path.absolute()
 
 # %% ../../nbs/serve/85_options.ipynb #ab5abcb0
+def chosen_sampling(sample: float | None, within: float | None, confidence: float = 0.95, seed: int = 0) -> Any:
+    "How pairs are sampled, as the library calls it; None: every frame is measured. Raises `BadInput` for nonsense."
+    from vmaf_research.measure.measuring import Sampling  # loads numpy, which no command needs at its start
+
+    return None if sample is None and within is None else Sampling(within, sample, confidence, seed)
+
+
 def feature_names(text: str) -> str | tuple[str, ...]:
     "A feature set, or the features in a list with commas; raises `BadInput` for none, or one that does not exist."
     if text in FEATURE_SETS:

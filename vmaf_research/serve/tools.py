@@ -9,7 +9,7 @@ __all__ = ['Reference', 'Distorted', 'RawWidth', 'RawHeight', 'Chroma', 'BitDept
            'check_machine']
 
 # %% ../../nbs/serve/94_tools.ipynb #02ac876b
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +22,8 @@ from ..measure.core import BadInput, ResearchError
 from ..measure.encode import available_encoders
 from ..measure.engine import find_engine
 from ..measure.features import DEFAULT_TEACHER, FEATURE_SETS, FULL_FEATURES, TEACHERS
-from ..measure.libvmaf import Measurement, measure
+from ..measure.libvmaf import Measurement
+from ..measure.measuring import measure_pair
 from ..measure.video import RAW_SUFFIXES, Clip, geometry_doubt, open_clip
 from .doctor import HealthReport, doctor
 from .sandbox import Pictures, Roots, frame_pictures, hide_paths
@@ -77,8 +78,7 @@ def check_pixels(clip: Clip, name: str) -> None:
 
 def _measure(
     site: Site, ref: str, dis: str, width: int | None, height: int | None, pixfmt: str, bitdepth: int,
-    trust_geometry: bool, resize: bool, model: str, features: Sequence[str], bits: int | None = None,
-    allow_hdr: bool = False,
+    trust_geometry: bool, resize: bool, model: str, **options: Any,  # of `measure_pair`
 ) -> tuple[Measurement, list[Clip], list[str]]:  # also reference and distorted, and what is odd about them
     "Measure two clips in the allowed folders; raises `BadInput` for what cannot be opened or is too large."
     files = [site.roots.file(path) for path in (ref, dis)]
@@ -91,7 +91,7 @@ def _measure(
         clips.append(open_clip(file, *((width, height) if stated else (None, None)), pixel_format, **how))
         check_pixels(clips[-1], name)
     doubts = [f"{clip.path.name}: {doubt.sentence}" for clip in clips if clip.raw and (doubt := geometry_doubt(clip))]
-    result = measure(*clips, features=features, teachers=(model,), resize=resize, bits=bits, allow_hdr=allow_hdr)
+    result = measure_pair(*clips, teachers=(model,), resize=resize, **options)
     return result, clips, [*doubts, *result.warnings]
 
 # %% ../../nbs/serve/94_tools.ipynb #c0013a1c
@@ -104,13 +104,18 @@ class Pooled(BaseModel):
     harmonic_mean: float | None = Field(description="As libvmaf pools it, of values + 1; null if a value is below 0.")
 
 
-def pool(values: np.ndarray) -> Pooled:
+def pool(
+    values: np.ndarray,
+    weights: np.ndarray | None = None,  # of the frames; None: all alike
+) -> Pooled:
     "The usual ways to make one number of many frames."
-    harmonic = float(1 / np.mean(1 / (values + 1)) - 1) if values.min() >= 0 else None
-    return Pooled(mean=values.mean(), min=values.min(), max=values.max(), harmonic_mean=harmonic)
+    harmonic = float(1 / np.average(1 / (values + 1), weights=weights) - 1) if values.min() >= 0 else None
+    return Pooled(mean=np.average(values, weights=weights), min=values.min(), max=values.max(), harmonic_mean=harmonic)
 
 # %% ../../nbs/serve/94_tools.ipynb #c97c36ae
 MOST_VALUES = 200_000  # numbers in one answer
+_POOLED = "The score and every feature that was asked for, over all frames, or what a sample says of them."
+_WITHIN = "Measure only as many frames as it takes to know the mean score within so many points; for long clips."
 _FEATURES = f"Also report these: {', '.join(FEATURE_SETS)} (sets) or {', '.join(FULL_FEATURES)}."
 
 
@@ -122,8 +127,11 @@ class PairScore(BaseModel):
     model: str
     frames: int
     compared: str = Field(description="Geometry and pixel format of the comparison.")
-    pooled: dict[str, Pooled] = Field(description="The score and every feature that was asked for, over all frames.")
+    pooled: dict[str, Pooled] = Field(description=_POOLED)
     per_frame: list[dict[str, float]] | None = Field(description="All columns frame by frame, if asked for.")
+    sample: dict[str, Any] | None = Field(
+        None, description="If asked for a score within an error: interval, share of frames measured, other poolings."
+    )
     not_computed: dict[str, str] = Field(description="Features that these pictures are unsuited for, and why.")
     warnings: list[str] = Field(description="What is odd about the input; the score may mean nothing then.")
     engine: dict[str, str | None] = Field(description="Versions of what measured.")
@@ -144,6 +152,9 @@ def vmaf_score(
     per_frame: Annotated[bool, Field(description="Also return the values of every frame.")] = False,
     measure_bits: _MeasureBits = None,
     allow_hdr: _AllowHdr = False,
+    within: Annotated[float | None, Field(gt=0, description=_WITHIN)] = None,
+    confidence: Annotated[float, Field(ge=0.5, lt=1, description="How often the promise of `within` holds.")] = 0.95,
+    seed: Annotated[int, Field(ge=0, description="Of the sample: which frames are drawn.")] = 0,
 ) -> PairScore:
     """Measure the VMAF of a distorted clip against its reference with libvmaf, 0 (bad) to 100 (like the reference).
 
@@ -151,8 +162,11 @@ def vmaf_score(
     number of frames. Takes about 0.05 s per frame of 1920x1080; cancelling ends it.
     """
     names = tuple(dict.fromkeys(name for asked in features for name in FEATURE_SETS.get(asked, (asked,))))
-    how = (width, height, pixfmt, bitdepth, trust_geometry, resize, model, names, measure_bits, allow_hdr)
-    result, _, doubts = _measure(site, ref, dis, *how)
+    raw = (width, height, pixfmt, bitdepth, trust_geometry)
+    how = {"features": names, "bits": measure_bits, "allow_hdr": allow_hdr}
+    how |= {"within": within, "confidence": confidence, "seed": seed}
+    result, _, doubts = _measure(site, ref, dis, *raw, resize, model, **how)
+    sample, weights = (None, None) if within is None else (result.sample, result.sample.weights)
     if per_frame and (count := result.frames * len(result.columns)) > MOST_VALUES:
         asked = f"{result.frames} frames with {len(result.columns)} columns are {count} numbers"
         advice = "leave out per_frame or ask for fewer features"
@@ -162,7 +176,8 @@ def vmaf_score(
         model=model,
         frames=result.frames,
         compared=result.compared,
-        pooled={name: pool(values) for name, values in result.columns.items()},
+        pooled={name: pool(values, weights) for name, values in result.columns.items()},
+        sample=sample and sample.to_json(),
         per_frame=result.to_frame().to_dict("records") if per_frame else None,
         not_computed=result.skipped,
         warnings=doubts,
@@ -216,7 +231,7 @@ def describe_worst_frames(
     The pictures are PNG resources; read them soon, only the newest are kept.
     """
     raw = (width, height, pixfmt, bitdepth, trust_geometry)
-    result, clips, doubts = _measure(site, ref, dis, *raw, resize, model, _plain_inputs(model))
+    result, clips, doubts = _measure(site, ref, dis, *raw, resize, model, features=_plain_inputs(model))
     scores = result.columns[TEACHERS[model].column]
     worst = np.argsort(scores, kind="stable")[:count].tolist()
     pictures = [frame_pictures(clip, worst) for clip in clips]

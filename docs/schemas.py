@@ -8,7 +8,6 @@ import argparse
 import json
 import sys
 import tomllib
-from pathlib import Path
 
 from vmaf_research.measure.core import Record, find_root
 from vmaf_research.measure.manifest import ManifestRecord

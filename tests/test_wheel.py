@@ -167,7 +167,8 @@ def test_it_serves_agents(installed, clip):
 
 
 def test_training_says_what_it_needs(installed):
-    for words in (("refresh",), ("train", "nano", "--parquet", "frames.parquet"), ("ensemble", "run", "frames.parquet")):
+    table = "frames.parquet"
+    for words in (("refresh",), ("train", "nano", "--parquet", table), ("ensemble", "run", table)):
         code, out, told = installed.run(*words)
         assert (code, out) == (2, ""), words
         assert told.startswith("error: ") and told.count("\n") == 1 and "'vmaf-research[train]'" in told

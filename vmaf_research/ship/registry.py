@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['REGISTRY', 'Promotion', 'Registry', 'registry_folder', 'own_registry', 'read_registry', 'examine_model',
-           'verify_registry', 'Model', 'load', 'write_model', 'install', 'remove_model']
+           'verify_registry', 'Model', 'load', 'write_model', 'install', 'add_signature', 'remove_model']
 
 # %% ../../nbs/ship/64_registry.ipynb #e378326d
 import shutil
@@ -385,6 +385,20 @@ def install(
     files, problems = _read_files(Path(source_folder), registry, row.file_names)
     refused = f"{source_folder}: not installed: "
     return _register(own_registry(folder), row, files, problems, lambda found: VerificationFailed(refused + found))
+
+
+def add_signature(
+    model_id: str,
+    bundle: bytes,  # content of the file, see `ship.signing`
+    folder: Path | str,
+) -> str:  # its name
+    "Register a signature as one of the files of a model, in place of an earlier one; nothing else changes."
+    folder, name = Path(folder), f"{model_id}.sigstore.json"
+    registry = read_registry(folder)
+    row = validated(RegistryRow, registry.row(model_id).to_json() | {"sigstore_bundle": name}, REGISTRY)
+    files, problems = _read_files(folder, registry, [each for each in row.file_names if each != name])
+    _register(folder, row, files | {name: bundle}, problems, VerificationFailed)
+    return name
 
 
 class _Id(Record):

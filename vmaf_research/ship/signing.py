@@ -13,7 +13,7 @@ from types import ModuleType
 
 from ..measure.core import BadInput
 from .records import RegistryRow
-from .registry import load, own_registry, read_registry, registry_folder, write_model
+from .registry import add_signature, load, own_registry, read_registry, registry_folder
 
 # %% ../../nbs/ship/82_signing.ipynb #5169a007
 def _library() -> ModuleType:
@@ -21,7 +21,7 @@ def _library() -> ModuleType:
     try:
         import model_signing
     except ImportError as error:
-        install = "which is not installed: `pip install vmaf-research[sign]`"
+        install = f"which cannot be loaded ({error}): `pip install vmaf-research[sign]`"
         raise BadInput(f"signatures need the library model-signing, {install}") from error
     return model_signing
 
@@ -47,18 +47,16 @@ def sign_model(
     cannot sign.
     """
     library, folder = _library(), own_registry(folder)
-    model, name = load(model_id, folder), f"{model_id}.sigstore.json"
+    model = load(model_id, folder)
     with tempfile.TemporaryDirectory(prefix="vmaf-research-") as place:
-        files, bundle = _lay_out(model.row, folder, Path(place)), Path(place) / name
+        files, bundle = _lay_out(model.row, folder, Path(place)), Path(place) / "bundle.json"
         try:
             signer = library.signing.Config().use_elliptic_key_signer(private_key=private_key)
         except (OSError, ValueError, TypeError, AttributeError) as error:  # no key, with a password, of another kind
             expected = "expected a private key on P-256, P-384 or P-521, in PEM and without a password"
             raise BadInput(f"{private_key}: {expected} ({error})") from error
         signer.sign(files, bundle)
-        graphs = {each: (files / each).read_bytes() for each in model.row.graphs}
-        write_model(folder, model.sidecar, graphs | {name: bundle.read_bytes()}, sigstore_bundle=name)
-    return name
+        return add_signature(model_id, bundle.read_bytes(), folder)
 
 # %% ../../nbs/ship/82_signing.ipynb #5169a015
 def signature_problems(

@@ -27,11 +27,12 @@ refresh: $(INSTALLED) ## measure the embedded corpus, train, gate and package th
 test: $(INSTALLED) ## notebooks, digests and tests, with coverage
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --cov --cov-report=term-missing:skip-covered --cov-fail-under=97
 
-lint: $(INSTALLED) ## ruff; README, map and refusals as generated
+lint: $(INSTALLED) ## ruff; README, map, refusals and schemas as generated
 	$(BIN)/ruff check .
 	$(BIN)/python docs/readme.py --check
 	$(BIN)/python docs/house_map.py --check
 	$(BIN)/python docs/refusals.py --check
+	$(BIN)/python docs/schemas.py --check
 
 lab: $(INSTALLED) ## JupyterLab on nbs/
 	$(BIN)/jupyter lab nbs
@@ -44,6 +45,7 @@ save: $(INSTALLED) ## run all notebooks and keep their outputs, cleaned
 	$(BIN)/nbdev_clean --fname digests
 	$(BIN)/python docs/readme.py
 	$(BIN)/python docs/house_map.py
+	$(BIN)/python docs/schemas.py
 
 readme: $(INSTALLED) ## README.md from nbs/index.ipynb
 	$(BIN)/python docs/readme.py

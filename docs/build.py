@@ -7,6 +7,7 @@ leaves the repository as it is. Nothing is executed and nothing is fetched.
 import argparse
 import os
 import re
+import shutil
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -159,6 +160,8 @@ def stage(folder: Path) -> None:
     target.write("digests/references.bib", (ROOT / "digests" / "references.bib").read_text(encoding="utf-8"))
     for path in how_to:
         target.markdown(path)
+    for path in (ROOT / "docs" / "schemas").iterdir():
+        target.write(f"how-to/schemas/{path.name}", path.read_text(encoding="utf-8"))
     target.write("how-to/map.svg", (ROOT / "docs" / "map.svg").read_text(encoding="utf-8"))
     entries = "\n".join(f"/models/{row.id}" for row in registry.models)
     target.write("models/index.md", f"{models.overview(registry)}\n```{{toctree}}\n:hidden:\n\n{entries}\n```\n")
@@ -203,6 +206,7 @@ def main() -> int:
     failed = build_main([*options, "-d", str(work / "doctrees"), str(work / "source"), str(out)])
     if not failed:
         write_redirects(out)
+        shutil.copytree(ROOT / "docs" / "schemas", out / "schemas", dirs_exist_ok=True)  # where their ids say
     return failed
 
 

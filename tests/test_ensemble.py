@@ -629,13 +629,15 @@ def test_only_promote_and_rollback_change_smoke(own, capsys, monkeypatch):
         install(member_id(seed), model, home)
     before = (home / REGISTRY).read_bytes()
     models = ["--models", str(home)]
-    monkeypatch.setattr(cli, "settings", lambda: replace(settings(), model_path=home))
+    own_models = replace(settings(), model_path=home, own_model_path=home)
+    monkeypatch.setattr("vmaf_research.ship.registry.settings", lambda: own_models)
     arguments = {
         ("ensemble", "run"): [rows, "--out", str(own / "trial"), "--dry-run", "-q"],
         ("ensemble", "validate"): [run],
         ("ensemble", "export"): [run, "--install", "-q", *models],
         ("registry", "list"): models,
         ("registry", "verify"): models,
+        ("registry", "sign"): [member_id(0), "--private-key", str(home / "no.pem"), *models],
         ("score",): [member_id(0), rows, "--out", str(own / "s.parquet"), *models],
         ("train",): ["fr-regressor-v1", "--parquet", rows, "--out", str(own / "train"), "-q"],
         ("refresh",): ["--clips", str(own / "videos"), "--out", str(own / "refresh"), "--install", "-q"],

@@ -27,6 +27,8 @@ import numpy as np
 import pytest
 import typer
 from conftest import write_pan
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from made_up import make_codec_rows, make_opinions, make_table
 
 from vmaf_research.corpora.rows import new_row, write_rows
@@ -37,6 +39,7 @@ from vmaf_research.measure.video import input_arguments
 from vmaf_research.serve.cli import app, main
 from vmaf_research.serve.options import Changes, Writes, markers
 from vmaf_research.ship.ensemble import run_ensemble
+from vmaf_research.ship.registry import install, registry_folder
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and limits are those of POSIX")
 MAY_MOUNT = hasattr(os, "geteuid") and os.geteuid() == 0 and sys.platform == "linux"
@@ -142,6 +145,12 @@ def measured(folder: Path) -> None:
         assert main([*words, "--preset", "ultrafast", "-q"]) == 0
 
 
+def registered(folder: Path) -> None:
+    install("fr_regressor_nano_v1", registry_folder(), folder / "model")
+    key = ec.generate_private_key(ec.SECP256R1())
+    (folder / "key.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+
+
 # One row per command
 
 
@@ -186,6 +195,11 @@ CALLS = {
     ("ensemble", "export"): Call("run -q", (lambda folder: judged(folder, 1),)),
     ("registry", "promote"): Call("--verdict run/PROMOTE.json --models run/model", (lambda folder: judged(folder, 2),)),
     ("registry", "rollback"): Call("--models run/model", (lambda folder: judged(folder, 3),)),
+    ("registry", "sign"): Call(
+        "fr_regressor_nano_v1 --private-key key.pem --models model",
+        (registered,),
+        varying=("model/registry.json", "model/fr_regressor_nano_v1.sigstore.json"),  # a signature is random
+    ),
     ("predictor", "tune"): Call(
         "--source videos/fractal.mkv --target-vmaf 85 --preset ultrafast --out work --html page.html -q", (videos,)
     ),

@@ -18,7 +18,7 @@ from sklearn.linear_model import RidgeCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from .clip_models import ClipRows, train_pooling
+from .. import learn
 from .conformal import ENCODE, Calibration
 from .head import HEAD_INPUTS, RankingHead, head_inputs, head_terms
 from .intervals import calibrate
@@ -120,7 +120,7 @@ _FRAMES = 32  # of a clip that attention looks at, evenly spaced
 _UNITS = (16, 8)  # of its hidden layers
 
 
-def _as_clips(rows: pd.DataFrame, target: np.ndarray) -> ClipRows:
+def _as_clips(rows: pd.DataFrame, target: np.ndarray) -> "learn.clip_models.ClipRows":
     "Clips for attention pooling: the frames of a column `frames`, and one frame of means for clips without."
     means, said = rows[list(CANONICAL_6)].to_numpy(float)[:, None], rows.get("frames", [None] * len(rows))
     frames = [own if isinstance(own, np.ndarray) else mean for own, mean in zip(said, means, strict=True)]
@@ -129,12 +129,12 @@ def _as_clips(rows: pd.DataFrame, target: np.ndarray) -> ClipRows:
     present = np.zeros(features.shape[:2], bool)
     for number, each in enumerate(frames):
         features[number, : len(each)], present[number, : len(each)] = each, True
-    return ClipRows(features, present, target, rows["source"].to_numpy(), rows["video"].to_numpy())
+    return learn.clip_models.ClipRows(features, present, target, rows["source"].to_numpy(), rows["video"].to_numpy())
 
 
 def _attention(rows: pd.DataFrame, like: pd.DataFrame) -> _Predictor:
     clips = _as_clips(rows, _share(rows))
-    (model,) = train_pooling(clips, [np.arange(len(rows))], (0,), hidden=_UNITS)
+    (model,) = learn.clip_models.train_pooling(clips, [np.arange(len(rows))], (0,), hidden=_UNITS)
     return lambda others: model.predict(_as_clips(others, np.zeros(len(others))))
 
 
@@ -160,7 +160,7 @@ def left_out_scores(
         raise BadInput(f"one {group} in these tables, {names[0]}: leaving it out leaves nothing to learn from")
     if fit is _attention:  # networks are trained side by side
         clips, others = _as_clips(rows, _share(rows)), [np.flatnonzero(owner != k) for k in range(len(names))]
-        models = train_pooling(clips, others, [0] * len(names), hidden=_UNITS)
+        models = learn.clip_models.train_pooling(clips, others, [0] * len(names), hidden=_UNITS)
         return np.array([model.predict(clips) for model in models])[owner, np.arange(len(rows))]
     scores = np.empty(len(rows))
     for own in (owner == k for k in range(len(names))):

@@ -16,12 +16,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
+from .. import learn  # training needs torch, calibrating does not
 from .conformal import ENCODE, UNITS, Calibration, Calibrations, Novelty, attainable_level
 from .conformal import conformal_rank, distance_scale, ensemble_mean, plain_features
 from .metrics import show_number
-from .regressor import fit_scaler
 from .table import TrainingTable, source_folds
-from .training import train_regressors
 from ..measure.core import BadInput
 
 # %% ../../nbs/learn/53_intervals.ipynb #bd22d1fa
@@ -79,7 +78,7 @@ def to_unit(
 # %% ../../nbs/learn/53_intervals.ipynb #85020ed2
 def fit_novelty(features: np.ndarray) -> Novelty:
     "The center and precision of rows; features that do not vary count for little, not for infinitely much."
-    mean, deviation = fit_scaler(features)
+    mean, deviation = learn.regressor.fit_scaler(features)
     standardised = (features - mean) / deviation
     covariance = standardised.T @ standardised / len(standardised) + 1e-6 * np.eye(features.shape[1])
     precision = np.linalg.inv(covariance) / np.outer(deviation, deviation)
@@ -134,7 +133,7 @@ def nested_predictions(
     fit_seeds = [seed for seed in seeds for _ in pairs]
     names, row_sets = table.feature_names, row_sets * len(seeds)
     rows, how = (table.features, table.target), {"score_range": table.score_range}
-    models = train_regressors(*rows, row_sets, fit_seeds, recipe, names, device, **how)
+    models = learn.training.train_regressors(*rows, row_sets, fit_seeds, recipe, names, device, **how)
     result = np.full((len(seeds), len(folds), len(table)), np.nan)
     for model, (member, (first, second)) in zip(models, product(range(len(seeds)), pairs), strict=True):
         for aside, left_out in {(first, second), (second, first)}:

@@ -9,6 +9,7 @@ __all__ = ['NUSVR_ROWS', 'floor_models', 'floor_predictions', 'Evaluation', 'eva
 # %% ../../nbs/learn/52_loso.ipynb #3bcc5317
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -23,12 +24,15 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import NuSVR
 from sklearn.utils.parallel import Parallel, delayed
 
+from .. import learn
 from .metrics import Agreement, Interval, agreement, clip_agreement, cluster_bootstrap, plcc, rmse
 from .metrics import show_number
 from .table import KEY, Fold, TrainingTable, source_folds
-from .training import FittedRegressor, train_regressors
-from .stacks import Checkpoint
 from .recipes import Recipe
+
+if TYPE_CHECKING:  # training needs torch, reading and judging predictions does not
+    from vmaf_research.learn.stacks import Checkpoint
+    from vmaf_research.learn.training import FittedRegressor
 
 # %% ../../nbs/learn/52_loso.ipynb #783b0635
 NUSVR_ROWS = 3000  # rows that NuSVR is fitted on at most: its time grows with their square
@@ -148,7 +152,7 @@ class LosoReport:
     seeds: tuple[int, ...]
     members: dict[int, Evaluation]  # by seed
     floors: dict[str, Evaluation]  # by name; empty if they were not asked for
-    final: FittedRegressor | None = None  # trained on all rows with the first seed
+    final: "FittedRegressor | None" = None  # trained on all rows with the first seed
 
     @property
     def shipped(self) -> Evaluation:
@@ -242,15 +246,15 @@ def out_of_fold(
     recipe: str | Recipe,
     device: str = "auto",  # "auto", "cpu" or "cuda"
     progress: bool = False,
-    checkpoint: Checkpoint | None = None,  # see `train_regressors`
+    checkpoint: "Checkpoint | None" = None,  # see `train_regressors`
     final: bool = False,  # also train a model on all rows, with the first seed
-) -> tuple[dict[int, np.ndarray], FittedRegressor | None]:  # by seed float64 [rows], not clipped; the final model
+) -> tuple[dict[int, np.ndarray], "FittedRegressor | None"]:  # by seed float64 [rows], not clipped; the final model
     "Every row predicted by networks that saw no row of its source: seeds times folds, trained together."
     folds = source_folds(table)
     row_sets = [fold.train for _ in seeds for fold in folds] + [np.arange(len(table))] * final
     fit_seeds = [seed for seed in seeds for _ in folds] + [seeds[0]] * final
     names = table.feature_names
-    fitted = train_regressors(
+    fitted = learn.training.train_regressors(
         table.features, table.target, row_sets, fit_seeds, recipe, names, device, progress, checkpoint=checkpoint,
         score_range=table.score_range,
     )  # fmt: skip

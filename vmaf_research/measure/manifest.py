@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['MANIFEST_SUFFIX', 'manifest_path', 'as_manifest_path', 'pairs_path', 'describe_path', 'describe_files',
-           'running_command', 'run_provenance', 'package_identity', 'row_change', 'Manifest', 'open_manifest',
-           'write_manifest', 'Verification', 'verify', 'difference', 'fact_differences', 'table_difference',
-           'same_result', 'file_difference', 'folder_differences']
+           'running_command', 'run_provenance', 'package_identity', 'row_change', 'Manifest', 'ManifestRecord',
+           'open_manifest', 'write_manifest', 'Verification', 'verify', 'difference', 'fact_differences',
+           'table_difference', 'same_result', 'file_difference', 'folder_differences']
 
 # %% ../../nbs/measure/12_manifest.ipynb #9c6808ee
 import platform
@@ -27,7 +27,7 @@ from pydantic import Field, model_validator
 from typing_extensions import TypedDict
 
 import vmaf_research
-from .core import BadInput, Record, VerificationFailed, find_root, html_table
+from .core import PACKAGE, BadInput, Record, VerificationFailed, find_root, html_table, validated
 from vmaf_research.measure.provenance import (
     SEAL, listing_digest, open_sealed, read_json, remove_partial, seal, sha256_file, write_json,
 )
@@ -106,8 +106,8 @@ def run_provenance(
     outputs: Mapping[str, dict],
 ) -> dict[str, Any]:
     "Entry point with its digest, the words of the command, normalised arguments, inputs and outputs."
-    entry = Path(entry_point).absolute()
-    entry_name = entry.relative_to(find_root(entry.parent)).as_posix()
+    entry = Path(entry_point).resolve()
+    entry_name = entry.relative_to(PACKAGE.parent).as_posix() if entry.is_relative_to(PACKAGE) else entry.name
     return {
         "schema": "run-provenance-v1",
         "entrypoint": {"path": entry_name, "sha256": sha256_file(entry)},
@@ -127,9 +127,10 @@ def _plain(value: Any) -> Any:
 # %% ../../nbs/measure/12_manifest.ipynb #e3a95535
 def package_identity() -> dict[str, str | None]:
     "Version of the package, and the git commit of its checkout if it is one."
-    command, folder = ["git", "rev-parse", "HEAD"], Path(vmaf_research.__file__).parent
+    command, installed = ["git", "rev-parse", "HEAD"], find_root(PACKAGE) == PACKAGE
     try:
-        commit = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
+        ran = None if installed else subprocess.run(command, cwd=PACKAGE, capture_output=True, text=True, check=True)
+        commit = ran and ran.stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         commit = None  # git is not needed to run anything
     return {"version": vmaf_research.__version__, "git_commit": commit or None}
@@ -254,7 +255,11 @@ class _Facts(Record):
     rows_of: dict[str, int] | None = None
 
 
-class _Document(Record):
+class ManifestRecord(Record):
+    "The content of a manifest, but for its seal."
+
+    what: Literal["vmaf-research-manifest"] = Field(alias="schema")
+    schema_version: Literal[1]
     deterministic: _Facts
     volatile: TypedDict("_Now", {"written_utc": str, "roots": dict[str, str], "working_folder": NotRequired[str]})
 
@@ -264,10 +269,11 @@ def open_manifest(path: Path | str) -> Manifest:
     path = as_manifest_path(path)
     if not path.is_file():
         raise BadInput(f"{path}: no such manifest; name one, or the output that it lies beside")
-    document = open_sealed(path, _Document)
+    document = open_sealed(path)
     if any(document.get(name) != value for name, value in _SCHEMA.items()):
         expected = f"{_SCHEMA['schema']} version {_SCHEMA['schema_version']}"
         raise BadInput(f"{path}: expected {expected}, found {document.get('schema')!r}")
+    validated(ManifestRecord, document, str(path))
     return Manifest(path, document)
 
 # %% ../../nbs/measure/12_manifest.ipynb #1d7370d2

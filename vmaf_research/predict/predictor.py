@@ -26,9 +26,8 @@ from .curves import DESCRIPTORS, NOISE, PREDICTOR_INPUTS, CurveReport, curve_gra
 from .curves import graph_difference
 from .shot_features import DEFAULT_PROBE, SHOT_FEATURE_NAMES, ShotFeatures
 from ..ship.onnx import INPUT, OUTPUT, run_session
-from ..ship.package import check_portable
 from ..ship.records import PREDICTOR, STUB_WARNING, PredictorCorpus, PredictorSidecar, model_file_names
-from ..ship.records import predictor_id
+from ..ship.records import check_portable, predictor_id
 from ..ship.registry import REGISTRY, Model, load, read_registry, write_model
 
 # %% ../../nbs/predict/76_predictor.ipynb #55f11beb

@@ -30,7 +30,7 @@ from .curves import CurveReport, MeasuredCurve, check_sources, counted, judge_cu
 from .predictor import check_shippable, formula_score, package_predictor
 from .shot_features import ShotFeatures, shot_features
 from ..ship.records import predictor_id
-from ..ship.registry import REGISTRY, Model, read_registry
+from ..ship.registry import REGISTRY, Model, own_registry, read_registry
 
 # %% ../../nbs/predict/77_training.ipynb #86db127c
 @dataclass(frozen=True)
@@ -238,7 +238,7 @@ def train_predictors(
     sources: Path | str | None = None,  # folder that `src` is relative to; default: what the manifest says
     preset: str | None = None,  # of the rows to learn from; needed if there are several
     teacher: str = DEFAULT_TEACHER,  # whose scores the rows have
-    folder: Path | str | None = None,  # registry to write to; default: `model/` of the repository
+    folder: Path | str | None = None,  # registry to write to, see `ship.registry.own_registry`
     licence: str = "not stated",  # of the pictures, in a sentence
     workdir: Path | str | None = None,  # where references go; default: in the folder of runs
     executor: Executor | None = None,  # default: one thread per core
@@ -251,7 +251,7 @@ def train_predictors(
     behind. Manifests go beside the rows, since a registry holds nothing but registered files:
     `rows.jsonl.predictor_libx264.manifest.json`.
     """
-    corpus, registry, codecs = Path(corpus), Path(folder or settings().model_path), tuple(dict.fromkeys(codecs))
+    corpus, registry, codecs = Path(corpus), own_registry(folder), tuple(dict.fromkeys(codecs))
     if not codecs:
         found = {row["encoder"] for _, row in _all_rows(corpus)}
         codecs = [codec for codec in PREDICTOR_CODECS if codec in found]
@@ -321,19 +321,19 @@ def stub_curves(codec: str) -> list[MeasuredCurve]:
 
 # %% ../../nbs/predict/77_training.ipynb #4317cdca
 def write_stub(codec: str, folder: Path | str | None = None) -> Model:
-    "Train and register the stub of a codec (default: in `model/`); raises `BadInput` if a real predictor is there."
+    "Train and register the stub of a codec in an `own_registry`; raises `BadInput` if a real predictor is there."
     curves = stub_curves(codec)
     report = judge_curves(curves, find_adapter(codec).hard_range)
     shots = f"{len(curves)} shots that nobody filmed, scored by a formula; seeded by the codec's name"
     corpus = {"name": "made-up rows", "kind": f"synthetic-stub-N={report.pooled.n}"}
     corpus |= {"licence": "none needed", "description": shots}
     description = f"Synthetic stub, do not use in production: a placeholder for a predictor of {codec}"
-    return package_predictor(codec, report, folder or settings().model_path, corpus, description)
+    return package_predictor(codec, report, own_registry(folder), corpus, description)
 
 
 def write_missing_stubs(folder: Path | str | None = None) -> tuple[str, ...]:  # codecs that got one
-    "A stub for every codec that has no predictor in a registry; default: `model/` of the repository."
-    folder = Path(folder or settings().model_path)
+    "A stub for every codec that has no predictor in an `own_registry`."
+    folder = own_registry(folder)
     known = {row.id for row in read_registry(folder).models} if (folder / REGISTRY).is_file() else set()
     missing = tuple(codec for codec in PREDICTOR_CODECS if predictor_id(codec) not in known)
     for codec in missing:

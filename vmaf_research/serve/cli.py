@@ -141,6 +141,7 @@ def _refresh(
     quiet: Quiet = False,
 ) -> None:
     "All of it: corpus, table, evaluation, gate, models with sidecar and card, report."
+    run = vmaf_research.refresh  # before anything is measured: training needs torch
     if data_root and (clips or frames or codecs):
         raise BadInput("--data-root reads raw video as it is: --clips, --frames and --codecs do not go with it")
     if not data_root and (width or pixel_format or trust_geometry):
@@ -157,8 +158,8 @@ def _refresh(
     tell("warning", corpus.warnings)
     options = {"features": feature_names(features), "strict": strict, "allow_failures": allow_failures}
     options |= {"teacher": teacher, "bits": measure_bits, "allow_hdr": allow_hdr}
-    install_into = settings().model_path if install else None
-    print(vmaf_research.refresh(corpus, folder, install_into=install_into, progress=not quiet, **options))
+    install_into = ship.registry.own_registry() if install else None
+    print(run(corpus, folder, install_into=install_into, progress=not quiet, **options))
 
 # %% ../../nbs/serve/98_cli.ipynb #761799d2
 _OUT = "The table to write: the same with the columns score and in_range."

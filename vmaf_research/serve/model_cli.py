@@ -77,7 +77,7 @@ def _ensemble_export(
     quiet: Quiet = False,
 ) -> None:
     "Train the members on all rows and write them to RUN/model, with smoke: true; needs a PROMOTE verdict."
-    target = (models or settings().model_path) if install else None
+    target = ship.registry.own_registry(models) if install else None
     ids = ship.promotion.export_members(_run_folder(run), table, device, target, progress=not quiet)
     print(f"{_run_folder(run) / 'model'}: {', '.join(ids)}")
 
@@ -94,16 +94,36 @@ def _registry_list(models: Models = None) -> None:
         print(f"{row.id:24} {row.kind:4} {state:16} sha256 {row.sha256[:12]}  {row.description}")
 
 
+_SIGNATURES = "Also check that every model is signed by the owner of this key, a PEM file."
+
+
 @registry_app.command("verify")
-def _registry_verify(models: Models = None) -> None:
+def _registry_verify(
+    models: Models = None,
+    signatures: Annotated[Path | None, Option(help=_SIGNATURES, metavar="PUBLIC_KEY"), Reads()] = None,
+) -> None:
     "Check every file under model/ against the registry, and everything in them against each other."
     folder = models or settings().model_path
     if not (folder / ship.registry.REGISTRY).exists():
         ship.registry.read_registry(folder)  # says that there is none; a damaged one is a problem like others
-    if problems := ship.registry.verify_registry(folder):
+    problems = ship.registry.verify_registry(folder)
+    if signatures is not None and not problems:
+        problems = ship.signing.signature_problems(signatures, folder)
+    if problems:
         print("\n".join(problems), file=sys.stderr)
         raise Exit(1)
-    print("all registered models are as they were written")
+    print(f"all registered models are as they were {'written' if signatures is None else 'signed'}")
+
+
+@registry_app.command("sign")
+def _registry_sign(
+    model_id: Annotated[list[str], Argument(help="Ids of registered models.")],
+    private_key: Annotated[Path, Option(help="PEM file, without a password; P-256, P-384 or P-521."), Reads()],
+    models: _ChangedModels = None,
+) -> None:
+    "Sign the files of models in the OpenSSF format, and register the signatures with them."
+    for each in model_id:
+        print(f"{each}: {ship.signing.sign_model(each, private_key, models)}")
 
 
 @registry_app.command("promote")
@@ -196,7 +216,7 @@ def _train(
     options = {"sources": sources, "preset": preset, "folder": models, "licence": licence, "progress": not quiet}
     options["teacher"] = teacher
     trained = predict.training.train_predictors(corpus, codec, **options)
-    print(*trained, f"registered in {models or settings().model_path}", sep="\n")
+    print(*trained, f"registered in {ship.registry.own_registry(models)}", sep="\n")
 
 
 @predictor_app.command("predict")

@@ -18,16 +18,15 @@ from typing import Any, Literal
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import torch
 from pydantic import Field
 from typing_extensions import TypedDict
 
 import vmaf_research
+from .. import learn
 from ..learn.codecs import CODEC_BLOCK, ENCODER_VOCAB_VERSION
 from ..learn.loso import Evaluation, evaluate, out_of_fold, prediction_table
 from ..learn.metrics import show_number
 from ..learn.recipes import Recipe, find_recipe
-from ..learn.stacks import Checkpoint
 from ..learn.table import KEY, EnsembleTable, find_corpus_digest, load_ensemble_table
 from ..measure.core import BadInput, Record
 from ..measure.features import DEFAULT_TEACHER, TEACHERS, resolve_teachers
@@ -100,6 +99,8 @@ def seed_document(
     seconds: float,  # of the training that this seed was part of
 ) -> dict[str, Any]:
     "What `loso_seed{N}.json` says; `null` for what is undefined. Only the block `volatile` varies between runs."
+    import torch  # whoever reads a run needs none
+
     values, recipe, total = evaluation.summary, identity["recipe"], identity["n_rows"]
     folds = [
         {"held_out": source, "n_train": total - each.n, "n_val": each.n} | each.to_json()
@@ -285,7 +286,7 @@ def run_ensemble(
     identity = run_identity(checked, find_corpus_digest(checked.path, corpus_root), recipe, dry_run)
     found = _finished_seeds(out, identity)
     wanted = tuple(seed for seed in SEEDS if seed not in found)
-    checkpoint = Checkpoint(out / _CHECKPOINT, json_bytes({**identity, "seeds": wanted}).decode())
+    checkpoint = learn.stacks.Checkpoint(out / _CHECKPOINT, json_bytes({**identity, "seeds": wanted}).decode())
     if wanted:
         found |= out_of_fold(rows, wanted, recipe, device, progress, checkpoint)[0]
         remove_partial(out / PREDICTIONS)

@@ -16,20 +16,18 @@ from typing import Any
 
 import numpy as np
 
+from .. import learn, ship
 from ..learn.codecs import ENCODER_VOCAB_VERSION
 from ..learn.intervals import calibrate_predictions
 from ..learn.loso import LosoReport, evaluate, floor_predictions
-from ..learn.training import train_regressors
 from ..measure.core import BadInput, ShipRefused, VerificationFailed, validated
 from ..measure.features import DEFAULT_TEACHER
 from ..measure.manifest import describe_files, describe_path, run_provenance, write_manifest
 from ..measure.provenance import SEAL, json_bytes, open_sealed, seal, sha256_file, working_on, write_json
 from .ensemble import SEEDS, EnsembleRun, artefact_name, ensemble_id, member_id, read_run
 from .gate import ship_gate
-from .package import package_model
 from .records import EnsembleRecord, RegistryRow, Sidecar
-from .refresh import corpus_facts
-from .registry import REGISTRY, Registry, install, read_registry, registry_folder, verify_registry
+from .registry import REGISTRY, Registry, install, own_registry, read_registry, verify_registry
 from .verdict import HOLD, PROMOTE, Verdict, judge, read_verdict
 
 # %% ../../nbs/ship/69_promotion.ipynb #c20c0b9d
@@ -71,7 +69,7 @@ def export_members(
     ids = [member_id(seed, run.table.rows.teacher) for seed in SEEDS]
     recipe, gate, rows = verdict.document["recipe"]["name"], verdict.document["gate"], run.table.rows
     everything = [np.arange(len(rows))] * len(SEEDS)
-    fitted = train_regressors(
+    fitted = learn.training.train_regressors(
         rows.features, rows.target, everything, SEEDS, recipe, rows.feature_names, device, progress,
         score_range=rows.score_range,
     )  # fmt: skip
@@ -82,7 +80,7 @@ def export_members(
         "encoder_vocab_version": ENCODER_VOCAB_VERSION, "corpus_digest": verdict.document["corpus"]["sha256"],
         "calibration": calibrate_predictions(rows, run.members()),
     }  # fmt: skip
-    corpus = corpus_facts(run.table.path, run.table.sha256, list(run.table.encoders))
+    corpus = ship.refresh.corpus_facts(run.table.path, run.table.sha256, list(run.table.encoders))
     notes = " ".join([_NOTES, *(f"{note}." for note in run.table.notes)])
     model, part = run.folder / "model", run.folder / "model.part"
     shutil.rmtree(part, ignore_errors=True)
@@ -93,7 +91,8 @@ def export_members(
         name = "VMAF v0.6.1" if rows.teacher == DEFAULT_TEACHER else rows.teacher
         words = _DESCRIPTION.format(seed=seed, name=name), notes
         model_id = member_id(seed, rows.teacher)
-        package_model(model_id, report, ship_gate(report), part, corpus, *words, smoke=True, ensemble=group)
+        judged = report, ship_gate(report)
+        ship.package.package_model(model_id, *judged, part, corpus, *words, smoke=True, ensemble=group)
     shutil.rmtree(model, ignore_errors=True)
     part.rename(model)
     place = {"output": run.folder}
@@ -163,14 +162,14 @@ def _member_problems(verdict: Verdict, seed: int, sidecar: Sidecar) -> list[str]
 
 def plan_promotion(
     verdict_file: Path | str,  # PROMOTE.json
-    folder: Path | str | None = None,  # of the registry; default: `model/` of the repository
+    folder: Path | str | None = None,  # see `ship.registry.own_registry`
 ) -> RegistryChange:
     """The change that sets `smoke` of the members of a verdict to false; nothing is written.
 
     Raises `ShipRefused` for a verdict that does not allow it or does not belong to the registered members,
     `VerificationFailed` for a registry with any problem, and `BadInput` for files or members that are not there.
     """
-    folder, verdict = registry_folder(folder), read_verdict(verdict_file)
+    folder, verdict = own_registry(folder), read_verdict(verdict_file)
     problems = verify_registry(folder)
     if problems:
         raise VerificationFailed(f"{folder}: nothing was promoted: {'; '.join(problems)}")
@@ -191,11 +190,11 @@ def plan_promotion(
 
 # %% ../../nbs/ship/69_promotion.ipynb #7b686956
 def plan_rollback(folder: Path | str | None = None) -> RegistryChange:
-    """The change that restores the rows of a `registry_folder` before the last promotion; nothing is written.
+    """The change that restores the rows of an `own_registry` before the last promotion; nothing is written.
 
     Raises `BadInput` if there is nothing to undo, or a member was replaced since.
     """
-    folder = registry_folder(folder)
+    folder = own_registry(folder)
     registry = read_registry(folder)
     if not registry.promotions:
         raise BadInput(f"{folder / REGISTRY}: no promotion to roll back")

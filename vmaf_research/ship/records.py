@@ -4,11 +4,13 @@
 
 # %% auto #0
 __all__ = ['ModelId', 'Sha256', 'PREDICTOR', 'PEOPLE', 'STUB_WARNING', 'AnySidecar', 'model_file_names', 'RegistryRow',
-           'CorpusRecord', 'FloorRecord', 'TrainingRecord', 'ParityRecord', 'EnsembleRecord', 'Sidecar', 'predictor_id',
-           'PredictorCorpus', 'PredictorSidecar', 'HeadRecord', 'CurveRecord', 'PeopleTraining', 'PeopleSidecar']
+           'CorpusRecord', 'FloorRecord', 'TrainingRecord', 'ParityRecord', 'EnsembleRecord', 'check_portable',
+           'Sidecar', 'predictor_id', 'PredictorCorpus', 'PredictorSidecar', 'HeadRecord', 'CurveRecord',
+           'PeopleTraining', 'PeopleSidecar']
 
 # %% ../../nbs/ship/62_records.ipynb #50d050cc
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import PurePosixPath, PureWindowsPath
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -18,7 +20,7 @@ from ..learn.conformal import Calibration, Calibrations
 from ..learn.head import HEAD_INPUTS, Scope
 from ..learn.metrics import Agreement, Interval
 from ..learn.recipes import Recipe
-from ..measure.core import Record, html_table
+from ..measure.core import BadInput, Record, html_table
 from ..measure.features import DEFAULT_TEACHER, TEACHERS
 from ..measure.teacher import Ends
 from .gate import GateResult
@@ -204,6 +206,17 @@ class EnsembleRecord(Record):
     encoders: dict[str, _Count]  # rows per encoder of the table
     corpus_digest: Sha256 | None = None
     calibration: Calibrations | None = None  # of the mean of all members
+
+# %% ../../nbs/ship/62_records.ipynb #e5a2da35
+def check_portable(corpus: Any) -> None:
+    "Raise `BadInput` if a text anywhere in it is an absolute path."
+    if isinstance(corpus, Mapping):
+        corpus = [*corpus.keys(), *corpus.values()]
+    if isinstance(corpus, list | tuple):
+        for each in corpus:
+            check_portable(each)
+    elif isinstance(corpus, str) and (PurePosixPath(corpus).is_absolute() or PureWindowsPath(corpus).is_absolute()):
+        raise BadInput(f"corpus record: {corpus!r} is a path on this machine; give a name or a relative path")
 
 # %% ../../nbs/ship/62_records.ipynb #7003f62e
 class _AnySidecar(_Named):

@@ -22,6 +22,7 @@ _FRONT_DOOR = {  # name: module that has it
     "shot_features": "predict.shot_features",
     "tune": "predict.tune",
     "verify": "measure.manifest",
+    "worst_frames": "serve.viewer",
 }
 __all__ = list(_FRONT_DOOR)
 
@@ -35,6 +36,13 @@ def __getattr__(name):
 
 def __dir__():
     return sorted([*globals(), *_FRONT_DOOR])
+
+
+def load_ipython_extension(shell):
+    "`%load_ext vmaf_research` in a notebook: the magics `%vmaf` and `%%tune`."
+    from vmaf_research.serve.magics import ResearchMagics
+
+    shell.register_magics(ResearchMagics)
 
 
 def _modules_of(room):

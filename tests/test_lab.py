@@ -35,7 +35,7 @@ RUN_ALL = """async () => {
     await jupyterapp.commands.execute("notebook:run-all-cells");
 }"""
 CELLS = """[...jupyterapp.shell.currentWidget.content.model.cells].filter(cell => cell.type === "code")
-    .map(cell => ({ count: cell.executionCount, outputs: cell.outputs.toJSON() }))"""
+    .map(cell => ({ count: cell.executionCount, source: cell.sharedModel.source, outputs: cell.outputs.toJSON() }))"""
 VALUE = """async expression => {
     const kernel = jupyterapp.shell.currentWidget.sessionContext.session.kernel;
     const asked = kernel.requestExecute({ code: "", user_expressions: { value: expression } });
@@ -68,9 +68,11 @@ def lab(checkout):
     environment |= {"JUPYTERLAB_SETTINGS_DIR": str(home / "settings"), "IPYTHONDIR": str(home / "ipython")}
     environment |= {"JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"), "PYTHONPATH": str(ROOT)}
     command = ["make", "lab", f"BIN={Path(sys.executable).parent}", "INSTALLED="]
+    environment = {**os.environ, **environment}
+    del environment["TQDM_DISABLE"]  # progress is what a reader sees
     with open(home / "log", "wb") as log:
         process = subprocess.Popen(
-            command, cwd=checkout, env=os.environ | environment, stdout=log, stderr=log, start_new_session=True
+            command, cwd=checkout, env=environment, stdout=log, stderr=log, start_new_session=True
         )
     deadline = time.monotonic() + PATIENCE
     try:
@@ -119,6 +121,12 @@ def test_a_magic_shows_a_table_and_a_figure(page):
     assert shown.locator("img").evaluate("picture => picture.naturalWidth") > 300
     tuned = page.locator(".jp-OutputArea-output", has_text="for VMAF 90, mean over frames").first
     assert tuned.locator("table").count() == tuned.locator("img").count() == 1
+
+
+def test_progress_is_text(page):
+    outputs = [output for cell in page.evaluate(CELLS) if "%%tune" in cell["source"] for output in cell["outputs"]]
+    assert "encodes of shots" in "".join(output.get("text", "") for output in outputs)
+    assert not any("widget-view" in kind for output in outputs for kind in output.get("data", {}))
 
 
 def test_the_map_leads_to_every_notebook_and_the_digests_are_beside_it(page, checkout):

@@ -9,6 +9,7 @@ __all__ = ['CONNECT_SECONDS', 'core_count', 'run_jobs', 'cluster_executor']
 import asyncio
 import os
 import secrets
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Executor, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -39,7 +40,7 @@ def run_jobs(
     futures = [pool.submit(function, *job) for job in jobs]
     finished = as_completed(futures)
     if progress:
-        finished = tqdm(finished, label, len(futures), leave=False)
+        finished = tqdm(finished, label, len(futures), leave=not sys.stderr.isatty())  # a notebook would keep an empty line
     try:
         for future in finished:
             future.result()

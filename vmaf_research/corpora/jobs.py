@@ -40,7 +40,8 @@ def run_jobs(
     futures = [pool.submit(function, *job) for job in jobs]
     finished = as_completed(futures)
     if progress:
-        finished = tqdm(finished, label, len(futures), leave=not sys.stderr.isatty())  # a notebook would keep an empty line
+        leave = not sys.stderr.isatty()  # a notebook would keep an empty line
+        finished = tqdm(finished, label, len(futures), leave=leave)
     try:
         for future in finished:
             future.result()

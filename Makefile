@@ -34,8 +34,9 @@ lint: $(INSTALLED) ## ruff; README, map, refusals and schemas as generated
 	$(BIN)/python docs/refusals.py --check
 	$(BIN)/python docs/schemas.py --check
 
-lab: $(INSTALLED) ## JupyterLab on nbs/
-	$(BIN)/jupyter lab nbs
+lab: $(INSTALLED) ## JupyterLab on the repository, at the start notebook; the notebooks are trusted
+	@$(BIN)/jupyter trust --log-level=ERROR nbs/*.ipynb nbs/*/*.ipynb digests/*.ipynb
+	$(BIN)/jupyter lab --ServerApp.root_dir="$(CURDIR)" nbs/00_start.ipynb
 
 save: $(INSTALLED) ## run all notebooks and keep their outputs, cleaned
 	$(BIN)/nbdev_export
@@ -50,7 +51,7 @@ save: $(INSTALLED) ## run all notebooks and keep their outputs, cleaned
 readme: $(INSTALLED) ## README.md from nbs/index.ipynb
 	$(BIN)/python docs/readme.py
 
-map: $(INSTALLED) ## docs/map.md and its picture from the imports of the code
+map: $(INSTALLED) ## docs/map.md and its pictures from the imports of the code
 	$(BIN)/python docs/house_map.py
 
 site: $(INSTALLED) ## the static site in _build/html

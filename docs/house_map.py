@@ -1,9 +1,10 @@
-"""Write docs/map.md and docs/map.svg: the rooms, their modules and how they import each other, from the code itself."""
+"""Write docs/map.md, .svg and .html: the rooms, their modules and how they import each other, from the code itself."""
 
 import argparse
 import io
 import sys
 from collections import Counter
+from html import escape
 from pathlib import Path
 
 import matplotlib
@@ -90,6 +91,41 @@ def draw() -> str:
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"
 
 
+STYLE = """
+.house-map { max-width: 60em; display: flex; flex-direction: column-reverse; text-align: center; font-size: 13px; }
+.house-map .level { display: flex; gap: 12px; justify-content: center; }
+.house-map .flows { display: flex; gap: 12px; justify-content: center; margin: 3px 0; opacity: 0.8; }
+.house-map .flows span { flex: 1; max-width: 36em; }
+.house-map .room { flex: 1; max-width: 36em; padding: 6px 10px 9px; line-height: 1.7;
+  border: 1px solid var(--jp-border-color0, #33506e); border-radius: 8px;
+  background: var(--jp-layout-color2, #eef3f8); }
+.house-map .room b { font-size: 15px; }
+.house-map .room a { white-space: nowrap; margin: 0 4px; }
+"""
+
+
+def linked_map() -> str:
+    "The rooms as boxes whose modules lead to their notebooks; addresses are those from a folder of the repository."
+    levels = []
+    for level in range(1 + max(level for _, (_, level), _ in ROOMS.values())):
+        rooms = sorted((left, room) for room, (_, (left, on), _) in ROOMS.items() if on == level)
+        boxes, flows = [], []
+        for _, room in rooms:
+            links = []
+            for path in sorted((ROOT / "nbs" / room).glob("[0-9]*.ipynb")):
+                subtitle = title_and_subtitle(nbformat.read(path, as_version=4))[1].replace("`", "")
+                place = f"../nbs/{room}/{path.name}"
+                links.append(f'<a href="{place}" title="{escape(subtitle)}">{path.stem[3:]}</a>')
+            head = f"<b>{room}</b> <i>{ROOMS[room][0]}</i>"
+            boxes.append(f'<div class="room">{head}<br>\n' + "\n".join(links) + "</div>")
+            said = [flow for (below, _), flow in FLOWS.items() if below == room]
+            flows += [f"<span>↑ {' '.join(flow.split())}</span>" for flow in said]
+        levels.append(f'<div class="level">{"".join(boxes)}</div>')
+        if flows:
+            levels.append(f'<div class="flows">{"".join(flows)}</div>')
+    return f'<style>{STYLE}</style>\n<div class="house-map">\n' + "\n".join(levels) + "\n</div>\n"
+
+
 def room_lists() -> str:
     "Per room its question, what flows through it, what it imports, and its notebooks."
     imports, parts = room_imports(), []
@@ -105,11 +141,12 @@ def room_lists() -> str:
 
 
 def written() -> dict[Path, str]:
-    "Both files as they should be."
+    "All files as they should be."
     page = ROOT / "docs" / "map.md"
     head, _, rest = page.read_text(encoding="utf-8").partition(START)
     tail = rest.partition(END)[2]
-    return {page: f"{head}{START}\n\n{room_lists()}\n\n{END}{tail}", page.with_suffix(".svg"): draw()}
+    lists = f"{head}{START}\n\n{room_lists()}\n\n{END}{tail}"
+    return {page: lists, page.with_suffix(".html"): linked_map(), page.with_suffix(".svg"): draw()}
 
 
 def main() -> int:
@@ -119,7 +156,7 @@ def main() -> int:
     for path, text in written().items():
         if not check:
             path.write_text(text, encoding="utf-8")
-        elif path.suffix == ".md" and path.read_text(encoding="utf-8") != text:
+        elif path.suffix != ".svg" and path.read_text(encoding="utf-8") != text:
             print(f"{path.relative_to(ROOT)} is not what the code says: run `make map`")
             return 1
     return 0

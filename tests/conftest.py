@@ -1,6 +1,7 @@
 """Small real clips that several tests share, and a cache of measurements of their own."""
 
 import os
+import shutil
 from fractions import Fraction
 
 os.environ["TQDM_DISABLE"] = "1"  # read when tqdm is imported; logs without progress bars
@@ -12,6 +13,8 @@ from skimage.color import rgb2gray
 
 from vmaf_research.measure.engine import run_ffmpeg
 from vmaf_research.measure.video import Clip, input_arguments, open_clip
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -53,3 +56,16 @@ def encoded(pan):
     path = pan.path.with_name("pan_crf38.mkv")
     run_ffmpeg([*input_arguments(pan), "-c:v", "libx264", "-crf", "38", "-threads", "1", str(path)])
     return open_clip(path)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    "A headless browser of the system."
+    program = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if program is None:
+        pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is installed")
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield browser
+        browser.close()

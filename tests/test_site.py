@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 import zlib
@@ -18,7 +17,6 @@ from vmaf_research.measure.core import find_root
 from vmaf_research.ship.registry import read_registry
 
 ROOT = find_root(Path(__file__).parent)
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 sys.path.insert(0, str(ROOT / "docs"))
 import notebooks  # noqa: E402
 import symbols  # noqa: E402
@@ -46,19 +44,6 @@ def site(tmp_path_factory):
     result = subprocess.run(command, cwd=out.anchor, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True)
     assert result.returncode == 0, result.stderr.decode()[-3000:]
     return out
-
-
-@pytest.fixture(scope="module")
-def browser():
-    "A headless browser of the system."
-    program = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if program is None:
-        pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is installed")
-    sync_api = pytest.importorskip("playwright.sync_api")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

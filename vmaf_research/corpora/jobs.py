@@ -9,13 +9,14 @@ __all__ = ['CONNECT_SECONDS', 'core_count', 'run_jobs', 'cluster_executor']
 import asyncio
 import os
 import secrets
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Executor, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 import vmaf_research
 from ..measure.core import BadInput, EngineError, cache_root
@@ -39,7 +40,8 @@ def run_jobs(
     futures = [pool.submit(function, *job) for job in jobs]
     finished = as_completed(futures)
     if progress:
-        finished = tqdm(finished, label, len(futures), leave=False)
+        leave = not sys.stderr.isatty()  # a notebook would keep an empty line
+        finished = tqdm(finished, label, len(futures), leave=leave)
     try:
         for future in finished:
             future.result()

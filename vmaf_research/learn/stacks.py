@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from .metrics import VMAF_RANGE
 from .recipes import Recipe, rate_factor, recipe_units

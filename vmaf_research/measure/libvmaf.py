@@ -12,13 +12,15 @@ import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from html import escape
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from ssimulacra2 import compute_ssimulacra2
 
-from .core import BadInput, EngineError
+from .core import BadInput, EngineError, html_figure
 from .engine import Engine, FfmpegLog, ffmpeg_path, find_engine, read_log, run_ffmpeg, run_vmaf
 from .engine import running
 from .features import DEFAULT_TEACHER, FEATURE_BY_NAME, TEACHERS, TeacherModel
@@ -73,11 +75,15 @@ class Measurement:
         return f"Measurement of {self.frames} frames ({self.compared}): mean {scores}, …"
 
     def _repr_html_(self) -> str:
-        return pd.DataFrame(self.columns).agg(["mean", "min", "max"]).T.to_html(float_format="%.4f")
+        table = pd.DataFrame(self.columns).agg(["mean", "min", "max"]).T.to_html(float_format="%.4f")
+        warnings = "".join(f"<p>warning: {escape(warning)}</p>" for warning in self.warnings)
+        axes = self.plot(axes=Figure(layout="constrained").subplots())
+        return table + warnings + html_figure(axes.figure, "scores over frame number")
 
-    def plot(self, columns: Iterable[str] = ("vmaf",), axes=None):  # matplotlib axes
-        "Columns over frame number; returns the axes."
-        axes = self.to_frame().plot(x="frame_index", y=list(columns), ax=axes, figsize=(6, 2.5), lw=1)
+    def plot(self, columns: Iterable[str] | None = None, axes=None):  # matplotlib axes
+        "Columns over frame number, those of the teachers unless others are named; returns the axes."
+        columns = list(self.columns)[: len(self.teachers) or 1] if columns is None else list(columns)
+        axes = self.to_frame().plot(x="frame_index", y=columns, ax=axes, figsize=(6, 2.5), lw=1)
         axes.set(xlabel="frame")
         return axes
 

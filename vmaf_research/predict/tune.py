@@ -272,9 +272,17 @@ class Tuning:
     def __repr__(self) -> str:
         return f"Tuning({self.source}: {self.codec} for VMAF {self.target:g}, {len(self.shots)} shots)"
 
-    def _repr_html_(self) -> str:
+    def _table(self) -> str:
         head, rows, foot = self._lines()
         return f"<p>{escape(head)}</p>{html_table(rows, _COLUMNS)}" + "".join(f"<p>{escape(line)}</p>" for line in foot)
+
+    def _picture(self, first: int = 0) -> str:
+        figure = Figure()
+        self.plot(first, figure)
+        return html_figure(figure, "curves of shots", dpi=90)
+
+    def _repr_html_(self) -> str:
+        return self._table() + self._picture()
 
     def plot(self, first: int = 0, figure: Figure | None = None) -> np.ndarray:  # of matplotlib axes, one per shot
         "The curves of shot number `first` and a few of the next: predicted, after the encodes, and the encodes."
@@ -294,13 +302,9 @@ class Tuning:
 
     def to_html(self) -> str:
         "A page of its own with the table and all curves; it needs no other file and no network."
-        pictures = ""
-        for first in range(0, len(self.shots), _PANELS):
-            figure = Figure()
-            self.plot(first, figure)
-            pictures += html_figure(figure, "curves of shots", dpi=90)
+        pictures = "".join(map(self._picture, range(0, len(self.shots), _PANELS)))
         title = escape(f"{self.source}: {self.codec} for VMAF {self.target:g}")
-        return _PAGE.format(title=title, table=self._repr_html_(), pictures=pictures)
+        return _PAGE.format(title=title, table=self._table(), pictures=pictures)
 
 # %% ../../nbs/predict/80_tune.ipynb #6ac7c541
 def _limit_shots(shots: tuple[Shot, ...], frames: int | None) -> tuple[Shot, ...]:

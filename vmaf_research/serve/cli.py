@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 from typer import Argument, Option
@@ -60,7 +60,7 @@ def _measure(
     confidence: Confidence = 0.95,
     seed: SampleSeed = 0,
     as_json: Annotated[bool, Option("--json", help="One JSON object with every frame.")] = False,
-) -> None:
+) -> Any:
     """Measure a pair: per-frame features and teacher scores in one libvmaf pass.
 
     With --within, as many pieces of the pair are measured as it takes to know the mean of the first teacher so well;
@@ -88,6 +88,7 @@ def _measure(
         print(f"{name:16} {value:12.6f}")
     for name, reason in result.skipped.items():
         print(f"{name:16} not computed: {reason}")
+    return result
 
 # %% ../../nbs/serve/98_cli.ipynb #899ade59
 _Strict = Annotated[bool, Option("--strict", help="Gate also on error, bias and the lift over the floors.")]

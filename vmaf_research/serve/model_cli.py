@@ -8,7 +8,7 @@ __all__ = ['ensemble_app', 'registry_app', 'predictor_app']
 # %% ../../nbs/serve/89_model_cli.ipynb #731955e8
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from typer import Argument, Exit, Option, Typer
 
@@ -183,7 +183,7 @@ def _tune(
     out: Annotated[Path | None, Option(help=_OUT), Writes("encodes")] = None,
     models: Models = None,
     quiet: Quiet = False,
-) -> None:
+) -> Any:
     "The worst quality value of every shot that reaches a target, proved by encodes."
     _refuse_raw(source)
     options = {"preset": preset, "pooling": pooling, "confidence": confidence, "height": height, "frames": frames}
@@ -195,6 +195,7 @@ def _tune(
     show(result, as_json)
     if html is not None:
         write_bytes(html, result.to_html().encode())
+    return None if as_json else result
 
 # %% ../../nbs/serve/89_model_cli.ipynb #ff03ac69
 _VIDEOS = "Folder of the videos [default: where the manifest of the rows says]."

@@ -136,10 +136,9 @@ def findings(digests: list[Digest]) -> str:
     "The first sentence of some answers, with links to the rest."
     chosen = [digest for number in FINDINGS for digest in digests if digest.number == number]
     sentences = [re.split(r"(?<=[.!?]) (?=[A-Z])", linked(digest.answer, digest))[0] for digest in chosen]
-    return "\n".join(
-        f"- {text.replace('claims.html#', 'digests/claims.html#')} [Digest {digest.number}](/digests/{digest.name}.ipynb)"
-        for text, digest in zip(sentences, chosen, strict=True)
-    )
+    texts = [text.replace("claims.html#", "digests/claims.html#") for text in sentences]
+    pairs = zip(texts, chosen, strict=True)
+    return "\n".join(f"- {text} [Digest {each.number}](/digests/{each.name}.ipynb)" for text, each in pairs)
 
 
 def start_page(how_to: list[str], rooms: list[str], digests: list[Digest]) -> NotebookNode:

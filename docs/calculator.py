@@ -1,4 +1,4 @@
-"""The data of the calculator: registered networks and the exact functions of the teachers, for a page without a server."""
+"""The data of the calculator: registered networks and exact functions of the teachers, for a page without a server."""
 
 import json
 from pathlib import Path
@@ -17,11 +17,11 @@ from vmaf_research.ship.registry import Registry
 PAGE = """# Calculator
 
 :::{rst-class} lead
-What VMAF makes of its features: by the exact function of libvmaf's model files and by the registered networks, in this page
-and nowhere else. Or drop the JSON log of a libvmaf run here and see its curve, its pooled scores and its worst frames
+What VMAF makes of its features: by the exact function of libvmaf's model files and by the registered networks, in this
+page and nowhere else. Or drop the JSON log of a libvmaf run here: its curve, its pooled scores and its worst frames
 :::
 
-<div id="calculator"><noscript>The calculator is a program that runs in the browser; it needs JavaScript.</noscript></div>
+<div id="calculator"><noscript>The calculator runs in the browser; it needs JavaScript.</noscript></div>
 <script src="_static/calculator-data.js"></script>
 <script src="_static/calculator.js"></script>
 
@@ -58,7 +58,7 @@ def _network(name: str) -> dict[str, Any]:
     layers = sorted({each.rsplit(".", 1)[0] for each in values if each.endswith(".weight")})
     return {
         "mean": _numbers(values["feature_mean"]), "std": _numbers(values["feature_std"]),
-        "layers": [{"weight": _numbers(values[f"{each}.weight"]), "bias": _numbers(values[f"{each}.bias"])} for each in layers],
+        "layers": [{part: _numbers(values[f"{each}.{part}"]) for part in ("weight", "bias")} for each in layers],
         "low": list(sidecar.feature_min), "high": list(sidecar.feature_max),
     }  # fmt: skip
 
@@ -82,7 +82,8 @@ def calculator_data(registry: Registry) -> dict[str, Any]:
                if sidecar.teacher == name and len(sidecar.feature_order) == len(known.inputs)}  # fmt: skip
         v0 = len(known.inputs) == len(CANONICAL_6)
         teachers.append({
-            "name": name, "column": known.column, "function": place(functions, _function(teacher)), "ends": _ends(teacher),
+            "name": name, "column": known.column, "ends": _ends(teacher),
+            "function": place(functions, _function(teacher)),
             "inputs": [{"name": each, "key": keys[each]} for each in known.inputs], "networks": own,
             "start": [0.95, 0.55, 0.88, 0.93, 0.95, 4.0] if v0 else [0.5, 10.0, 0.9, 5.0],
             "low": [0.3, 0, 0, 0, 0, 0] if v0 else [0, 0, 0.5, 0],

@@ -10,7 +10,6 @@ from nbdev.config import get_config
 
 sys.path.insert(0, str(Path(__file__).parent))
 from digests import Digest, read_digest
-
 from vmaf_research.measure.core import find_root, settings
 from vmaf_research.serve.claims import Claims
 

@@ -108,7 +108,9 @@ class Digest:
         for cell in self.notebook.cells:
             directives, _ = split_directives(cell.source)
             if directives.get("headline") == "true":
-                pictures = [output.data["image/png"] for output in cell.outputs if "image/png" in output.get("data", {})]
+                pictures = [
+                    output.data["image/png"] for output in cell.outputs if "image/png" in output.get("data", {})
+                ]
                 return base64.b64decode(pictures[-1]), directives["fig-alt"]
         return None
 
@@ -166,7 +168,9 @@ def bibtex(digest: Digest, author: str, address: str) -> str:
 
 def _downloads(digest: Digest) -> str:
     "A table of the files behind a digest, in HTML, since they are no sources of pages."
-    rows = [f'<tr><td><a href="{digest.name}.ipynb" download>{digest.name}.ipynb</a></td><td>the notebook</td><td></td></tr>']
+    rows = [
+        f'<tr><td><a href="{digest.name}.ipynb" download>{digest.name}.ipynb</a></td><td>notebook</td><td></td></tr>'
+    ]
     for path in digest.files:
         what = {".parquet": "table", ".csv": "points of a figure", ".json": "record"}[path.suffix]
         address = f"data/{digest.number}/{path.name}"
@@ -210,7 +214,8 @@ def digest_list(digests: list[Digest]) -> str:
     for digest in sorted(digests, key=lambda each: (each.date, each.number), reverse=True):
         picture = ""
         if digest.figure:
-            picture = f"```{{image}} /{digest.picture}\n:alt: {digest.figure[1]}\n:class: chart thumbnail\n:target: {digest.name}.html\n```\n"
+            options = f":alt: {digest.figure[1]}\n:class: chart thumbnail\n:target: {digest.name}.html"
+            picture = f"```{{image}} /{digest.picture}\n{options}\n```\n"
         old = " {bdg-secondary}`superseded`" if digest.front_matter.get("superseded_by") else ""
         title = f"### [{digest.title}]({digest.name}.ipynb)"
         parts.append(f"{title}\n\n{digest.date} {digest.line}{old}\n\n{picture}\n{linked(digest.answer, digest)}\n")

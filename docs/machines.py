@@ -78,7 +78,9 @@ def head(name: str, base: str) -> str:
     return "\n".join(lines)
 
 
-def article(title: str, about: str, date: str, author: str, address: str, files: list[dict[str, Any]]) -> dict[str, Any]:
+def article(
+    title: str, about: str, date: str, author: str, address: str, files: list[dict[str, Any]]
+) -> dict[str, Any]:
     "A digest in the words of schema.org, with its data."
     known = {"@context": "https://schema.org", "@type": "Report", "headline": title, "abstract": about, "url": address}
     known |= {"datePublished": date, "author": {"@type": "Organization", "name": author}}

@@ -43,7 +43,9 @@ def overview(registry: Registry) -> str:
     models = [model for model in loaded if model.row.kind != PREDICTOR]
     predictors = [model for model in loaded if model.row.kind == PREDICTOR]
     alone = [model for model in models if model.sidecar.ensemble is None]
-    v0, others = ([each for each in alone if (each.sidecar.teacher == DEFAULT_TEACHER) is is_v0] for is_v0 in (True, False))
+    v0, others = (
+        [each for each in alone if (each.sidecar.teacher == DEFAULT_TEACHER) is is_v0] for is_v0 in (True, False)
+    )
     groups = {"VMAF v0.6.1": v0, "VMAF v1, one network for eight viewing conditions": others}
     cards = [f"### {name}\n\n{_grid(map(_card_of_grid, found))}" for name, found in groups.items() if found]
     ensembles = {each.sidecar.ensemble.id: each for each in models if each.sidecar.ensemble is not None}

@@ -32,11 +32,15 @@ DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
 def split_directives(source: str) -> tuple[dict[str, str], str]:
-    "The `#|` lines at the top of a cell by name, and the rest of it."
+    "The `#|` lines at the top of a cell by name, and the rest of it; an indented one goes on with the one before."
     lines = source.splitlines()
-    directives = {}
+    directives, name = {}, ""
     while lines and (match := DIRECTIVE.fullmatch(lines[0].strip())):
-        directives[match[1]] = match[2].strip()
+        if directives and lines[0].startswith("#|   "):
+            directives[name] += f" {lines[0][2:].strip()}"
+        else:
+            name = match[1]
+            directives[name] = match[2].strip()
         lines.pop(0)
     return directives, "\n".join(lines).strip("\n")
 

@@ -23,12 +23,17 @@ SECTIONS = ["Answer", "Question", "Method", "Findings", "Alternatives", "Open qu
 TEMPLATE = SETTINGS.root / "docs" / "digest-template.ipynb"
 WRITTEN = ("claims.json", ".csv")  # by the cells, all other files of a digest are what they read
 DATA = {
-    path: [file for file in sorted((SETTINGS.digest_path / "data" / path.name[:4]).glob("*")) if not file.name.endswith(WRITTEN)]
+    path: [
+        file
+        for file in sorted((SETTINGS.digest_path / "data" / path.name[:4]).glob("*"))
+        if not file.name.endswith(WRITTEN)
+    ]
     for path in DIGESTS
 }
 NUMBER = re.compile(r"(?<![\w.\-/])[-−+]?(\d[\d,]*(?:\.\d+)?)( ?%)?(?!\w)")
 NO_NUMBERS = (  # code, formulas, links, headings, names and citations
-    r"(?s)```.*?```", r"`[^`]*`", r"\$[^$]*\$", r"\]\([^)]*\)", r"(?m)^#+ .*$|^> .*$|^\d+\. ", r"[Dd]igests? \d{4}|\(\d{4}\)",
+    r"(?s)```.*?```",
+    r"`[^`]*`", r"\$[^$]*\$", r"\]\([^)]*\)", r"(?m)^#+ .*$|^> .*$|^\d+\. ", r"[Dd]igests? \d{4}|\(\d{4}\)",
     r"arXiv (\d{4}\.\d{5}|[^.;)]*)|\d{4}\.\d{5}", r"ADR-\d+", r"SSIMULACRA 2|x26[45]|SAM 2|VMAF v[\d.]+",
 )  # fmt: skip
 ENDS = {0.0, 1.0, 2.0, 95.0, 100.0}  # of scales; both of two; the level of all intervals
@@ -91,7 +96,7 @@ def test_figures_say_what_they_show(path):
 
 def test_a_number_that_no_cell_computes_is_found(tmp_path):
     notebook = nbformat.v4.new_notebook(cells=[
-        nbformat.v4.new_markdown_cell("The 48 frames of `x9` are [3.4](#claim-a) off, 37.5 % in digest 0004, 1,234 elsewhere."),
+        nbformat.v4.new_markdown_cell("48 frames of `x`: [3.4](#claim-a) off, 37.5 % in digest 0004, 1,234 elsewhere."),
         nbformat.v4.new_code_cell("frames = 48"),
     ])  # fmt: skip
     nbformat.write(notebook, tmp_path / "0001-made-up.ipynb")

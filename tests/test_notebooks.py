@@ -1,4 +1,4 @@
-"""Run every notebook and digest from top to bottom, as `nbdev_test` does; a digest must claim what is kept of its claims.
+"""Run every notebook and digest from top to bottom, as `nbdev_test` does; a digest must claim what is kept.
 
 An exported cell is compiled under the file and the lines of the module that it is exported to (test_sync.py holds that
 both are the same), so that one run tests the notebook and counts for the coverage of the package.

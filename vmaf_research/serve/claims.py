@@ -67,7 +67,8 @@ def restate(
 # %% ../../nbs/serve/92_claims.ipynb #22c25e22
 def _labelled(values: Any, axis: Any) -> list[Any]:
     "Places on an axis by their tick labels, where those are names."
-    labels = {round(float(place), 9): label.get_text() for place, label in zip(axis.get_ticklocs(), axis.get_ticklabels())}
+    ticks = axis.get_major_ticks()
+    labels = {round(float(tick.get_loc()), 9): tick.label1.get_text() for tick in ticks}
     named = any(text and not re.fullmatch(r"[-−\d.,]+|\$.*\$", text) for text in labels.values())
     found = [labels.get(round(float(value), 9)) if named else None for value in values]
     return [name or f"{value:.6g}" for name, value in zip(found, values, strict=True)]
@@ -83,12 +84,12 @@ def _series(axes: Any) -> list[tuple[str, np.ndarray]]:  # label and points [n, 
             found.append((drawn.get_label(), offsets))
         elif hasattr(drawn, "get_segments") and (segments := drawn.get_segments()):
             found.append((drawn.get_label(), np.concatenate(segments)))
-    bars = [bar for container in axes.containers for bar in container.patches if hasattr(bar, "get_width")]
-    labels = [container.get_label() for container in axes.containers for _ in getattr(container, "patches", ())]
-    for label, bar in zip(labels, bars, strict=False):
-        flat = abs(bar.get_height()) < 1 and bar.get_x() == 0
-        place, length = (bar.get_y() + bar.get_height() / 2, bar.get_width()), (bar.get_x(), bar.get_height())
-        found.append((label, np.array([[place[1], place[0]] if flat else [length[0] + bar.get_width() / 2, length[1]]])))
+    for container in axes.containers:
+        for bar in getattr(container, "patches", ()):
+            place, size = (bar.get_x(), bar.get_y()), (bar.get_width(), bar.get_height())
+            lies = getattr(container, "orientation", "vertical") == "horizontal"
+            middle = [place[0] + size[0] / 2, size[1]] if not lies else [size[0], place[1] + size[1] / 2]
+            found.append((container.get_label(), np.array([middle])))
     return found
 
 
@@ -138,7 +139,8 @@ class Claims:
         if not all(math.isfinite(each) for each in values):
             raise BadInput(f"claim {name}: expected numbers, found {values}")
         value, *ends = (float(f"{each:.6g}") for each in values)
-        self.found[name] = Claim(name=name, value=value, unit=unit, interval=tuple(ends) if ends else None)
+        known = {"interval": tuple(ends)} if ends else {}
+        self.found[name] = Claim(name=name, value=value, unit=unit, **known)
 
     def figure(
         self,
@@ -155,8 +157,12 @@ class Claims:
         if unknown := old.keys() ^ self.found.keys():
             raise self._differs(f"{', '.join(sorted(unknown))}: in the file or in a cell, but not in both")
         for name, claim in self.found.items():
-            pairs = zip((claim.value, *(claim.interval or ())), (old[name].value, *(old[name].interval or ())), strict=True)
-            if old[name].unit != claim.unit or not all(math.isclose(*pair, rel_tol=1e-3, abs_tol=1e-6) for pair in pairs):
+            pairs = zip(
+                (claim.value, *(claim.interval or ())), (old[name].value, *(old[name].interval or ())), strict=True
+            )
+            if old[name].unit != claim.unit or not all(
+                math.isclose(*pair, rel_tol=1e-3, abs_tol=1e-6) for pair in pairs
+            ):
                 raise self._differs(f"{name} is {claim.value:g} {claim.unit}, the file has {old[name].value:g}")
         for name, table in self.figures.items():
             path = _folder(self.digest) / f"{name}.csv"

@@ -40,6 +40,7 @@ save: $(INSTALLED) ## run all notebooks and keep their outputs, cleaned
 	$(BIN)/nbdev_export
 	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --save --n-workers 2
 	OMP_NUM_THREADS=1 $(BIN)/nbdev_test digests --save --n-workers 2
+	$(BIN)/python docs/claims.py --restate
 	$(BIN)/nbdev_clean
 	$(BIN)/nbdev_clean --fname digests
 	$(BIN)/python docs/readme.py

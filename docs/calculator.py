@@ -73,13 +73,13 @@ def calculator_data(registry: Registry) -> dict[str, Any]:
             store.append(value)
         return store.index(value)
 
-    shipped = {row.id: load(row.id).sidecar for row in registry.models if row.kind == "fr" and not row.smoke}
+    loaded = {row.id: load(row.id).sidecar for row in registry.models if row.kind == "fr" and not row.smoke}
+    shipped = {each: sidecar for each, sidecar in loaded.items() if sidecar.ensemble is None}  # features only
     for name, known in TEACHERS.items():
         if known.sha256 is None or not known.clipped:
             continue
         teacher = load_teacher(name)
-        own = {each: place(networks, _network(each)) for each, sidecar in shipped.items()
-               if sidecar.teacher == name and len(sidecar.feature_order) == len(known.inputs)}  # fmt: skip
+        own = {each: place(networks, _network(each)) for each, sidecar in shipped.items() if sidecar.teacher == name}
         v0 = len(known.inputs) == len(CANONICAL_6)
         teachers.append({
             "name": name, "column": known.column, "ends": _ends(teacher),

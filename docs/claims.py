@@ -1,4 +1,5 @@
-"""Print every claim of the digests; with --derive, run all digests and compare what they claim with what is kept."""
+"""Print every claim of the digests; --derive runs all digests and compares what they claim with what is kept, and
+--restate writes what is kept into their prose."""
 
 import os
 import sys
@@ -6,12 +7,14 @@ from pathlib import Path
 
 import matplotlib
 import nbdev.test
+import nbformat
 from nbdev.config import get_config
 
 sys.path.insert(0, str(Path(__file__).parent))
 from digests import Digest, read_digest
 from vmaf_research.measure.core import find_root, settings
-from vmaf_research.serve.claims import Claims
+from vmaf_research.measure.provenance import write_bytes
+from vmaf_research.serve.claims import Claims, restate
 
 
 def derive(digest: Digest) -> bool:
@@ -24,6 +27,18 @@ def derive(digest: Digest) -> bool:
     return passed
 
 
+def restate_prose(digest: Digest) -> None:
+    "Write the values of the claims into the prose of a digest."
+    known = {claim.name: claim for claim in digest.claims.claims}
+    before = nbformat.writes(digest.notebook)
+    for cell in digest.notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = restate(cell.source, known)
+    after = nbformat.writes(digest.notebook)
+    if after != before:
+        write_bytes(digest.path, f"{after}\n".encode())
+
+
 def main() -> int:
     matplotlib.use("agg")
     os.environ["TQDM_DISABLE"] = "1"
@@ -32,6 +47,8 @@ def main() -> int:
         digest = read_digest(path)
         if "--derive" in sys.argv and not derive(digest):
             failed.append(digest.number)
+        if "--restate" in sys.argv and digest.claims:
+            restate_prose(digest)
         for claim in digest.claims.claims if digest.claims else ():
             line = f"{digest.number}  {digest.date}  {claim.name:24} {claim.value:>10g}  {claim.span:16} {claim.unit}"
             print(line.rstrip(), flush=True)

@@ -166,6 +166,12 @@ def bibtex(digest: Digest, author: str, address: str) -> str:
     return f"@misc{{vmaf-research-{digest.number},\n{lines}\n}}"
 
 
+def _folded(cell: NotebookNode) -> NotebookNode:
+    "A code cell whose code is shown when asked for; what it printed and drew is shown."
+    tags = sorted({*cell.metadata.get("tags", []), "hide-input"})
+    return NotebookNode(cell, metadata=NotebookNode(cell.metadata, tags=tags))
+
+
 def _downloads(digest: Digest) -> str:
     "A table of the files behind a digest, in HTML, since they are no sources of pages."
     rows = [
@@ -196,9 +202,9 @@ def digest_page(notebook: NotebookNode, digest: Digest, titles: dict[str, str], 
     lead, separator, question = rest.partition("\n## Question")
     if digest.figure:
         lead += f"\n```{{image}} /{digest.picture}\n:alt: {digest.figure[1]}\n:class: chart\n:width: 100%\n```\n"
-    first = "\n\n".join([*above, lead.strip(), f"{{.facts}}\n{digest.facts()}", f"{separator}{question}"])
+    first = "\n\n".join([*above, lead.strip(), f":::{{rst-class}} facts\n{digest.facts()}\n:::", f"{separator}{question}"])
     cells = [NotebookNode(notebook.cells[0], source=first), *notebook.cells[1:]]
-    cells = [NotebookNode(c, source=linked(c.source, digest)) if c.cell_type == "markdown" else c for c in cells]
+    cells = [_folded(c) if c.cell_type == "code" else NotebookNode(c, source=linked(c.source, digest)) for c in cells]
     entry = bibtex(digest, author, f"{base}digests/{digest.name}.html")
     cite = f"## Data and citation\n\n{_downloads(digest)}\n\n```bibtex\n{entry}\n```\n"
     return NotebookNode(notebook, metadata=metadata, cells=[*cells, new_markdown_cell(cite, id="data-and-citation")])

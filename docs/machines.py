@@ -12,8 +12,8 @@ from nbformat import NotebookNode
 PLAIN = (  # directives and roles of MyST, and what stands for them in plain Markdown
     (r"(?s)^(````*|```)\{(?:api-entries|py:module|toctree|bibliography)\}.*?^\1$", ""),
     (r"(?s)^```\{image\} (\S+)\n:alt: (.*?)\n.*?^```$", r"![\2](\1)"),
-    (r"(?s)^:::+\{rst-class\} lead\n(.*?)\n:::+$", r"> \1"),
-    (r"(?m)^:{3,}.*$|^:[a-z-]+:.*$|^\{\.[a-z]+\}$", ""),
+    (r"(?s)^:::+\{rst-class\} [a-z]+\n(.*?)\n:::+$", r"> \1"),
+    (r"(?m)^:{3,}.*$|^:[a-z-]+:.*$", ""),
     (r"\{py:obj\}`([^`<]+?) <[^`]*>`", r"`\1`"),
     (r"\{[a-z:-]+\}`([^`<]+?)(?: <[^`]*>)?`", r"\1"),
     (r'<a class="claim"[^>]*>([^<]*)</a>', r"\1"),

@@ -202,7 +202,9 @@ def digest_page(notebook: NotebookNode, digest: Digest, titles: dict[str, str], 
     lead, separator, question = rest.partition("\n## Question")
     if digest.figure:
         lead += f"\n```{{image}} /{digest.picture}\n:alt: {digest.figure[1]}\n:class: chart\n:width: 100%\n```\n"
-    first = "\n\n".join([*above, lead.strip(), f":::{{rst-class}} facts\n{digest.facts()}\n:::", f"{separator}{question}"])
+    first = "\n\n".join(
+        [*above, lead.strip(), f":::{{rst-class}} facts\n{digest.facts()}\n:::", f"{separator}{question}"]
+    )
     cells = [NotebookNode(notebook.cells[0], source=first), *notebook.cells[1:]]
     cells = [_folded(c) if c.cell_type == "code" else NotebookNode(c, source=linked(c.source, digest)) for c in cells]
     entry = bibtex(digest, author, f"{base}digests/{digest.name}.html")

@@ -150,7 +150,7 @@ def test_digest_page_begins_with_answer_and_figure_and_offers_its_data(site):
     for path in (ROOT / "digests").glob("[0-9]*.ipynb"):
         text = (site / "digests" / f"{path.stem}.html").read_text(encoding="utf-8")
         article = text.partition("<article")[2]
-        places = [article.index(part) for part in ("<h1>", "<h2>Answer", "_images/digest-", "<h2>Question", "@misc{")]
+        places = [article.index(part) for part in ("<h1>", "<h2>Answer", "_images/digest-", "<h2>Question", "@misc")]
         assert places == sorted(places), path.name
         assert article.count('class="claim"') >= len(read_claims(path.name[:4]).claims)
         for data in (ROOT / "digests" / "data" / path.name[:4]).glob("*"):

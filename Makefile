@@ -8,7 +8,7 @@ SITE := _build/html
 .DEFAULT_GOAL := help
 test save: export TQDM_DISABLE := 1
 test save: export PYTHONDONTWRITEBYTECODE :=
-.PHONY: help setup refresh test lint lab save readme map site digest clean
+.PHONY: help setup refresh test lint lab save readme map site digest claims clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,7 @@ save: $(INSTALLED) ## run all notebooks and keep their outputs, cleaned
 	$(BIN)/nbdev_export
 	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --save --n-workers 2
 	OMP_NUM_THREADS=1 $(BIN)/nbdev_test digests --save --n-workers 2
+	$(BIN)/python docs/claims.py --restate
 	$(BIN)/nbdev_clean
 	$(BIN)/nbdev_clean --fname digests
 	$(BIN)/python docs/readme.py
@@ -60,6 +61,9 @@ site: $(INSTALLED) ## the static site in _build/html
 
 digest: $(INSTALLED) ## a new digest from the template: make digest NAME=what-it-asks
 	$(BIN)/python docs/new_digest.py "$(NAME)"
+
+claims: $(INSTALLED) ## run all digests, derive every number that they claim, and print it
+	OMP_NUM_THREADS=1 $(BIN)/python docs/claims.py --derive
 
 clean: ## remove what was built, but not .venv and runs/
 	rm -rf _build .pytest_cache .ruff_cache .hypothesis .coverage

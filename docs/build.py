@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import sys
+import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,14 +19,20 @@ from nbformat.v4 import new_markdown_cell
 from sphinx.cmd.build import build_main
 
 sys.path.insert(0, str(Path(__file__).parent))
+import machines
 import models
-from notebooks import front_matter, module_name, page, title_and_subtitle, to_myst
+from calculator import PAGE, write_calculator
+from notebooks import module_name, page, title_and_subtitle, to_myst
 
-from digests import REFERENCES, Digest, digest_list, digest_page
+from digests import REFERENCES, Digest, claims_page, digest_list, digest_page, linked, read_digest
 from vmaf_research.measure.core import find_root
+from vmaf_research.measure.provenance import sha256_file
 from vmaf_research.ship.registry import read_registry
 
 ROOT = find_root(Path(__file__).parent)
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+BASE = PROJECT["urls"]["Homepage"]  # where the site is published
+AUTHOR = PROJECT["authors"][0]["name"]
 ROOMS = ("tutorials", "measure", "corpora", "learn", "ship", "predict", "serve")  # in reading order
 LINK = re.compile(r"(?<=\]\()([^)\s:#]+)(?=[)#])")
 TOCTREE = "```{{toctree}}\n:hidden:\n:caption: {caption}\n\n{entries}\n```\n"
@@ -55,6 +62,10 @@ class Stage:
             path.write_text(text, encoding="utf-8")
         self.written.add(path)
 
+    def describe(self, name: str, title: str, about: str, source: str, **more: object) -> None:
+        "Remember what machines are told about a page."
+        machines.PAGES[name] = machines.Page(title, re.sub(r"[`*]", "", about), source, **more)
+
     def relink(self, text: str, source: Path) -> str:
         "Links between files of the repository as links between pages."
 
@@ -71,13 +82,23 @@ class Stage:
         "Stage a Markdown file of the repository."
         text = self.relink(source.read_text(encoding="utf-8"), source)
         self.write(f"{self.pages[source]}.md", to_myst(text))
+        title, _, rest = text.lstrip("# ").partition("\n")
+        self.describe(self.pages[source], title, rest.strip().partition("\n\n")[0], text)
 
-    def notebook(self, source: Path, notebook: NotebookNode) -> None:
+    def notebook(self, source: Path, notebook: NotebookNode, about: str = "", **more: object) -> None:
         "Stage a notebook, already made a page."
         for cell in notebook.cells:
             if cell.cell_type == "markdown":
                 cell.source = self.relink(cell.source, source)
         self.write(f"{self.pages[source]}.ipynb", nbformat.writes(notebook))
+        title, subtitle = title_and_subtitle(nbformat.read(source, as_version=4))
+        self.describe(self.pages[source], title, about or subtitle, machines.notebook_source(notebook), **more)
+
+    def page(self, name: str, text: str) -> None:
+        "Stage a page that stands in no file of the repository."
+        self.write(f"{name}.md", text)
+        title, _, rest = text.lstrip("# ").partition("\n")
+        self.describe(name, title, machines.plain(rest).lstrip("> ").partition("\n\n")[0], text)
 
     def remove_stale(self) -> None:
         "Sources of pages that are no more."
@@ -108,7 +129,19 @@ def room_page(room: str, notebooks: list[Path], pages: dict[Path, str]) -> str:
     return f"# {room.capitalize()}\n\n{lead}\n{table}\n\n```{{toctree}}\n:hidden:\n\n{entries}\n```\n"
 
 
-def start_page(how_to: list[str], rooms: list[str]) -> NotebookNode:
+FINDINGS = ("0011", "0008", "0002")  # digests that the start page quotes
+
+
+def findings(digests: list[Digest]) -> str:
+    "The first sentence of some answers, with links to the rest."
+    chosen = [digest for number in FINDINGS for digest in digests if digest.number == number]
+    sentences = [re.split(r"(?<=[.!?]) (?=[A-Z])", linked(digest.answer, digest))[0] for digest in chosen]
+    texts = [text.replace("claims.html#", "digests/claims.html#") for text in sentences]
+    pairs = zip(texts, chosen, strict=True)
+    return "\n".join(f"- {text} [Digest {each.number}](/digests/{each.name}.ipynb)" for text, each in pairs)
+
+
+def start_page(how_to: list[str], rooms: list[str], digests: list[Digest]) -> NotebookNode:
     "The notebook that is also the README, with a picture, ways into the site, and its table of contents."
     notebook = page(nbformat.read(ROOT / "nbs" / "index.ipynb", as_version=4))
     head, _, rest = notebook.cells[1].source.partition("\n## ")
@@ -118,10 +151,10 @@ def start_page(how_to: list[str], rooms: list[str]) -> NotebookNode:
         f"```{{image}} /_pictures/{models.FIGURE}-{theme}.svg\n:alt: {text}\n:class: only-{theme}\n:width: 100%\n```"
         for theme in ("light", "dark")
     )
-    ways = (ROOT / "docs" / "start.md").read_text(encoding="utf-8")
+    ways = (ROOT / "docs" / "start.md").read_text(encoding="utf-8").replace("FINDINGS", findings(digests))
     notebook.cells[1].source = f"{head}\n\n{picture}\n\n{ways}\n\n## {rest}"
     chapters = {
-        "Read": [*how_to, "/digests/index", "/models/index"],
+        "Read": ["/digests/index", "/models/index", "/calculator", *how_to],
         "Package": [f"/{room}/index" for room in rooms],
     }
     toctrees = [TOCTREE.format(caption=name, entries="\n".join(entries)) for name, entries in chapters.items()]
@@ -129,7 +162,42 @@ def start_page(how_to: list[str], rooms: list[str]) -> NotebookNode:
     return notebook
 
 
-def stage(folder: Path) -> None:
+def stage_digests(target: Stage, digests: list[Digest]) -> None:
+    "Pages, list, claims and figures of the digests."
+    titles = {digest.name: digest.title for digest in digests}
+    for digest in digests:
+        address = f"{BASE}digests/{digest.name}.html"
+        files = [
+            {"@type": "DataDownload", "name": path.name, "sha256": sha256_file(path),
+             "contentUrl": f"{BASE}digests/data/{digest.number}/{path.name}"}
+            for path in digest.files
+        ]  # fmt: skip
+        data = machines.article(digest.title, digest.plain_answer, digest.date, AUTHOR, address, files)
+        if digest.figure:
+            place = target.folder / digest.picture
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(digest.figure[0])
+            target.written.add(place)
+        notebook = digest_page(page(digest.notebook), digest, titles, AUTHOR, BASE)
+        picture = digest.picture if digest.figure else ""
+        target.notebook(digest.path, notebook, about=digest.plain_answer, picture=picture, data=data)
+    target.page("digests/index", digest_list(digests))
+    target.page("digests/claims", claims_page(digests))
+    target.page("digests/references", REFERENCES)
+    target.write("digests/references.bib", (ROOT / "digests" / "references.bib").read_text(encoding="utf-8"))
+
+
+def copy_downloads(out: Path, digests: list[Digest]) -> None:
+    "What the pages of the digests offer, as it lies in the repository."
+    for digest in digests:
+        shutil.copy(digest.path, out / "digests")
+        for path in digest.files:
+            place = out / "digests" / "data" / digest.number / path.name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, place)
+
+
+def stage(folder: Path) -> list[Digest]:
     "Write all sources of the site to a folder."
     target = Stage(folder)
     found = {room: sorted((ROOT / "nbs" / room).glob("*.ipynb")) for room in ROOMS}
@@ -147,34 +215,30 @@ def stage(folder: Path) -> None:
     target.pages |= {ROOT / "model" / row.card: f"models/{row.id}" for row in registry.models}
 
     for room, notebooks in rooms.items():
-        target.write(f"{room}/index.md", room_page(room, notebooks, target.pages))
+        target.page(f"{room}/index", room_page(room, notebooks, target.pages))
         for path in notebooks:
             target.notebook(path, page(nbformat.read(path, as_version=4)))
-    digests = []
-    for path in digest_paths:
-        notebook = nbformat.read(path, as_version=4)
-        digests.append(Digest(path.stem, *title_and_subtitle(notebook), front_matter(notebook)))
-        target.notebook(path, digest_page(page(notebook), digests[-1]))
-    target.write("digests/index.md", digest_list(digests))
-    target.write("digests/references.md", REFERENCES)
-    target.write("digests/references.bib", (ROOT / "digests" / "references.bib").read_text(encoding="utf-8"))
+    digests = [read_digest(path) for path in digest_paths]
+    stage_digests(target, digests)
+    target.page("calculator", PAGE)
     for path in how_to:
         target.markdown(path)
     for path in (ROOT / "docs" / "schemas").iterdir():
         target.write(f"how-to/schemas/{path.name}", path.read_text(encoding="utf-8"))
     target.write("how-to/map.svg", (ROOT / "docs" / "map.svg").read_text(encoding="utf-8"))
     entries = "\n".join(f"/models/{row.id}" for row in registry.models)
-    target.write("models/index.md", f"{models.overview(registry)}\n```{{toctree}}\n:hidden:\n\n{entries}\n```\n")
+    target.page("models/index", f"{models.overview(registry)}\n```{{toctree}}\n:hidden:\n\n{entries}\n```\n")
     for row in registry.models:
         source = ROOT / "model" / row.card
-        target.write(f"models/{row.id}.md", target.relink(to_myst(models.model_page(registry, row)), source))
+        target.page(f"models/{row.id}", target.relink(to_myst(models.model_page(registry, row)), source))
 
     pictures = folder / "_pictures"
     pictures.mkdir(parents=True, exist_ok=True)
     models.draw_errors(models.shipped_errors(), pictures)
-    target.written |= set(pictures.iterdir())
-    target.notebook(start, start_page([f"/{target.pages[path]}" for path in how_to], list(rooms)))
+    target.written |= {pictures / f"{models.FIGURE}-{theme}.svg" for theme in ("light", "dark")}
+    target.notebook(start, start_page([f"/{target.pages[path]}" for path in how_to], list(rooms), digests))
     target.remove_stale()
+    return digests
 
 
 def write_redirects(out: Path) -> None:
@@ -200,13 +264,16 @@ def main() -> int:
     parser.add_argument("out", type=Path, help="folder for the HTML")
     out = parser.parse_args().out.resolve()
     work = out.parent
-    stage(work / "source")
+    digests = stage(work / "source")
     os.environ["MPLBACKEND"] = "agg"
     options = ["-q", "-W", "--keep-going", "-b", "html", "-c", str(ROOT / "docs")]
     failed = build_main([*options, "-d", str(work / "doctrees"), str(work / "source"), str(out)])
     if not failed:
         write_redirects(out)
         shutil.copytree(ROOT / "docs" / "schemas", out / "schemas", dirs_exist_ok=True)  # where their ids say
+        copy_downloads(out, digests)
+        write_calculator(read_registry(), out / "_static")
+        machines.write(out, PROJECT["name"], PROJECT["description"], BASE)
     return failed
 
 

@@ -11,6 +11,7 @@ MATHJAX_PACKAGE = importlib.util.find_spec("sphinx-mathjax-offline").submodule_s
 MATHJAX = Path(MATHJAX_PACKAGE) / "static" / "mathjax" / "tex-svg-full.js"  # one file that needs no fonts
 
 sys.path.insert(0, str(HERE))
+import machines  # noqa: E402
 
 project = PROJECT["name"]
 author = PROJECT["authors"][0]["name"]
@@ -50,8 +51,8 @@ blog_title = f"{project} digests"
 blog_baseurl = PROJECT["urls"]["Homepage"]
 blog_post_pattern = ["digests/[0-9]*"]
 blog_feed_archives = True
-blog_feed_fulltext = False
-post_auto_excerpt = 2  # status and subtitle, in the feed
+blog_feed_fulltext = True
+post_auto_excerpt = 2  # status and subtitle, in the archive
 post_auto_image = 0
 post_show_prev_next = False  # the theme shows them already
 post_date_format = post_date_format_short = "%Y-%m-%d"
@@ -77,6 +78,12 @@ html_theme_options = {
 }
 
 
+def tell_machines(app, name, template, context, doctree):
+    "Add what `machines` knows of a page to its head."
+    context["metatags"] = context.get("metatags", "") + machines.head(name, blog_baseurl)
+
+
 def setup(app):
+    app.connect("html-page-context", tell_machines)
     # One of the extensions can only be read in one process; from here on the pages are written in several.
     app.connect("env-updated", lambda app, env: setattr(app, "parallel", 3))

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from vmaf_research import load
 from vmaf_research.learn.metrics import show_number
 from vmaf_research.measure.core import settings
+from vmaf_research.measure.features import DEFAULT_TEACHER
 from vmaf_research.ship.cards import _table
 from vmaf_research.ship.records import PREDICTOR, RegistryRow
 from vmaf_research.ship.registry import Model, Registry, read_registry
@@ -41,15 +42,40 @@ def overview(registry: Registry) -> str:
     loaded = [load(row.id) for row in registry.models]
     models = [model for model in loaded if model.row.kind != PREDICTOR]
     predictors = [model for model in loaded if model.row.kind == PREDICTOR]
-    cards = "\n".join(_card_of_grid(model) for model in models)
+    alone = [model for model in models if model.sidecar.ensemble is None]
+    v0, others = (
+        [each for each in alone if (each.sidecar.teacher == DEFAULT_TEACHER) is is_v0] for is_v0 in (True, False)
+    )
+    groups = {"VMAF v0.6.1": v0, "VMAF v1, one network for eight viewing conditions": others}
+    cards = [f"### {name}\n\n{_grid(map(_card_of_grid, found))}" for name, found in groups.items() if found]
+    ensembles = {each.sidecar.ensemble.id: each for each in models if each.sidecar.ensemble is not None}
+    cards.append(f"### Ensembles\n\n{_grid(map(_ensemble_card, ensembles.values()))}")
+    real = [each for each in predictors if not each.sidecar.corpus.synthetic]
+    stubs = [f"[{each.id}]({each.id}.md)" for each in predictors if each.sidecar.corpus.synthetic]
     return "\n".join(
         [
             INTRODUCTION,
-            f"::::{{grid}} 1 1 2 2\n:gutter: 3\n\n{cards}\n::::\n",
+            "## Models of quality\n",
+            *cards,
+            f"{PREDICTORS}\n{_predictor_table(real)}\n\nStubs: {', '.join(stubs)}\n",
             f"## Side by side\n\n{_comparison(models)}\n",
-            f"{PREDICTORS}\n{_predictor_table(predictors)}\n",
             f"## Every file\n\n{_digests(registry, registry.files)}\n",
         ]
+    )
+
+
+def _grid(cards: Iterable[str]) -> str:
+    return "::::{grid} 1 1 2 2\n:gutter: 3\n\n" + "\n".join(cards) + "\n::::\n"
+
+
+def _ensemble_card(member: Model) -> str:
+    "One card for all members of an ensemble."
+    group = member.sidecar.ensemble
+    members = ", ".join(f"[seed {k}](/models/{name}.md)" for k, name in enumerate(group.members))
+    return (
+        f":::{{grid-item-card}} {group.id}\n\n{badge(member.row)} {{bdg-light}}`{member.row.license}`\n\n"
+        f"{member.row.description}: {members}\n\nmean PLCC {group.mean_plcc:.6f} over sources and seeds · "
+        f"encoders {', '.join(group.encoders)}\n:::\n"
     )
 
 

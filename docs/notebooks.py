@@ -5,6 +5,8 @@ folded below it, and names in backticks become links.
 """
 
 import ast
+import base64
+import io
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 import yaml
 from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell
+from PIL import Image
 from symbols import PACKAGE, resolve
 
 DIRECTIVE = re.compile(r"#\s*\|\s*([\w-]+):?\s*(.*)")
@@ -29,11 +32,15 @@ DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
 def split_directives(source: str) -> tuple[dict[str, str], str]:
-    "The `#|` lines at the top of a cell by name, and the rest of it."
+    "The `#|` lines at the top of a cell by name, and the rest of it; an indented one goes on with the one before."
     lines = source.splitlines()
-    directives = {}
+    directives, name = {}, ""
     while lines and (match := DIRECTIVE.fullmatch(lines[0].strip())):
-        directives[match[1]] = match[2].strip()
+        if directives and lines[0].startswith("#|   "):
+            directives[name] += f" {lines[0][2:].strip()}"
+        else:
+            name = match[1]
+            directives[name] = match[2].strip()
         lines.pop(0)
     return directives, "\n".join(lines).strip("\n")
 
@@ -119,11 +126,19 @@ def _only_imports(source: str) -> bool:
     return all(isinstance(node, ast.Import | ast.ImportFrom) for node in ast.parse(source).body)
 
 
+def _on_white(picture: str) -> bool:
+    "Whether a PNG in base64 is drawn on white paper, as charts are and photographs are not."
+    brightness = Image.open(io.BytesIO(base64.b64decode(picture))).convert("L").reduce(4).getdata()
+    return sum(value > 250 for value in brightness) > 0.4 * len(brightness)
+
+
 def _image_options(cell: NotebookNode, directives: dict[str, str], heading: str) -> dict[str, Any]:
     "Width and alternative text of the pictures that a cell shows."
     if not any(kind.startswith("image/") for output in cell.outputs for kind in output.get("data", {})):
         return {}
-    options = {"alt": directives.get("fig-alt", f"Figure drawn by the code above, in the section “{heading}”")}
+    pictures = [output.data["image/png"] for output in cell.outputs if "image/png" in output.get("data", {})]
+    options = {"classes": "chart"} if pictures and all(map(_on_white, pictures)) else {}
+    options |= {"alt": directives.get("fig-alt", f"Figure drawn by the code above, in the section “{heading}”")}
     widths = [output.metadata["image/png"]["width"] for output in cell.outputs if output.get("metadata")]
     if widths:
         options["width"] = f"{max(widths)}px"  # the pixels of the file are for screens of twice the density

@@ -1,4 +1,4 @@
-"""Run every notebook and digest from top to bottom, as `nbdev_test` does.
+"""Run every notebook and digest from top to bottom, as `nbdev_test` does; a digest must claim what is kept.
 
 An exported cell is compiled under the file and the lines of the module that it is exported to (test_sync.py holds that
 both are the same), so that one run tests the notebook and counts for the coverage of the package.
@@ -15,6 +15,7 @@ from IPython.core.compilerop import CachingCompiler
 from nbdev.config import get_config
 
 from vmaf_research.measure.core import find_root
+from vmaf_research.serve.claims import Claims
 
 matplotlib.use("agg")
 CONFIG = get_config(find_root(__file__))
@@ -60,5 +61,6 @@ class ModuleShell(CaptureShell):
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook_runs_from_top_to_bottom(notebook, monkeypatch):
     monkeypatch.setattr(nbdev.test, "CaptureShell", ModuleShell)
+    monkeypatch.setattr(Claims, "write", Claims.check)
     passed, _ = nbdev.test.test_nb(notebook, skip_flags=CONFIG.tst_flags)
     assert passed, f"{notebook.name} stopped at an error: see the output"

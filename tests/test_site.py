@@ -1,5 +1,6 @@
 """The static site, built as `make site` does it and read in a headless browser as files, without any other host."""
 
+import json
 import os
 import re
 import subprocess
@@ -11,16 +12,26 @@ from urllib.parse import unquote, urldefrag, urljoin, urlparse
 from xml.etree import ElementTree
 
 import nbformat
+import numpy as np
+import pandas as pd
 import pytest
 
+from vmaf_research import load
 from vmaf_research.measure.core import find_root
+from vmaf_research.measure.features import CANONICAL_6, TEACHERS
+from vmaf_research.measure.provenance import sha256_file
+from vmaf_research.measure.teacher import TEACHER_TOLERANCE
+from vmaf_research.serve.claims import read_claims
 from vmaf_research.ship.registry import read_registry
 
 ROOT = find_root(Path(__file__).parent)
 sys.path.insert(0, str(ROOT / "docs"))
 import notebooks  # noqa: E402
 import symbols  # noqa: E402
+from calculator import calculator_data  # noqa: E402
 from new_digest import new_digest  # noqa: E402
+
+from digests import Digest, digest_page  # noqa: E402
 
 PHONE_WIDTH = 390  # CSS pixels
 INSPECT = """() => {
@@ -111,6 +122,117 @@ def test_feed_has_every_dated_digest(site):
     for path in (ROOT / "digests").glob("[0-9]*.ipynb"):
         dated = bool(notebooks.front_matter(nbformat.read(path, as_version=4)))
         assert any(address.endswith(f"/{path.stem}.html") for address in addresses) == dated, path.name
+
+
+def test_feed_has_the_answers_whole(site):
+    feed = (site / "digests" / "archive" / "atom.xml").read_text(encoding="utf-8")
+    assert feed.count("&lt;h2&gt;Answer") + feed.count("<h2>Answer") >= len(
+        list((ROOT / "digests").glob("[0-9]*.ipynb"))
+    )
+
+
+def test_digest_page_begins_with_answer_and_figure_and_offers_its_data(site):
+    for path in (ROOT / "digests").glob("[0-9]*.ipynb"):
+        text = (site / "digests" / f"{path.stem}.html").read_text(encoding="utf-8")
+        article = text.partition("<article")[2]
+        places = [article.index(part) for part in ("<h1>", "<h2>Answer", "_images/digest-", "<h2>Question", "@misc")]
+        assert places == sorted(places), path.name
+        assert article.count('class="claim"') >= len(read_claims(path.name[:4]).claims)
+        for data in (ROOT / "digests" / "data" / path.name[:4]).glob("*"):
+            assert sha256_file(data) in article
+            assert (site / "digests" / "data" / path.name[:4] / data.name).read_bytes() == data.read_bytes()
+        described = re.search(r'<script type="application/ld\+json">(.+?)</script>', text)[1]
+        assert json.loads(described)["@type"] == "Report" and '<meta property="og:image"' in text
+
+
+def test_all_claims_stand_on_one_page(site):
+    text = (site / "digests" / "claims.html").read_text(encoding="utf-8")
+    for path in (ROOT / "digests").glob("[0-9]*.ipynb"):
+        for claim in read_claims(path.name[:4]).claims:
+            assert f'id="{path.name[:4]}-{claim.name}"' in text and f"<td>{claim.value:g}</td>" in text
+
+
+def test_superseded_digest_says_so():
+    cells = [nbformat.v4.new_raw_cell("---\ndate: 2026-01-01\ntags: [a]\nstatus: answered\nsuperseded_by: '0009'\n---")]
+    cells.append(
+        nbformat.v4.new_markdown_cell("# Digest 0001: old\n\n> about\n\n## Answer\n\nYes.\n\n## Question\n\nIs it?")
+    )
+    digest = Digest(Path("0001-old.ipynb"), nbformat.v4.new_notebook(cells=cells))
+    made = digest_page(
+        notebooks.page(digest.notebook), digest, {"0009-new": "The new one"}, "someone", "https://example/"
+    )
+    assert "Superseded by [The new one](0009-new.ipynb)" in made.cells[0].source
+
+
+def test_machines_find_every_page(site):
+    listed = (site / "llms.txt").read_text(encoding="utf-8")
+    places = (site / "sitemap.xml").read_text(encoding="utf-8")
+    twins = list(site.rglob("*.html.md"))
+    assert len(twins) > 60
+    for twin in twins:
+        name = twin.relative_to(site).as_posix().removesuffix(".md")
+        assert f"/{name}.md)" in listed and f"/{name}</loc>" in places
+        text = twin.read_text(encoding="utf-8")
+        assert text.startswith(("# ", "---")) and not re.search(r"^```+\{|\{py:obj\}|\{bdg|^:::", text, re.M), name
+
+
+ROWS = ROOT / "digests" / "data" / "0011" / "frames.parquet"  # measured by libvmaf with both teachers
+TEACHER_COLUMNS = {"vmaf_v0.6.1": "vmaf", "vmaf_v1.0.16_3d0h": "vmaf_v1"}
+
+
+@pytest.mark.parametrize("teacher", TEACHER_COLUMNS)
+def test_calculator_agrees_with_libvmaf(site, tab, teacher):
+    rows = pd.read_parquet(ROWS).sample(100, random_state=0)
+    features = rows[list(TEACHERS[teacher].inputs)].to_numpy(float)
+    tab.goto((site / "calculator.html").as_uri())
+    tab.select_option("#teacher", teacher)
+    found = tab.evaluate(
+        """([name, rows]) => {
+            const teacher = CALCULATOR.teachers.find((each) => each.name === name);
+            const nets = Object.entries(teacher.networks);
+            return {exact: rows.map((row) => exactScore(teacher, row)), networks: Object.fromEntries(
+                nets.map(([name, number]) => [name, rows.map((row) => networkScore(teacher, number, row))]))};
+        }""",
+        [teacher, features.tolist()],
+    )
+    assert np.abs(np.array(found["exact"]) - rows[TEACHER_COLUMNS[teacher]]).max() <= TEACHER_TOLERANCE
+    assert found["networks"]
+    for name, scores in found["networks"].items():
+        assert np.abs(np.array(scores) - load(name).score(features)).max() <= TEACHER_TOLERANCE, name
+    first = dict(zip(TEACHERS[teacher].inputs, features[0], strict=True))
+    for name, value in first.items():
+        tab.fill(f"input[name='{name}']", repr(float(value)))
+    shown = tab.inner_text("#scores")
+    assert f"{found['exact'][0]:.6f}" in shown and "in range" in shown
+    tab.fill(f"input[name='{TEACHERS[teacher].inputs[-1]}']", "1000")
+    assert f"out of range: {TEACHERS[teacher].inputs[-1]}" in tab.inner_text("#scores")
+    assert not tab.complaints and not elsewhere(tab.requests)
+    assert tab.evaluate("document.documentElement.scrollWidth") <= PHONE_WIDTH
+
+
+def test_calculator_reads_a_log(site, tab, tmp_path):
+    rows = pd.read_parquet(ROWS).iloc[:48]
+    keys = {each["name"]: each["key"] for each in calculator_data(read_registry())["teachers"][0]["inputs"]}
+    frames = [
+        {"frameNum": number, "metrics": {**{keys[name]: row[name] for name in CANONICAL_6}, "vmaf": row["vmaf"]}}
+        for number, (_, row) in enumerate(rows.iterrows())
+    ]
+    (tmp_path / "log.json").write_text(json.dumps({"version": "3.2.0", "frames": frames}))
+    (tmp_path / "other.json").write_text('{"frames": [{"metrics": {"psnr_y": 30}}]}')
+    tab.goto((site / "calculator.html").as_uri())
+    tab.set_input_files("#log", tmp_path / "log.json")
+    tab.wait_for_selector("svg.curve")
+    told = tab.inner_text("#told")
+    scores = rows["vmaf"].to_numpy()
+    for value in (scores.mean(), 1 / np.mean(1 / (scores + 1)) - 1, np.percentile(scores, 5), scores.min()):
+        assert f"{value:.4f}" in told
+    assert "48 frames, vmaf_v0.6.1" in told and "differs from libvmaf by" in told
+    worst = tab.inner_text("#told table >> nth=1").splitlines()[1].split()
+    assert worst[:2] == [str(int(scores.argmin())), f"{scores.min():.3f}"]
+    tab.set_input_files("#log", tmp_path / "other.json")
+    tab.wait_for_selector("#told .beyond")
+    assert "found psnr_y" in tab.inner_text("#told")
+    assert not tab.complaints and not elsewhere(tab.requests)
 
 
 def test_every_page_loads_fits_a_phone_and_links_to_what_is_there(site, tab):

@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
-from dataclasses import asdict, astuple, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -55,7 +55,7 @@ class ShotFeatures:
 
     def vector(self) -> np.ndarray:  # float64 [13]
         "The fields in their order."
-        return np.array(astuple(self), dtype=np.float64)
+        return np.array([getattr(self, name) for name in SHOT_FEATURE_NAMES], dtype=np.float64)
 
     def _repr_html_(self) -> str:
         return pd.DataFrame({"value": asdict(self)}).to_html(float_format="%.2f")

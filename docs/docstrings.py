@@ -29,6 +29,8 @@ class ApiEntries(SphinxDirective):
         document = new_document(self.env.doc2path(self.env.docname), self.state.document.settings)
         document.reporter = self.state.document.reporter
         MockRSTParser().parse("\n".join(self.content), document)
+        for node in document.findall():  # or each would keep this document, and with it all that is known of the site
+            node.document = self.state.document
         return document.children
 
 

@@ -88,5 +88,3 @@ def list_pages(app, pagename, templatename, context, doctree):
 
 def setup(app):
     app.connect("html-page-context", list_pages)
-    # One of the extensions can only be read in one process; from here on the pages are written in several.
-    app.connect("env-updated", lambda app, env: setattr(app, "parallel", 3))

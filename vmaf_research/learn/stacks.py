@@ -139,10 +139,7 @@ class StackedPass:
 
 # %% ../../nbs/learn/50_stacks.ipynb #11f7383d
 # what torch's AdamW takes where nothing else is said
-ADAMW = {
-    **{"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "amsgrad": False, "maximize": False},
-    "decoupled_weight_decay": True,
-}
+ADAMW = dict(beta1=0.9, beta2=0.999, eps=1e-8, amsgrad=False, maximize=False, decoupled_weight_decay=True)
 
 
 class StackedAdam:
@@ -166,12 +163,14 @@ class StackedAdam:
         rates: torch.Tensor,  # [K, 1] learning rates
     ) -> None:
         "Change the parameters in place."
-        options = ADAMW | {"weight_decay": self.recipe.weight_decay}
-        options["decoupled_weight_decay"] = self.recipe.optimizer == "adamw"
+        decay = {"weight_decay": self.recipe.weight_decay, "decoupled_weight_decay": self.recipe.optimizer == "adamw"}
+        options = ADAMW | decay
         matrices = self.parameters, gradient.view_as(self.parameters), self.mean, self.square, self.steps
-        for rate, *parts in zip(rates[: len(self.steps), 0].tolist(), *matrices, strict=True):
-            parameters, slope, mean, square, steps = ([part] for part in parts)
-            adam(parameters, slope, mean, square, [], steps, lr=rate, fused=True, **options)
+        parts, rates = [matrix.unbind() for matrix in matrices], rates[: len(self.steps), 0].tolist()
+        for rate in set(rates):  # models with as many rows have the same
+            alike = ([part for part, own in zip(each, rates, strict=True) if own == rate] for each in parts)
+            parameters, slopes, means, squares, steps = alike
+            adam(parameters, slopes, means, squares, [], steps, lr=rate, fused=True, **options)
 
 # %% ../../nbs/learn/50_stacks.ipynb #8ee9b190
 _BETA = 0.95  # decay of every running mean, as in the paper

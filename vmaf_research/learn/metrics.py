@@ -190,9 +190,7 @@ def cluster_bootstrap(
     values = np.array([statistic(prediction[rows], target[rows]) for rows in drawn], dtype=float)[which]
     low, high = (_number(np.quantile(values, q)) for q in ((1 - level) / 2, (1 + level) / 2))
     estimate = statistic(prediction, target)
-    return Interval(
-        estimate=estimate, low=low, high=high, level=level, n_clusters=len(names), n_resamples=n_resamples
-    )
+    return Interval(estimate=estimate, low=low, high=high, level=level, n_clusters=len(names), n_resamples=n_resamples)
 
 # %% ../../nbs/learn/45_metrics.ipynb #84dddc5e
 def compare_correlations(

@@ -7,7 +7,6 @@ __all__ = ['Candidate', 'choose', 'Answer', 'choose_encodes']
 
 # %% ../../nbs/ship/71_candidates.ipynb #11c4a759
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -108,14 +107,11 @@ class Answer:
     choices: tuple[Candidate, ...]
     notes: tuple[str, ...] = ()  # what a reader of the answer has to know
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         aim = f"target {self.target:g} with confidence {self.confidence:g}"
         head = f"{self.model_id}, {aim} (bounds ± {self.half_width:.4g} on average)"
         notes = [f"note: {note}" for note in self.notes]
         return "\n".join([head, *map(str, self.choices), *notes, f"all candidates: {self.table}"])
-
-    def _repr_html_(self) -> str:
-        return f"<pre>{escape(str(self))}</pre>"
 
 
 def choose_encodes(

@@ -6,6 +6,7 @@
 __all__ = ['TEACHER_TOLERANCE', 'Teacher', 'parse_svm', 'load_teacher', 'check_against_teacher']
 
 # %% ../../nbs/measure/16_teacher.ipynb #45697d23
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
@@ -98,7 +99,9 @@ def load_teacher(
 # %% ../../nbs/measure/16_teacher.ipynb #c053b330
 def _teacher_of(name: str, digest: str, model: dict) -> Teacher:
     "The content of a model JSON in the feature order of this project."
-    names = [_short_name(feature) for feature in model["feature_names"]]
+    names = [re.sub(r"^.*_feature_(.+?)(_egl_1)?_score$", r"\1", feature) for feature in model["feature_names"]]
+    if sorted(names) != sorted(CANONICAL_6):
+        raise ValueError(f"it uses {', '.join(names)}")
     order = [names.index(feature) for feature in CANONICAL_6]
     vectors, coefficients, gamma, rho = parse_svm(model["model"], len(names))
     slopes, intercepts = np.array(model["slopes"]), np.array(model["intercepts"])  # the first is the score's
@@ -106,14 +109,6 @@ def _teacher_of(name: str, digest: str, model: dict) -> Teacher:
         name, digest, slopes[1:][order], intercepts[1:][order], float(slopes[0]), float(intercepts[0]),
         vectors[:, order], coefficients, gamma, rho, model["score_clip"],
     )  # fmt: skip
-
-
-def _short_name(feature: str) -> str:
-    "`VMAF_integer_feature_vif_scale0_egl_1_score` is `vif_scale0`."
-    for name in sorted(CANONICAL_6, key=len, reverse=True):
-        if f"feature_{name}_" in feature:
-            return name
-    raise ValueError(f"it uses {feature}")
 
 # %% ../../nbs/measure/16_teacher.ipynb #efa73771
 TEACHER_TOLERANCE = 2e-4

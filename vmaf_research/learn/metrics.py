@@ -140,7 +140,7 @@ def _agreement(prediction, target, tolerance) -> Agreement:
         n=len(target), plcc=plcc(*both), srocc=srocc(*both), kendall=kendall(*both), rmse=rmse(*both),
         rmse_star=rmse_star(*both, tolerance), mae=_number(np.mean(np.abs(error))), bias=_number(np.mean(error)),
         max_abs_error=_number(np.max(np.abs(error))), tolerance=float(np.min(tolerance)) if one_tolerance else None,
-        outlier_ratio=outlier_ratio(*both, tolerance), saturated_share=0.0,
+        outlier_ratio=outlier_ratio(*both, tolerance), saturated_share=0.0, nonsaturated=None,
     )  # fmt: skip
 
 # %% ../../nbs/learn/45_metrics.ipynb #70911212

@@ -25,7 +25,7 @@ refresh: $(INSTALLED) ## measure the embedded corpus, train, gate and package th
 	$(BIN)/vmaf-research refresh --out runs/refresh
 
 test: $(INSTALLED) ## notebooks, digests and tests, with coverage
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadgroup --cov --cov-report=term-missing:skip-covered --cov-fail-under=97
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --cov --cov-report=term-missing:skip-covered --cov-fail-under=97
 
 lint: $(INSTALLED) ## ruff; README, map and refusals as generated
 	$(BIN)/ruff check .

@@ -29,7 +29,7 @@ def pytest_configure():
 
 
 def pytest_collection_finish():
-    "What was imported stays, so the search for garbage passes over it: a tenth of the processor time of all tests."
+    "What was imported stays, so the search for garbage passes over it."
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
     gc.enable()

@@ -5,6 +5,7 @@ leaves the repository as it is. Nothing is executed and nothing is fetched.
 """
 
 import argparse
+import gc
 import os
 import re
 import shutil
@@ -264,6 +265,7 @@ def main() -> int:
     parser.add_argument("out", type=Path, help="folder for the HTML")
     out = parser.parse_args().out.resolve()
     work = out.parent
+    gc.disable()  # almost all that is made is kept to the end
     digests = stage(work / "source")
     os.environ["MPLBACKEND"] = "agg"
     options = ["-q", "-W", "--keep-going", "-b", "html", "-c", str(ROOT / "docs")]

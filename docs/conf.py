@@ -5,6 +5,8 @@ import sys
 import tomllib
 from pathlib import Path
 
+from sphinx import addnodes
+
 HERE = Path(__file__).parent
 PROJECT = tomllib.loads((HERE.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 MATHJAX_PACKAGE = importlib.util.find_spec("sphinx-mathjax-offline").submodule_search_locations[0]
@@ -61,6 +63,7 @@ mathjax_path = MATHJAX.name
 html_theme = "sphinx_book_theme"
 html_title = project
 html_context = {"default_mode": "auto"}
+templates_path = ["_templates"]
 html_static_path = [str(HERE / "_static"), str(MATHJAX)]
 html_css_files = ["site.css"]
 html_js_files = ["site.js"]
@@ -71,9 +74,7 @@ html_theme_options = {
     "use_repository_button": True,
     "use_download_button": False,
     "use_fullscreen_button": False,
-    "home_page_in_toc": True,
     "show_toc_level": 2,
-    "max_navbar_depth": 2,  # rooms and their chapters; deeper, every page copies the outline of all others
     "navbar_persistent": [],  # one search field is enough
 }
 
@@ -83,7 +84,14 @@ def tell_machines(app, name, template, context, doctree):
     context["metatags"] = context.get("metatags", "") + machines.head(name, blog_baseurl)
 
 
+def list_pages(app, pagename, templatename, context, doctree):
+    "Give the template of the sidebar the chapters of the start page, what is below each page, and titles."
+    toctrees = app.env.master_doctree.findall(addnodes.toctree)
+    context["chapters"] = [(toctree["caption"], [page for _, page in toctree["entries"]]) for toctree in toctrees]
+    context["children"] = app.env.toctree_includes
+    context["titles"] = {page: title.astext() for page, title in app.env.titles.items()}
+
+
 def setup(app):
+    app.connect("html-page-context", list_pages)
     app.connect("html-page-context", tell_machines)
-    # One of the extensions can only be read in one process; from here on the pages are written in several.
-    app.connect("env-updated", lambda app, env: setattr(app, "parallel", 3))

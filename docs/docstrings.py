@@ -3,14 +3,13 @@
 import ast
 import inspect
 import re
-import textwrap
 
 from docutils.nodes import Node
 from fastcore.docments import docments
 from myst_parser.mocking import MockRSTParser
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective, new_document
-from symbols import resolve
+from symbols import resolve, sources
 
 CODE_OR_TEXT = re.compile(r"(`[^`]+`)")
 NAME = re.compile(r"\b[A-Za-z_]\w*\b")
@@ -29,6 +28,8 @@ class ApiEntries(SphinxDirective):
         document = new_document(self.env.doc2path(self.env.docname), self.state.document.settings)
         document.reporter = self.state.document.reporter
         MockRSTParser().parse("\n".join(self.content), document)
+        for node in document.findall():  # or each would keep this document, and with it all that is known of the site
+            node.document = self.state.document
         return document.children
 
 
@@ -57,11 +58,11 @@ def field_comments(kind: type) -> dict[str, tuple[str, str]]:  # annotation and 
     "The annotated fields of a class and its parents, as its source has them."
     fields = {}
     for parent in reversed(kind.__mro__):
-        if not parent.__module__.startswith("vmaf_research."):
+        if parent.__module__ not in sources():
             continue
-        source = textwrap.dedent(inspect.getsource(parent))
-        lines = source.splitlines()
-        for node in ast.parse(source).body[0].body:
+        lines = inspect.getsource(inspect.getmodule(parent)).splitlines()
+        classes = (node for node in sources()[parent.__module__].body if isinstance(node, ast.ClassDef))
+        for node in next(node for node in classes if node.name == parent.__name__).body:
             if isinstance(node, ast.AnnAssign) and not node.target.id.startswith("_"):
                 rest = lines[node.end_lineno - 1].encode()[node.end_col_offset :].decode()
                 annotation = ast.unparse(node.annotation).strip("'")  # quoted where a class names itself

@@ -1,5 +1,6 @@
 """Small real clips that several tests share, and a cache of measurements of their own."""
 
+import gc
 import os
 import shutil
 from fractions import Fraction
@@ -23,6 +24,18 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.path.stem != "test_notebooks":
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
+def pytest_configure():
+    "Nothing is garbage as long as tests are imported."
+    gc.disable()
+
+
+def pytest_collection_finish():
+    "What was imported stays, so the search for garbage passes over it."
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+    gc.enable()
 
 
 @pytest.fixture(autouse=True, scope="session")

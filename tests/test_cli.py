@@ -287,7 +287,7 @@ def test_a_table_that_is_not_its_manifests(trained, tmp_path, encoded):
 def little_budget(monkeypatch):
     "The teacher_function recipe with a fraction of its vectors: the way is the same, the model is worse."
     recipe = RECIPES["teacher_function"]
-    monkeypatch.setitem(RECIPES, recipe.name, recipe.changed(sampled_vectors=20_000))
+    monkeypatch.setitem(RECIPES, recipe.name, recipe.changed(sampled_vectors=20_000, refining_vectors=10_000))
 
 
 def test_refresh_of_a_folder_of_videos(tmp_path, little_budget, monkeypatch, capsys):

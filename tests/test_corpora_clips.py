@@ -213,14 +213,19 @@ from vmaf_research.corpora.extract import extract
 videos, work = map(Path, sys.argv[1:])
 with ThreadPoolExecutor(1) as executor:
     corpus = clips_corpus(videos, work, height=64, frames=8, executor=executor, progress=False)
-    done = extract(corpus, work / "out" / "t.parquet", cache=work / "cache", executor=executor, progress=False)
-print(done.measured)
+    extract(corpus, work / "out" / "t.parquet", cache=work / "cache", executor=executor, progress=False)
 """
 
 
 def start(videos, work):
-    command = [sys.executable, "-c", PROGRAM, str(videos), str(work)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    "A process that does what `finish` does."
+    return subprocess.Popen([sys.executable, "-c", PROGRAM, str(videos), str(work)], start_new_session=True)
+
+
+def finish(videos, work):
+    "How many pairs were measured until the table was there."
+    corpus = clips_corpus(videos, work, **SMALL)
+    return extract(corpus, work / "out" / "t.parquet", cache=work / "cache", progress=False).measured
 
 
 def kill_when(process, condition, group):
@@ -233,8 +238,7 @@ def kill_when(process, condition, group):
         os.killpg(process.pid, signal.SIGKILL)
     else:
         process.kill()
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
+    assert process.wait() == -signal.SIGKILL
 
 
 def finished(folder, pattern):
@@ -249,7 +253,7 @@ def finished(folder, pattern):
 def test_killed_and_started_again(folder, tmp_path):
     "Killed three times, twice with the ffmpeg that it runs and once without."
     calm, killed = tmp_path / "calm", tmp_path / "killed"
-    assert int(start(folder, calm).communicate()[0]) == 2 * RUNGS
+    assert finish(folder, calm) == 2 * RUNGS
 
     encodes, measurements = killed / "dis", killed / "cache"
     kill_when(start(folder, killed), lambda: len(finished(encodes, "*.mp4.json")) >= 3, group=True)
@@ -259,9 +263,7 @@ def test_killed_and_started_again(folder, tmp_path):
     measured = finished(measurements, "*.json")
     assert not (killed / "out" / "t.parquet").exists()
 
-    last = start(folder, killed)
-    assert int(last.communicate()[0]) == 2 * RUNGS - len(measured)
-    assert last.returncode == 0
+    assert finish(folder, killed) == 2 * RUNGS - len(measured)
     assert measured.items() <= finished(measurements, "*.json").items()
     assert records.items() <= finished(encodes, "*.mp4.json").items()
     for name in ("t.parquet", "t.parquet.pairs.parquet"):

@@ -21,6 +21,7 @@ from made_up import make_codec_rows
 
 from vmaf_research.learn.codecs import CODEC_BLOCK, ENCODER_VOCAB, VOCABULARIES, _adapt_one_hot, codec_block, crf_norm
 from vmaf_research.learn.recipes import RECIPES, Recipe
+from vmaf_research.learn.stacks import Checkpoint
 from vmaf_research.learn.table import RENAMED, load_ensemble_table
 from vmaf_research.measure.core import BadInput, settings
 from vmaf_research.measure.encode import ENCODERS
@@ -87,11 +88,17 @@ def reseal(path, change):
     write_json(path, seal(document))
 
 
-def replace_run(folder):
+@pytest.fixture(scope="module")
+def another_run(promoted, tmp_path_factory):
+    "Its files."
+    out = tmp_path_factory.mktemp("another") / "run"
+    run_ensemble(promoted / "rows.parquet", out, QUICK.changed(epochs=61), corpus_root=promoted / "videos")
+    return out
+
+
+def replace_run(folder, another):
     "Another run in the place of one whose members were exported."
-    for name in (PREDICTIONS, *map(artefact_name, SEEDS)):
-        (folder / "run" / name).unlink()
-    run_ensemble(folder / "rows.parquet", folder / "run", QUICK.changed(epochs=61), corpus_root=folder / "videos")
+    shutil.copytree(another, folder / "run", dirs_exist_ok=True)
 
 
 def said(capsys):
@@ -292,38 +299,24 @@ def test_the_same_run_has_the_same_results(promoted, tmp_path):
     assert sorted(path.name[:5] for path in (again / "logs").iterdir()) == [f"seed{seed}" for seed in SEEDS]
 
 
-RUN_TWICE = """
+LONG = RECIPES["adr0303"].changed(name="long", learning_rate=5e-3, weight_decay=0.0, schedule="one_cycle", epochs=80)
+RUN = """
 import sys
-from pathlib import Path
 
-from vmaf_research.learn.stacks import Checkpoint
-from vmaf_research.ship.ensemble import run_ensemble
-from vmaf_research.learn.recipes import RECIPES
-
-class Talking(Checkpoint):
-    "Says where a training goes on."
-
-    def load(self, device):
-        state = super().load(device)
-        print("from step", state and state["step"], flush=True)
-        return state
+from test_ensemble import LONG, Checkpoint, run_ensemble
 
 Checkpoint.seconds = 0
-import vmaf_research.ship.ensemble as ensemble
-ensemble.Checkpoint = Talking
-recipe = RECIPES["adr0303"].changed(name="long", learning_rate=5e-3, weight_decay=0.0, schedule="one_cycle", epochs=80)
-for out in sys.argv[2:]:
-    run_ensemble(sys.argv[1], out, recipe, device="cpu", progress=False)
+run_ensemble(sys.argv[1], sys.argv[2], LONG, device="cpu", progress=False)
 """
 
 
-def test_a_run_that_is_killed_in_training_ends_with_the_same_bytes(tmp_path):
+def test_a_run_that_is_killed_in_training_ends_with_the_same_bytes(tmp_path, monkeypatch):
     "SIGKILL while the stack trains; the same command again goes on, and nobody can tell from the results."
     table = table_of(tmp_path, make_codec_rows(3, 4, 20))
     first, other = tmp_path / "first", tmp_path / "other"
-    command = [sys.executable, "-c", RUN_TWICE, str(table), str(first)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) as process:
+    command = [sys.executable, "-c", RUN, str(table), str(first)]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    with subprocess.Popen(command, env=environment, cwd=os.path.dirname(__file__)) as process:
         states = set()
         while len(states) < 2 and process.poll() is None:  # two states: the second is from within the training
             with contextlib.suppress(FileNotFoundError):
@@ -332,9 +325,17 @@ def test_a_run_that_is_killed_in_training_ends_with_the_same_bytes(tmp_path):
         process.kill()
     assert process.returncode == -signal.SIGKILL
     assert (first / _CHECKPOINT).is_file() and not (first / artefact_name(0)).exists()
-    done = subprocess.run([*command, str(other)], env=environment, capture_output=True, text=True, check=True)
-    steps = [line.split()[-1] for line in done.stdout.splitlines()]
-    assert int(steps[0]) > 0 and steps[1] == "None"
+    steps, load_state = [], Checkpoint.load
+
+    def load(checkpoint, device):
+        state = load_state(checkpoint, device)
+        steps.append(state and state["step"])
+        return state
+
+    monkeypatch.setattr(Checkpoint, "load", load)
+    for folder in (first, other):
+        run_ensemble(table, folder, LONG, device="cpu", progress=False)
+    assert steps[0] > 0 and steps[1] is None
     assert (first / PREDICTIONS).read_bytes() == (other / PREDICTIONS).read_bytes()
     for seed in SEEDS:
         documents = [open_sealed(folder / artefact_name(seed)) for folder in (first, other)]
@@ -412,8 +413,8 @@ def test_a_flipped_bit_in_a_member_is_refused(own, capsys):
     assert (own / "run" / "model" / REGISTRY).read_bytes() == before
 
 
-def test_members_of_another_run_are_not_promoted(own, capsys):
-    replace_run(own)
+def test_members_of_another_run_are_not_promoted(own, another_run, capsys):
+    replace_run(own, another_run)
     assert validate(own) == 0
     assert promote(own) == 3
     assert "results of the seed is" in said(capsys)
@@ -557,7 +558,7 @@ def test_the_ensemble_chooses_an_encode(promoted, tmp_path, capsys):
     assert said(capsys).count("unreachable, the greatest lower bound is") == 4
 
 
-def test_an_incomplete_ensemble_scores_nothing(own, capsys):
+def test_an_incomplete_ensemble_scores_nothing(own, another_run, capsys):
     home, out = own / "home", own / "s.parquet"
     for seed in SEEDS[:4]:
         install(member_id(seed), own / "run" / "model", home)
@@ -567,7 +568,7 @@ def test_an_incomplete_ensemble_scores_nothing(own, capsys):
     install(member_id(4), own / "run" / "model", home)
     assert main(["score", *words]) == 0
     out.unlink()
-    replace_run(own)
+    replace_run(own, another_run)
     RECIPES["quick"] = QUICK.changed(epochs=61)
     assert validate(own) == 0 and export(own) == 0
     RECIPES["quick"] = QUICK

@@ -206,7 +206,9 @@ CALLS = {
     ("predictor", "train"): Call("--corpus g.jsonl --models model -q", (measured,), growing=("model/*",)),
     ("predictor", "stubs"): Call("--models model", growing=("model/registry.json",)),
     ("manifest", "replay"): Call(
-        "m.jsonl --keep again", (merged,), varying=("again/replay.log", "again/out/m.jsonl.manifest.json")
+        "m.jsonl --keep again",
+        (merged,),
+        varying=("again/replay.log", "again/out/m.jsonl.manifest.json", "again/cache/locks/*"),
     ),
     ("manifest", "export"): Call("m.jsonl --croissant --out c.json", (merged,)),
 }

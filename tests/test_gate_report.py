@@ -5,7 +5,7 @@ from made_up import make_table, replace
 
 from vmaf_research.learn.loso import LosoReport, evaluate
 from vmaf_research.learn.table import load_training_table
-from vmaf_research.measure.core import BadInput, ShipRefused
+from vmaf_research.measure.core import BadInput, ShipRefused, html_table
 from vmaf_research.ship.gate import GateResult, _rmse_ratio, check, integrity_problems, ship_gate
 
 TABLE = load_training_table(make_table(n_sources=4, n_clips=4, n_frames=6))
@@ -89,14 +89,15 @@ def test_as_text():
 
 def test_as_html():
     assert SMALL._repr_html_() == (
-        "<b>refused</b><table>"
-        "<tr><td>gate</td><td>folds</td><td>3</td><td>equal to 4</td><td>✗</td>"
-        "<td style='text-align:left'>fewer</td></tr>"
-        "<tr><td>info</td><td>pooled RMSE</td><td>1.5</td><td></td><td>✓</td>"
-        "<td style='text-align:left'>points</td></tr>"
-        "<tr><td>gate</td><td>bias</td><td>0.25</td><td>at most 1</td><td>✓</td>"
-        "<td style='text-align:left'>offset</td></tr>"
-        "</table><ul><li>folds is 3, expected equal to 4</li><li>seed 0: &lt;b&gt;</li></ul>"
+        "<b>refused</b>"
+        + html_table(
+            [
+                ("FAILED", "folds", "3", "equal to 4", "fewer"),
+                ("info", "pooled RMSE", "1.5", "", "points"),
+                ("ok", "bias", "0.25", "at most 1", "offset"),
+            ]
+        )
+        + "<ul><li>folds is 3, expected equal to 4</li><li>seed 0: &lt;b&gt;</li></ul>"
     )
     assert replace(SMALL, passed=True)._repr_html_().startswith("<b>passed</b>")
 

@@ -39,13 +39,23 @@ def extracted(tmp_path_factory):
     return folder
 
 
+def copy_to(folder, extracted):
+    for name in ("videos", "work"):
+        shutil.copytree(extracted / name, folder / name)
+    assert main(extraction(folder)) == 0
+    return folder
+
+
 @pytest.fixture
 def copy(extracted, tmp_path):
     "The same, at a place of its own, with a manifest that was written there."
-    shutil.copytree(extracted / "videos", tmp_path / "videos")
-    shutil.copytree(extracted / "work", tmp_path / "work")
-    assert main(extraction(tmp_path)) == 0
-    return tmp_path
+    return copy_to(tmp_path, extracted)
+
+
+@pytest.fixture(scope="module")
+def shared_copy(extracted, tmp_path_factory):
+    "One for tests that rewrite the words of the command only."
+    return copy_to(tmp_path_factory.mktemp("copy"), extracted)
 
 
 def files(folder):
@@ -170,10 +180,11 @@ def test_what_differs_is_said_exactly(copy, capsys):
         (["extract", "clips", "nowhere", "--out", "t.parquet"], "no such folder"),
     ],
 )
-def test_commands_that_are_not_replayed(words, sentence, copy, capsys):
-    rewrite(copy / "t.parquet", lambda document: document["deterministic"]["run_provenance"].update(argv=words))
+def test_commands_that_are_not_replayed(words, sentence, shared_copy, capsys):
+    table = shared_copy / "t.parquet"
+    rewrite(table, lambda document: document["deterministic"]["run_provenance"].update(argv=words))
     capsys.readouterr()
-    assert main(["manifest", "replay", str(copy / "t.parquet")]) == 2
+    assert main(["manifest", "replay", str(table)]) == 2
     assert sentence in capsys.readouterr().err
 
 

@@ -58,7 +58,12 @@ class ModuleShell(CaptureShell):
         super().cell(cell, **options)
 
 
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def with_coverage(path):
+    "Digests run what chapters and tests cover already."
+    return pytest.param(path, id=path.stem, marks=[pytest.mark.no_cover] * ("digests" in path.parts))
+
+
+@pytest.mark.parametrize("notebook", map(with_coverage, NOTEBOOKS))
 def test_notebook_runs_from_top_to_bottom(notebook, monkeypatch):
     monkeypatch.setattr(nbdev.test, "CaptureShell", ModuleShell)
     monkeypatch.setattr(Claims, "write", Claims.check)

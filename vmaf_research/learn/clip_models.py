@@ -13,12 +13,13 @@ import numpy as np
 import torch
 from torch import nn
 from torch.func import functional_call, stack_module_state, vmap
+from torch.optim.adam import adam
 from tqdm import tqdm
 
 from .metrics import VMAF_RANGE
 from .recipes import Recipe, rate_factor, recipe_units
 from .regressor import ARCHITECTURES, fit_scaler, seeded_regressor
-from .stacks import StackedBatches, loss_gradient
+from .stacks import ADAMW, StackedBatches, loss_gradient
 from .table import TrainingTable
 from ..measure.core import BadInput
 
@@ -143,7 +144,9 @@ def train_pooling(
     architecture = {"in_features": width, "hidden": hidden, "attention": attention}
     modules = [seeded_regressor(int(seed), ClipRegressor, **architecture) for seed in seeds]
     parameters, _ = stack_module_state(modules)
-    optimizer = torch.optim.AdamW(parameters.values(), recipe.learning_rate, weight_decay=recipe.weight_decay)
+    values = list(parameters.values())
+    means, squares = ([torch.zeros_like(value) for value in values] for _ in range(2))
+    done = [torch.zeros(()) for _ in values]  # steps, as torch counts them
 
     def scores_of(values, features, present):
         return functional_call(modules[0], (values, {}), (features, present))
@@ -155,10 +158,12 @@ def train_pooling(
             inputs, wanted, weights = batches.gather()
         features = inputs[now, ..., : frames * width].unflatten(-1, (frames, width))
         scores = vmap(scores_of)(parameters, features, inputs[now, ..., frames * width :])
-        optimizer.param_groups[0]["lr"] = recipe.learning_rate * rate_factor(recipe, step / steps)
-        optimizer.zero_grad()
-        scores.backward(loss_gradient(scores.detach().clone(), wanted[now], weights[now], recipe.loss))
-        optimizer.step()
+        slopes = loss_gradient(scores.detach().clone(), wanted[now], weights[now], recipe.loss)
+        slopes = torch.autograd.grad((scores * slopes).sum(), values)
+        with torch.no_grad():
+            rate = recipe.learning_rate * rate_factor(recipe, step / steps)
+            options = ADAMW | {"lr": rate, "weight_decay": recipe.weight_decay}
+            adam(values, list(slopes), means, squares, [], done, foreach=False, **options)
     for number, module in enumerate(modules):
         module.load_state_dict({name: value[number].detach() for name, value in parameters.items()})
     return [

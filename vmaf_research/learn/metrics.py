@@ -126,20 +126,21 @@ def agreement(
         raise BadInput(f"predictions of shape {prediction.shape} for targets of shape {target.shape}: one each per row")
     prediction = np.clip(prediction, *score_range)
     inside = (target > score_range[0]) & (target < score_range[1])
-    others = None
+    whole, others = _agreement(prediction, target, tolerance), None
     if inside.any():
-        others = _agreement(prediction[inside], target[inside], np.broadcast_to(tolerance, inside.shape)[inside])
-    return _agreement(prediction, target, tolerance, float(np.mean(~inside)) if len(target) else 0.0, others)
+        some = prediction[inside], target[inside], np.broadcast_to(tolerance, inside.shape)[inside]
+        others = whole if inside.all() else _agreement(*some)
+    return whole.changed(saturated_share=float(np.mean(~inside)) if len(target) else 0.0, nonsaturated=others)
 
 
-def _agreement(prediction, target, tolerance, saturated_share=0.0, nonsaturated=None) -> Agreement:
+def _agreement(prediction, target, tolerance) -> Agreement:
     error = prediction - target if len(target) else np.array([np.nan])
     both, one_tolerance = (prediction, target), np.size(tolerance) and np.ptp(tolerance) == 0
     return Agreement(
         n=len(target), plcc=plcc(*both), srocc=srocc(*both), kendall=kendall(*both), rmse=rmse(*both),
         rmse_star=rmse_star(*both, tolerance), mae=_number(np.mean(np.abs(error))), bias=_number(np.mean(error)),
         max_abs_error=_number(np.max(np.abs(error))), tolerance=float(np.min(tolerance)) if one_tolerance else None,
-        outlier_ratio=outlier_ratio(*both, tolerance), saturated_share=saturated_share, nonsaturated=nonsaturated,
+        outlier_ratio=outlier_ratio(*both, tolerance), saturated_share=0.0, nonsaturated=None,
     )  # fmt: skip
 
 # %% ../../nbs/learn/45_metrics.ipynb #70911212
@@ -189,9 +190,7 @@ def cluster_bootstrap(
     values = np.array([statistic(prediction[rows], target[rows]) for rows in drawn], dtype=float)[which]
     low, high = (_number(np.quantile(values, q)) for q in ((1 - level) / 2, (1 + level) / 2))
     estimate = statistic(prediction, target)
-    return Interval(
-        estimate=estimate, low=low, high=high, level=level, n_clusters=len(names), n_resamples=n_resamples
-    )
+    return Interval(estimate=estimate, low=low, high=high, level=level, n_clusters=len(names), n_resamples=n_resamples)
 
 # %% ../../nbs/learn/45_metrics.ipynb #84dddc5e
 def compare_correlations(

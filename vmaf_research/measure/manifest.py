@@ -28,9 +28,8 @@ from typing_extensions import TypedDict
 
 import vmaf_research
 from .core import PACKAGE, BadInput, Record, VerificationFailed, find_root, html_table, validated
-from vmaf_research.measure.provenance import (
-    SEAL, listing_digest, open_sealed, read_json, remove_partial, seal, sha256_file, write_json,
-)
+from .provenance import SEAL, listing_digest, open_sealed, read_json, remove_partial, seal
+from .provenance import sha256_file, write_json
 
 # %% ../../nbs/measure/12_manifest.ipynb #cbf78797
 _SCHEMA = {"schema": "vmaf-research-manifest", "schema_version": 1}

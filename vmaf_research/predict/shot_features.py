@@ -9,7 +9,7 @@ __all__ = ['SHOT_FEATURE_NAMES', 'DEFAULT_PROBE', 'ShotFeatures', 'Probe', 'luma
 import tempfile
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
-from dataclasses import asdict, astuple, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -53,7 +53,7 @@ class ShotFeatures:
 
     def vector(self) -> np.ndarray:  # float64 [13]
         "The fields in their order."
-        return np.array(astuple(self), dtype=np.float64)
+        return np.array([getattr(self, name) for name in SHOT_FEATURE_NAMES], dtype=np.float64)
 
     def _repr_html_(self) -> str:
         return pd.DataFrame({"value": asdict(self)}).to_html(float_format="%.2f")

@@ -14,17 +14,14 @@ import tempfile
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import Annotated, Any
 
 from typer import Argument, Context, Exit, Option, Typer
 
 from ..measure.core import BadInput
-from vmaf_research.measure.manifest import (
-    Manifest, difference, fact_differences, file_difference, folder_differences, manifest_path, open_manifest,
-    same_result, verify,
-)
+from ..measure.manifest import Manifest, difference, fact_differences, file_difference, folder_differences
+from ..measure.manifest import manifest_path, open_manifest, same_result, verify
 from .options import Changes, NotReplayed, Reads, Writes, given, markers, several, show, tell
 
 # %% ../../nbs/serve/91_manifests.ipynb #7c311a1d
@@ -210,9 +207,6 @@ class Replay:
         lines += [f"  same: {', '.join(self.outputs)}, and all recorded facts"] if self.same else []
         lines += [f"  circumstances: {each}" for each in self.context]
         return "\n".join([*lines, *([f"  kept in {self.folder}"] if self.folder else [])])
-
-    def _repr_html_(self) -> str:
-        return f"<pre>{escape(repr(self))}</pre>"
 
 # %% ../../nbs/serve/91_manifests.ipynb #3b85e668
 _REPLAYED = ("extract", "corpus", "train", "refresh", "score", "ensemble", "predictor train")

@@ -7,9 +7,9 @@ __all__ = ['Candidate', 'choose', 'Answer', 'choose_encodes']
 
 # %% ../../nbs/ship/71_candidates.ipynb #11c4a759
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -85,13 +85,13 @@ class Candidate:
 
 def choose(clips: pd.DataFrame, target: float) -> tuple[Candidate, ...]:  # one per source and codec, in their order
     "The cheapest clip (see `_score_candidates`) of every source and codec whose lower bound reaches a VMAF."
+    clips = _cheapest_first(clips)
+    rank = clips["low"].mask(clips["low"] >= target, np.inf)  # the first of the greatest is it
+    best = clips.loc[rank.groupby([clips["source"], clips["codec"]]).idxmax()]
     choices = []
-    for (source, codec), group in _cheapest_first(clips).groupby(["source", "codec"], sort=True):
-        reaching = group[group["low"] >= target]
-        best = group.loc[group["low"].idxmax()] if reaching.empty else reaching.iloc[0]
-        costs = (best["dis_basename"], float(best["crf"]), float(best["bitrate_kbps"]))
-        answer = (None, None, None) if reaching.empty else costs
-        choices.append(Candidate(source, codec, *answer, float(best["low"]), bool(best["in_range"])))
+    for row in best[["source", "codec", "dis_basename", "crf", "bitrate_kbps", "low", "in_range"]].itertuples():
+        cost = (row.dis_basename, float(row.crf), float(row.bitrate_kbps)) if row.low >= target else (None, None, None)
+        choices.append(Candidate(row.source, row.codec, *cost, float(row.low), bool(row.in_range)))
     return tuple(choices)
 
 # %% ../../nbs/ship/71_candidates.ipynb #d816b9d6
@@ -107,14 +107,11 @@ class Answer:
     choices: tuple[Candidate, ...]
     notes: tuple[str, ...] = ()  # what a reader of the answer has to know
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         aim = f"target {self.target:g} with confidence {self.confidence:g}"
         head = f"{self.model_id}, {aim} (bounds ± {self.half_width:.4g} on average)"
         notes = [f"note: {note}" for note in self.notes]
         return "\n".join([head, *map(str, self.choices), *notes, f"all candidates: {self.table}"])
-
-    def _repr_html_(self) -> str:
-        return f"<pre>{escape(str(self))}</pre>"
 
 
 def choose_encodes(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ..learn.metrics import show_number
-from ..measure.core import BadInput, Record, ShipRefused, settings
+from ..measure.core import BadInput, Record, ShipRefused, html_table, settings
 
 if TYPE_CHECKING:  # it takes seconds to import, and checking a registered gate needs no reports
     from vmaf_research.learn.judge import AgreementReport
@@ -49,9 +49,12 @@ class Check(Record):
     def sentence(self) -> str:
         return f"{self.name} is {show_number(self.value)}, expected {self.limit}"
 
+    @property
+    def mark(self) -> str:
+        return ("ok" if self.passed else "FAILED") if self.gating else "info"
+
     def __str__(self) -> str:
-        mark = ("ok" if self.passed else "FAILED") if self.gating else "info"
-        return f"{mark:<6} {self.name}: {show_number(self.value)}{self.limit and f' ({self.limit})'}"
+        return f"{self.mark:<6} {self.name}: {show_number(self.value)}{self.limit and f' ({self.limit})'}"
 
 
 def check(
@@ -84,14 +87,9 @@ class GateResult(Record):
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><td>{'gate' if each.gating else 'info'}</td><td>{each.name}</td><td>{show_number(each.value)}</td>"
-            f"<td>{each.limit}</td><td>{'✓' if each.passed else '✗'}</td>"
-            f"<td style='text-align:left'>{each.reason}</td></tr>"
-            for each in self.checks
-        )
+        rows = [(each.mark, each.name, show_number(each.value), each.limit, each.reason) for each in self.checks]
         reasons = "".join(f"<li>{show_number(reason)}</li>" for reason in self.reasons)
-        return f"<b>{'passed' if self.passed else 'refused'}</b><table>{rows}</table><ul>{reasons}</ul>"
+        return f"<b>{'passed' if self.passed else 'refused'}</b>{html_table(rows)}<ul>{reasons}</ul>"
 
 # %% ../../nbs/ship/60_gate.ipynb #a68b72f3
 _METRICS = ("plcc", "srocc", "kendall", "rmse", "mae", "bias", "max_abs_error")  # must be defined for each fold

@@ -10,7 +10,6 @@ import difflib
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -121,11 +120,8 @@ class RegistryChange:
                 raise VerificationFailed(f"{self.path}: changed since it was read; run the command again")
             write_json(self.path, seal(self.document))
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return self.text
-
-    def _repr_html_(self) -> str:
-        return f"<pre>{escape(self.text)}</pre>"
 
 
 def _change(folder: Path, registry: Registry, after: Sequence[RegistryRow], promotions: list[dict]) -> RegistryChange:

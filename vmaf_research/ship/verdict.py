@@ -11,7 +11,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from html import escape
 from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -239,15 +238,10 @@ class Verdict:
             problems.append("its gate does not follow from the PLCC of its seeds")
         return problems if document["corpus"]["present"] else [*problems, "it names no corpus"]
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         head = f"{self.document['verdict']} {self.document['ensemble_id']} ({self.document['table']['name']})"
         notes = [f"reason: {reason}" for reason in self.reasons] + [f"note: {note}" for note in self.document["notes"]]
         return "\n".join(["\n  ".join([head, *map(str, self.checks), *notes]), self.document["recommendation"]])
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        return f"<pre>{escape(str(self))}</pre>"
 
 # %% ../../nbs/ship/68_verdict.ipynb #bd4377ff
 def judge(run: EnsembleRun, corpus_root: Path | None = None) -> Verdict:  # see `validate`

@@ -20,7 +20,7 @@ from vmaf_research.corpora.extract import extract, pairs_path
 from vmaf_research.corpora.ladder import LADDERS, record_path
 from vmaf_research.measure.core import BadInput
 from vmaf_research.measure.engine import ffmpeg_path, run_ffmpeg
-from vmaf_research.measure.features import TABLE_COLUMNS
+from vmaf_research.measure.features import TABLE_COLUMNS, TEACHERS
 from vmaf_research.measure.manifest import open_manifest, verify
 from vmaf_research.measure.provenance import seal, sha256_file, write_json
 from vmaf_research.measure.video import open_clip
@@ -98,7 +98,9 @@ def test_references_have_one_form(mixed_corpus):
     references = {pair.source: pair.reference for pair in mixed_corpus.pairs}
     for clip in references.values():
         assert open_clip(clip.path) == clip
-        assert (clip.height, clip.pix_fmt, clip.frames, clip.full_range) == (64, "yuv420p", 8, False)
+        assert (clip.height, clip.frames, clip.full_range) == (64, 8, False)
+    depths = {source: clip.pix_fmt for source, clip in references.items()}
+    assert depths == dict.fromkeys(references, "yuv420p") | {"deep": "yuv420p10le"}
     sizes = {source: clip.width for source, clip in references.items()}
     assert (sizes["plain"], sizes["odd"], sizes["portrait"]) == (114, 114, 36)
 
@@ -332,7 +334,8 @@ def test_another_selection_is_measured_anew(two_pairs):
     assert more.measured == 2
     other = extract(corpus, root / "v.parquet", teachers=["vmaf_v0.6.1", "vmaf_v0.6.1neg"], **options)
     assert other.measured == 2
-    assert list(pd.read_parquet(other.table).columns) == [*TABLE_COLUMNS, "vmaf_neg"]
+    own = [name for name in TEACHERS["vmaf_v0.6.1neg"].inputs if name not in TABLE_COLUMNS]
+    assert list(pd.read_parquet(other.table).columns) == [*TABLE_COLUMNS, "vmaf_neg", *own]
     assert run_again(two_pairs) == 0
 
 

@@ -36,7 +36,7 @@ from vmaf_research.corpora.jobs import core_count
 from vmaf_research.learn.recipes import Recipe
 from vmaf_research.measure.core import BadInput
 from vmaf_research.measure.engine import find_engine, run_ffmpeg
-from vmaf_research.measure.features import CANONICAL_6
+from vmaf_research.measure.features import CANONICAL_6, TEACHERS
 from vmaf_research.measure.libvmaf import measure
 from vmaf_research.measure.manifest import describe_path, run_provenance, write_manifest
 from vmaf_research.measure.video import input_arguments, open_clip
@@ -200,7 +200,8 @@ def test_containers_other_models_and_resizing(folder, encoded):
         open_clip(folder / "pan.yuv", 320, 180), encoded, features=["psnr_y"], teachers=["vmaf_v0.6.1neg"]
     )
     assert found["vmaf"] == pytest.approx(expected.mean()["vmaf_neg"])
-    assert set(found["pooled"]) == {"vmaf_neg", "psnr_y", *CANONICAL_6, "ssimulacra2"}
+    inputs = TEACHERS["vmaf_v0.6.1neg"].inputs
+    assert set(found["pooled"]) == {"vmaf_neg", "psnr_y", *CANONICAL_6, *inputs, "ssimulacra2"}
     small = {**pan, "dis": "small.mkv"}
     assert "160x90" in call(server, "vmaf_score", small).content[0].text
     assert answer(server, "vmaf_score", **small, resize=True)["vmaf"] < found["vmaf"]

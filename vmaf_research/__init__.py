@@ -23,19 +23,39 @@ _FRONT_DOOR = {  # name: module that has it
     "shot_features": "predict.shot_features",
     "tune": "predict.tune",
     "verify": "measure.manifest",
+    "worst_frames": "serve.viewer",
 }
 __all__ = list(_FRONT_DOOR)
+
+
+def _load(name):
+    "A module of this package; only those that train need torch, which is installed with an extra."
+    try:
+        return _import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        from .measure.core import BadInput
+
+        raise BadInput(f"{name} trains, for which torch is needed: pip install 'vmaf-research[train]'") from error
 
 
 def __getattr__(name):
     if name not in _FRONT_DOOR:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(_FRONT_DOOR)}")
-    module = _import_module(f"{__name__}.{_FRONT_DOOR[name]}")
+    module = _load(f"{__name__}.{_FRONT_DOOR[name]}")
     return module if _FRONT_DOOR[name] == name else getattr(module, name)
 
 
 def __dir__():
     return sorted([*globals(), *_FRONT_DOOR])
+
+
+def load_ipython_extension(shell):
+    "`%load_ext vmaf_research` in a notebook: the magics `%vmaf` and `%%tune`."
+    from vmaf_research.serve.magics import ResearchMagics
+
+    shell.register_magics(ResearchMagics)
 
 
 def _modules_of(room):
@@ -44,6 +64,6 @@ def _modules_of(room):
     def module(name):
         if _find_spec(f"{room}.{name}") is None:
             raise AttributeError(f"module {room!r} has no attribute {name!r}")
-        return _import_module(f"{room}.{name}")
+        return _load(f"{room}.{name}")
 
     return module

@@ -260,8 +260,9 @@ def _refuse_mixed(table: "pd.DataFrame | _Table", target: str, name: Path | str)
             raise BadInput(f"{name}: {other}; call it {TEACHERS[said].column}")
     if target not in _TEACHER_OF:
         return
-    absent = table[target].isna().to_numpy()
-    for other in (each for each in _TEACHER_OF if each in present and each != target):
+    others = [each for each in _TEACHER_OF if each in present and each != target]
+    absent = table[target].isna().to_numpy() if others else np.zeros(0, bool)
+    for other in others:
         if absent.any() and not absent.all() and table[other].notna().to_numpy()[absent].any():
             both = f"{_TEACHER_OF[target]} in {int((~absent).sum())} rows, {_TEACHER_OF[other]} in {int(absent.sum())}"
             raise BadInput(f"{name}: mixes teachers: {both} that lack it; keep the rows of one, or extract them again")

@@ -27,13 +27,14 @@ from notebooks import module_name, page, title_and_subtitle, to_myst
 
 from digests import REFERENCES, Digest, claims_page, digest_list, digest_page, linked, read_digest
 from vmaf_research.measure.core import find_root
-from vmaf_research.measure.provenance import sha256_file
+from vmaf_research.serve.croissant import data_set
 from vmaf_research.ship.registry import read_registry
 
 ROOT = find_root(Path(__file__).parent)
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 BASE = PROJECT["urls"]["Homepage"]  # where the site is published
 AUTHOR = PROJECT["authors"][0]["name"]
+LICENCE = PROJECT["license"]
 ROOMS = ("tutorials", "measure", "corpora", "learn", "ship", "predict", "serve")  # in reading order
 LINK = re.compile(r"(?<=\]\()([^)\s:#]+)(?=[)#])")
 TOCTREE = "```{{toctree}}\n:hidden:\n:caption: {caption}\n\n{entries}\n```\n"
@@ -168,12 +169,10 @@ def stage_digests(target: Stage, digests: list[Digest]) -> None:
     titles = {digest.name: digest.title for digest in digests}
     for digest in digests:
         address = f"{BASE}digests/{digest.name}.html"
-        files = [
-            {"@type": "DataDownload", "name": path.name, "sha256": sha256_file(path),
-             "contentUrl": f"{BASE}digests/data/{digest.number}/{path.name}"}
-            for path in digest.files
-        ]  # fmt: skip
-        data = machines.article(digest.title, digest.plain_answer, digest.date, AUTHOR, address, files)
+        files = {path.name: (path, f"{BASE}digests/data/{digest.number}/{path.name}") for path in digest.files}
+        known = {"url": address, "date_published": digest.date, "license": LICENCE}
+        data = data_set(files, f"Data of digest {digest.number}", digest.plain_answer, **known) if files else None
+        data = machines.article(digest.title, digest.plain_answer, digest.date, AUTHOR, address, data)
         if digest.figure:
             place = target.folder / digest.picture
             place.parent.mkdir(parents=True, exist_ok=True)

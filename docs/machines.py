@@ -79,13 +79,12 @@ def head(name: str, base: str) -> str:
 
 
 def article(
-    title: str, about: str, date: str, author: str, address: str, files: list[dict[str, Any]]
+    title: str, about: str, date: str, author: str, address: str, data: dict[str, Any] | None
 ) -> dict[str, Any]:
-    "A digest in the words of schema.org, with its data."
+    "A digest in the words of schema.org, with its data in those of Croissant."
     known = {"@context": "https://schema.org", "@type": "Report", "headline": title, "abstract": about, "url": address}
     known |= {"datePublished": date, "author": {"@type": "Organization", "name": author}}
-    data = {"@type": "Dataset", "name": f"Data of: {title}", "description": about, "distribution": files}
-    return known | {"isBasedOn": data} if files else known
+    return known | {"isBasedOn": data} if data else known
 
 
 def write(out: Path, name: str, lead: str, base: str) -> None:

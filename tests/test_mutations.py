@@ -420,11 +420,11 @@ def make_pairs(folder: Path, quick_run: Path) -> Format:
 def make_opinion_table(folder: Path, suffix: str) -> Format:
     path, rows = folder / f"people{suffix}", make_opinions()
     rows.to_csv(path, index=False) if suffix == ".csv" else rows.to_parquet(path, index=False)
-    readers = {
-        "read": command("people", "read", path, "--out", folder / "read.parquet"),
-        "evaluate": command("people", "evaluate", path, "--resamples", "20", "--out", folder / "o.json"),
-        "train": command("people", "train", path, "--out", folder / "run"),
-    }
+    readers = {"read": command("people", "read", path, "--out", folder / "read.parquet")}
+    if suffix == ".csv":
+        readers["evaluate"] = command("people", "evaluate", path, "--resamples", "20", "--out", folder / "o.json")
+    else:
+        readers["train"] = command("people", "train", path, "--out", folder / "run")
     return Format(path, mutate_csv if suffix == ".csv" else mutate_parquet, readers)
 
 

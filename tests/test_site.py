@@ -16,9 +16,10 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+from mlcroissant import Dataset
 
 from vmaf_research import load
-from vmaf_research.measure.core import find_root
+from vmaf_research.measure.core import find_root, settings
 from vmaf_research.measure.features import CANONICAL_6, TEACHERS
 from vmaf_research.measure.provenance import sha256_file
 from vmaf_research.measure.teacher import TEACHER_TOLERANCE
@@ -209,6 +210,19 @@ def test_calculator_agrees_with_libvmaf(site, tab, teacher):
     assert f"out of range: {TEACHERS[teacher].inputs[-1]}" in tab.inner_text("#scores")
     assert not tab.complaints and not elsewhere(tab.requests)
     assert tab.evaluate("document.documentElement.scrollWidth") <= PHONE_WIDTH
+
+
+def test_digests_describe_their_data(site):
+    for path in (settings().digest_path / "data").iterdir():
+        page = next(site.glob(f"digests/{path.name}-*.html")).read_text(encoding="utf-8")
+        told = page.partition('<script type="application/ld+json">')[2].partition("</script>")[0]
+        document = json.loads(told)["isBasedOn"]
+        described = Dataset(jsonld=document).metadata
+        assert {each.name: each.sha256 for each in described.distribution} == {
+            file.name: sha256_file(file) for file in path.iterdir()
+        }
+        tables = {file.name for file in path.iterdir() if file.suffix in (".parquet", ".csv")}
+        assert {each.id.removesuffix("_rows") for each in described.record_sets} == tables
 
 
 def test_calculator_reads_a_log(site, tab, tmp_path):

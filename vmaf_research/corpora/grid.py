@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['VOLATILE_KEYS', 'parse_qualities', 'coarse_qualities', 'fine_qualities', 'plan_qualities', 'GridSource', 'Cell',
-           'score_facts', 'shape_facts', 'run_cell', 'Grid', 'grid', 'stable_digest']
+           'score_facts', 'shape_facts', 'find_shots', 'shot_facts', 'run_cell', 'Grid', 'grid', 'stable_digest']
 
 # %% ../../nbs/corpora/40_grid.ipynb #dfb960c4
 import shlex
@@ -15,7 +15,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
-
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -206,17 +206,21 @@ def _encode_facts(clip: Encode) -> dict[str, Any]:
     return facts
 
 
-def _find_shots(reference: Clip) -> tuple[Shot, ...] | Problem:
-    "The shots of a reference; a single picture is one."
+def find_shots(clip: Clip) -> tuple[Shot, ...]:
+    "The shots of a clip; a single picture is one. Raises what `detect_shots` does."
+    return detect_shots(clip) if clip.frames > 1 else (Shot(0, 1),)
+
+
+def _reference_shots(reference: Clip) -> tuple[Shot, ...] | Problem:
     try:
-        return detect_shots(reference) if reference.frames > 1 else (Shot(0, 1),)
+        return find_shots(reference)
     except ResearchError as error:
         return Problem(reference.path.name, str(error).removeprefix(f"{reference.path}: "))
 
 
-def _shot_facts(source: GridSource) -> dict[str, Any]:
-    "The keys of a row that describe the shots of its source."
-    lengths = [shot.frames / float(source.reference.fps) for shot in source.shots]
+def shot_facts(shots: Sequence[Shot], fps: Fraction) -> dict[str, Any]:  # keys of a row
+    "What the shots of a source say."
+    lengths = [float(shot.frames / fps) for shot in shots]
     mean, deviation = float(np.mean(lengths)), float(np.std(lengths))
     return {"shot_count": len(lengths), "shot_avg_duration_sec": mean, "shot_duration_std_sec": deviation}
 
@@ -274,7 +278,7 @@ def _cell_row(cell: Cell, facts: dict[str, Any], measured: dict[str, Any]) -> di
     "The row of a cell; raises `BadInput` for a value outside the schema."
     source, engine = cell.source, measured["engine"]
     row = facts | score_facts(measured["columns"], cell.teacher, measured.get("weights"))
-    row |= _shot_facts(source) | {"extra_params": cell.extra_params}
+    row |= shot_facts(source.shots, source.reference.fps) | {"extra_params": cell.extra_params}
     colour = source.reference.colour
     if colour.hdr:
         row |= {"hdr_transfer": colour.transfer, "hdr_primaries": colour.primaries}
@@ -423,7 +427,7 @@ def _grid_sources(
     how = (executor, progress, height, frames, seconds, allow_hdr)
     references, problems, notes = make_references(found.videos, workdir / "ref", *how)
     sources, clips = [], list(references.values())
-    shots = run_jobs(_find_shots, [(clip,) for clip in clips], executor, "shots", progress)
+    shots = run_jobs(_reference_shots, [(clip,) for clip in clips], executor, "shots", progress)
     problems += [each for each in shots if isinstance(each, Problem)]
     for (name, reference), found_shots in zip(references.items(), shots, strict=True):
         src = found.videos[name].relative_to(folder).as_posix()

@@ -22,7 +22,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 setup: $(INSTALLED) ## create .venv and install the pinned dependencies
 
 refresh: $(INSTALLED) ## measure the embedded corpus, train, gate and package the models
-	$(BIN)/vmaf-research refresh --out runs/refresh
+	$(BIN)/vmaf-research refresh --codecs libx264,libsvtav1 --height 180 --frames 160 --features canonical6 --out runs/refresh
 
 test: $(INSTALLED) ## notebooks, digests and tests, with coverage
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --cov --cov-report=term-missing:skip-covered --cov-fail-under=97

@@ -59,6 +59,11 @@ def test_rows_of_real_encodes(made, videos):
     x264 = rows[rows["encoder"] == "libx264"]
     assert x264["enc_internal_intra_ratio"].between(0, 1, inclusive="neither").all()
     assert (rows.loc[rows["encoder"] == "libsvtav1", "enc_internal_intra_ratio"] == 0).all()  # it does not tell
+    texture = x264["enc_internal_itex_mean"] + x264["enc_internal_ptex_mean"]
+    told = texture + x264["enc_internal_mv_mean"]
+    assert (texture > 0).all() and (told < x264["enc_internal_bits_mean"]).all()  # the rest is headers
+    assert (rows["shot_count"] == 1).all() and (rows["shot_avg_duration_sec"] == rows["duration_s"]).all()
+    assert set(rows["extra_params"]) == {""}
 
 
 def test_a_row_says_what_measuring_again_says(made):
@@ -259,6 +264,10 @@ def test_a_sample_is_the_middle(videos, tmp_path):
         (["--crf", "30", "--height", "16"], "height 16: expected at least 32"),
         (["--crf", "30", "--codecs", "x264"], "codec 'x264': not known here; choose from libx264"),
         (["--crf", "30", "--codecs", ""], "no codec was named"),
+        (["--bitrate", "100", "--codecs", "libsvtav1"], "libsvtav1: is not driven in two passes here; a bit rate is"),
+        (["--bitrate", "0"], "a bit rate of 0 kbit/s; expected more than 0"),
+        (["--crf", "30", "--extra-params", "-crf 20"], "-crf is decided by what encodes it here"),
+        (["--crf", "30", "--extra-params", "-vf null"], "libx264: has no option -vf"),
     ],
 )
 def test_words_that_make_no_sense(videos, tmp_path, capsys, words, said):

@@ -7,6 +7,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 import vmaf_research
+from vmaf_research.corpora.rows import new_row
 from vmaf_research.measure.core import find_root
 from vmaf_research.measure.manifest import describe_path, run_provenance, write_manifest
 from vmaf_research.ship.records import PREDICTOR
@@ -47,6 +48,7 @@ def test_what_is_written_follows_them(manifest):
         kind = "predictor-sidecar" if row.kind == PREDICTOR else "sidecar"
         assert problems(kind, json.loads((MODELS / row.sidecar).read_text())) == [], row.id
     assert problems("manifest", manifest) == []
+    assert problems("corpus-row", new_row(src="a.mp4", encoder="libx264")) == []
 
 
 def test_what_breaks_a_rule_is_found():
@@ -58,6 +60,8 @@ def test_what_breaks_a_rule_is_found():
     assert sorted(problems("sidecar", sidecar | {"sha256": "AB"})) == ["$", "$.sha256", "$.training.recipe"]
     predictor = json.loads((MODELS / "predictor_libx264.json").read_text())
     assert problems("predictor-sidecar", predictor | {"kind": "fr"}) == ["$.kind"]
+    row = new_row(src="a.mp4", encoder="libx264") | {"src": "", "vmaf_score": 900, "src_sha256": "ab", "shots": 1}
+    assert sorted(problems("corpus-row", row)) == ["$", "$.src", "$.src_sha256", "$.vmaf_score"]
 
 
 @pytest.mark.parametrize("change", [{"schema": "something-else"}, {"schema_version": 2}, {"deterministic": {}}])

@@ -13,10 +13,11 @@ from vmaf_research.measure.core import BadInput, EngineError
 from vmaf_research.measure.encode import encode
 from vmaf_research.measure.engine import ffmpeg_path, run_ffmpeg
 from vmaf_research.measure.packets import Picture, picture_sizes, pictures
+from vmaf_research.measure.siti import Shot, detect_shots
 from vmaf_research.measure.video import Part, input_arguments, open_clip, read_luma
 from vmaf_research.predict import shots
 from vmaf_research.predict.shot_features import Probe, shot_features
-from vmaf_research.predict.shots import Shot, cut_shot, detect_shots, shot_parts
+from vmaf_research.predict.shots import cut_shot, shot_parts
 
 SHARED = Path(__file__).resolve().parents[2] / "shared/clips"
 PATTERN = ["-f", "lavfi", "-i", "testsrc2=size=96x64:rate=30000/1001"]  # no two frames are alike

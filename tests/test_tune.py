@@ -12,9 +12,9 @@ from skimage import data
 
 from vmaf_research.measure.core import BadInput
 from vmaf_research.measure.engine import run_ffmpeg
+from vmaf_research.measure.siti import Shot
 from vmaf_research.measure.video import input_arguments, open_clip, pixel_format, read_luma
 from vmaf_research.predict.search import Status
-from vmaf_research.predict.shots import Shot
 from vmaf_research.predict.tune import ShotSource, frames_folder, tune
 from vmaf_research.serve.cli import main
 

@@ -12,6 +12,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from fractions import Fraction
 from importlib.metadata import version
+from itertools import cycle, islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -109,12 +110,16 @@ SCENES: tuple[Scene, ...] = (
 )  # fmt: skip
 
 # %% ../../nbs/corpora/35_embedded.ipynb #31e99c4d
+_WAY = 48  # frames: however long a scene is, its camera does not take longer for its shots
+
+
 def scene_views(scene: Scene, frames: int) -> list[View]:  # one per frame
-    "The view of every frame of a scene."
-    shots = [frame * len(scene.shots) // frames for frame in range(frames)]
+    "The view of every frame of a scene; after `_WAY` frames the camera goes back, twice as fast, and there again."
+    shots = [frame * len(scene.shots) // min(frames, _WAY) for frame in range(min(frames, _WAY))]
     shares = [(frame - shots.index(shot)) / max(1, shots.count(shot) - 1) for frame, shot in enumerate(shots)]
     both = (scene.shots[shot] for shot in shots)
-    return [start.toward(end, share) for (start, end), share in zip(both, shares, strict=True)]
+    way = [start.toward(end, share) for (start, end), share in zip(both, shares, strict=True)]
+    return [*islice(cycle([*way, *way[::-2]]), frames)]
 
 # %% ../../nbs/corpora/35_embedded.ipynb #8f3d238e
 def sample_view(
@@ -201,7 +206,7 @@ def make_source(source: str, folder: Path, width: int, height: int, frames: int)
         return make_once(out, made_from, lambda: _write_generated(source, out, **shape))
     scene = next(scene for scene in SCENES if scene.source == source)
     libraries = {name: version(name) for name in ("numpy", "scipy", "scikit-image")}
-    made_from = {"scene": repr(scene), **shape, "libraries": libraries}
+    made_from = {"scene": repr(scene), "way": _WAY, **shape, "libraries": libraries}
     return make_once(out, made_from, lambda: write_scene(scene, out, **shape))
 
 # %% ../../nbs/corpora/35_embedded.ipynb #0fc3552f

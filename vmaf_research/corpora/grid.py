@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['VOLATILE_KEYS', 'parse_qualities', 'coarse_qualities', 'fine_qualities', 'plan_qualities', 'GridSource', 'Cell',
-           'score_facts', 'shape_facts', 'run_cell', 'Grid', 'grid', 'stable_digest']
+           'score_facts', 'shape_facts', 'find_shots', 'shot_facts', 'run_cell', 'Grid', 'grid', 'stable_digest']
 
 # %% ../../nbs/corpora/40_grid.ipynb #dfb960c4
+import shlex
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -14,7 +15,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
-
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -30,13 +31,14 @@ from .pairs import Corpus, Pair, Problem, problem_report
 from .rows import new_row, write_rows
 from ..measure.core import BadInput, EngineError, Record, ResearchError, cache_root, html_table
 from ..measure.encode import ENCODE_SUFFIX, Encode, Encoder, encode, encode_arguments, encoder_version
-from ..measure.encode import find_encoder
+from ..measure.encode import find_encoder, parse_extra
 from ..measure.engine import find_engine
 from ..measure.features import CANONICAL_6, DEFAULT_TEACHER, TEACHERS, resolve_features, resolve_teachers
 from ..measure.measuring import Sampling
 from ..measure.manifest import describe_path, run_provenance, write_manifest
 from ..measure.packets import pictures
 from ..measure.provenance import content_digest, once, sha256_file
+from ..measure.siti import Shot, detect_shots
 from ..measure.video import Clip
 
 # %% ../../nbs/corpora/40_grid.ipynb #92e8ade2
@@ -75,6 +77,7 @@ def plan_qualities(
     codecs: Sequence[str],
     given: Sequence[str] = (),  # texts for `parse_qualities`, some of them with a `codec=` before them
     target: float | None = None,  # VMAF: choose the first qualities of a grid from coarse to fine instead
+    needed: bool = True,  # False: a codec may go without
 ) -> dict[str, tuple[float, ...]]:  # by codec
     "With which qualities a grid begins; raises `BadInput` for those that no encoder here takes, or that are missing."
     encoders = {codec: find_encoder(codec) for codec in codecs}
@@ -98,6 +101,9 @@ def plan_qualities(
     plan = {}
     for codec, encoder in encoders.items():
         text = texts.get(codec, texts.get(""))
+        if text is None and not needed:
+            plan[codec] = ()
+            continue
         if text is None:
             raise BadInput(f"codec {codec}: no qualities were given for it; give some for all, or {codec}=…")
         plan[codec] = parse_qualities(text)
@@ -115,6 +121,7 @@ class GridSource:
     src_sha256: str
     reference: Clip
     reference_sha256: str
+    shots: tuple[Shot, ...]  # of the reference
 
 
 @dataclass(frozen=True)
@@ -124,24 +131,33 @@ class Cell:
     source: GridSource
     codec: str  # a key of `measure.encode.ENCODERS`
     preset: str  # the encoder's own name
-    quality: float  # the codec's own scale
+    quality: float | None  # the codec's own scale; None: a bit rate instead
     clip_mode: str  # which part of the source the reference is
     features: tuple[str, ...]  # the canonical six among them
     folder: Path  # where encodes go, beside which rows have their paths
     cache: Path  # folder of stored measurements
     teacher: str = DEFAULT_TEACHER
     how: Conditions = Conditions()
+    kbps: float | None = None  # the bit rate that two passes shall keep
+    extra: tuple[str, ...] = ()  # more options of the encoder
 
     @property
     def path(self) -> Path:
         "The encode."
-        how = f"{self.codec}_{self.preset}_{self.source.reference.height}p_{self.quality:g}"
+        knob = f"{self.kbps:g}k" if self.quality is None else f"{self.quality:g}"
+        how = f"{self.codec}_{self.preset}_{self.source.reference.height}p_{knob}"
         return self.folder / f"{self.source.name}_{how}{ENCODE_SUFFIX}"
+
+    @property
+    def extra_params(self) -> str:
+        "What was given to the encoder beside preset and quality, as ffmpeg spells it."
+        return shlex.join([*self.extra, *(() if self.kbps is None else ("-b:v", f"{self.kbps:g}k", "-pass", "2"))])
 
     def made_from(self) -> dict[str, Any]:
         "Everything that decides the row of this cell, as plain values."
-        source, version = self.source, 1  # raise it when the meaning of a stored row changes
-        arguments = encode_arguments(source.reference, self.codec, self.quality, self.preset)
+        source, version = self.source, 2  # raise it when the meaning of a stored row changes
+        how = {"kbps": self.kbps, "extra": self.extra}
+        arguments = encode_arguments(source.reference, self.codec, self.quality, self.preset, **how)
         facts = {"version": version, "src": [source.src, source.src_sha256]}
         facts |= {"reference_sha256": source.reference_sha256, "clip_mode": self.clip_mode, "arguments": arguments}
         facts |= {} if self.teacher == DEFAULT_TEACHER else {"teacher": self.teacher}
@@ -182,10 +198,31 @@ def _encode_facts(clip: Encode) -> dict[str, Any]:
     if told is not None:
         facts |= _moments("enc_internal_qp", told.quantisers)
     if told is not None and told.motion_bits:
+        facts["enc_internal_itex_mean"] = float(np.mean(told.intra_texture_bits))
+        facts["enc_internal_ptex_mean"] = float(np.mean(told.inter_texture_bits))
         facts |= _moments("enc_internal_mv", told.motion_bits)
         facts["enc_internal_intra_ratio"] = float(np.mean(told.intra_blocks))
         facts["enc_internal_skip_ratio"] = float(np.mean(told.skipped_blocks))
     return facts
+
+
+def find_shots(clip: Clip) -> tuple[Shot, ...]:
+    "The shots of a clip; a single picture is one. Raises what `detect_shots` does."
+    return detect_shots(clip) if clip.frames > 1 else (Shot(0, 1),)
+
+
+def _reference_shots(reference: Clip) -> tuple[Shot, ...] | Problem:
+    try:
+        return find_shots(reference)
+    except ResearchError as error:
+        return Problem(reference.path.name, str(error).removeprefix(f"{reference.path}: "))
+
+
+def shot_facts(shots: Sequence[Shot], fps: Fraction) -> dict[str, Any]:  # keys of a row
+    "What the shots of a source say."
+    lengths = [float(shot.frames / fps) for shot in shots]
+    mean, deviation = float(np.mean(lengths)), float(np.std(lengths))
+    return {"shot_count": len(lengths), "shot_avg_duration_sec": mean, "shot_duration_std_sec": deviation}
 
 # %% ../../nbs/corpora/40_grid.ipynb #1bdb8782
 class _CellResult(NamedTuple):
@@ -207,7 +244,8 @@ def run_cell(cell: Cell) -> _CellResult | Problem:
     def make() -> dict[str, Any]:
         nonlocal made
         made = True
-        facts = _encode_facts(encode(cell.source.reference, cell.path, cell.codec, cell.quality, cell.preset))
+        how = {"kbps": cell.kbps, "extra": cell.extra}
+        facts = _encode_facts(encode(cell.source.reference, cell.path, cell.codec, cell.quality, cell.preset, **how))
         digests = (cell.source.reference_sha256, sha256_file(cell.path))
         job = Job(_cell_pair(cell, facts), cell.features, (cell.teacher,), digests, cell.cache, how=cell.how)
         started = time.monotonic()
@@ -231,7 +269,8 @@ def _cell_pair(cell: Cell, row: dict[str, Any]) -> Pair:
     "The pair of clips that a cell is about, with what its row, or at least `_encode_facts`, says about the encode."
     shape = {"width": row["width"], "height": row["height"], "pix_fmt": row["pix_fmt"]}
     both = (cell.source.reference, replace(cell.source.reference, path=cell.path, **shape))
-    how = (cell.codec, cell.preset, float(cell.quality), row["height"], row["bitrate_kbps"])
+    quality = None if cell.quality is None else float(cell.quality)
+    how = (cell.codec, cell.preset, quality, row["height"], row["bitrate_kbps"])
     return Pair(cell.source.name, *both, *how)
 
 
@@ -239,6 +278,7 @@ def _cell_row(cell: Cell, facts: dict[str, Any], measured: dict[str, Any]) -> di
     "The row of a cell; raises `BadInput` for a value outside the schema."
     source, engine = cell.source, measured["engine"]
     row = facts | score_facts(measured["columns"], cell.teacher, measured.get("weights"))
+    row |= shot_facts(source.shots, source.reference.fps) | {"extra_params": cell.extra_params}
     colour = source.reference.colour
     if colour.hdr:
         row |= {"hdr_transfer": colour.transfer, "hdr_primaries": colour.primaries}
@@ -288,6 +328,8 @@ def grid(
     codecs: Sequence[str] = ("libx264",),  # keys of `measure.encode.ENCODERS`
     qualities: Sequence[str] = (),  # texts as `plan_qualities` takes them
     target: float | None = None,  # VMAF: search from coarse to fine instead of `qualities`
+    rates: str = "",  # kbit/s as `parse_qualities` takes them: two passes at each, beside or instead of qualities
+    extra: str = "",  # more options of the encoder, as `parse_extra` takes them
     preset: str = "medium",  # a common name, or what all codecs call one of theirs
     height: int | None = None,  # rows of the references; default: those of each video
     frames: int | None = None,  # only the first so many of each video
@@ -311,7 +353,12 @@ def grid(
     """
     folder, out, model = Path(sources), Path(out), resolve_teachers([teacher])[0]
     workdir = out.parent / f"{out.stem}.grid"
-    plan = plan_qualities(codecs, qualities, target)
+    kbps = parse_qualities(rates) if rates else ()
+    plan = plan_qualities(codecs, qualities, target, needed=not kbps)
+    for codec in plan:
+        for rate in kbps:
+            find_encoder(codec).check_rate(rate)
+    more = {codec: parse_extra(codec, extra) for codec in plan}
     presets = {codec: find_encoder(codec).native_preset(preset) for codec in plan}
     names = tuple(dict.fromkeys((*CANONICAL_6, *resolve_features(features))))
     found, problems, notes = _grid_sources(folder, workdir, height, frames, seconds, executor, progress, allow_hdr)
@@ -321,13 +368,17 @@ def grid(
     mode = mode if seconds is None else f"sample_{seconds:g}s"
     how = Conditions(bits, allow_hdr, sampling)
     rest = (mode, names, clean_folder(workdir / "dis"), Path(cache or cache_root()), model.name, how)
-    steps = [(codec, presets[codec], value) for codec in plan for value in plan[codec]]
-    cells = [Cell(source, *step, *rest) for source in found for step in steps]
+    steps = [(codec, value, None) for codec in plan for value in plan[codec]]
+    steps += [(codec, None, rate) for codec in plan for rate in kbps]
+    cells = [
+        Cell(source, codec, presets[codec], value, *rest, rate, more[codec])
+        for source in found for codec, value, rate in steps
+    ]  # fmt: skip
     results = run_jobs(run_cell, [(cell,) for cell in cells], executor, "grid", progress)
     if target is not None:
-        more = _finer_cells(cells, results, target)
-        cells += more
-        results += run_jobs(run_cell, [(cell,) for cell in more], executor, "grid", progress)
+        finer = _finer_cells(cells, results, target)
+        cells += finer
+        results += run_jobs(run_cell, [(cell,) for cell in finer], executor, "grid", progress)
     failures = (*problems, *(result for result in results if isinstance(result, Problem)))
     both = zip(cells, results, strict=True)
     done = [(cell, result) for cell, result in both if isinstance(result, _CellResult)]
@@ -338,9 +389,11 @@ def grid(
         end = "nothing was written, finished cells are kept for the next run; repair them, or pass --allow-failures"
         raise BadInput("\n".join([*lines, end]))
     order = list(plan)
-    done.sort(key=lambda pair: (pair[0].source.src, order.index(pair[0].codec), pair[0].quality))
+    done.sort(key=lambda pair: (pair[0].source.src, order.index(pair[0].codec), *_place(pair[0])))
     args = {"codecs": codecs, "qualities": qualities, "target": target, "preset": preset, "height": height,
             "frames": frames, "seconds": seconds, "features": names}  # fmt: skip
+    args |= {"rates": rates} if rates else {}
+    args |= {"extra": extra} if extra else {}
     args |= {} if model.name == DEFAULT_TEACHER else {"teacher": model.name}
     args |= how.facts()
     results = [result for _, result in done]
@@ -351,6 +404,11 @@ def grid(
         options = vars(how) | {"teachers": (model.name,), "executor": executor, "cache": cache}
         extract(corpus, per_frame, features=names, progress=progress, **options)
     return made
+
+
+def _place(cell: Cell) -> tuple[float, float]:
+    "Where a cell stands among those of its source and codec: qualities first, then bit rates."
+    return (cell.quality, 0) if cell.kbps is None else (np.inf, cell.kbps)
 
 
 def _grid_sources(
@@ -368,10 +426,14 @@ def _grid_sources(
     found = find_videos(folder)
     how = (executor, progress, height, frames, seconds, allow_hdr)
     references, problems, notes = make_references(found.videos, workdir / "ref", *how)
-    sources = []
-    for name, reference in references.items():
+    sources, clips = [], list(references.values())
+    shots = run_jobs(_reference_shots, [(clip,) for clip in clips], executor, "shots", progress)
+    problems += [each for each in shots if isinstance(each, Problem)]
+    for (name, reference), found_shots in zip(references.items(), shots, strict=True):
         src = found.videos[name].relative_to(folder).as_posix()
-        sources.append(GridSource(name, src, sha256_file(folder / src), reference, sha256_file(reference.path)))
+        digests = (sha256_file(folder / src), reference, sha256_file(reference.path))
+        if not isinstance(found_shots, Problem):
+            sources.append(GridSource(name, src, *digests, found_shots))
     return sources, (*found.problems, *problems), (*found.warnings, *notes)
 
 
@@ -379,7 +441,7 @@ def _finer_cells(cells: list[Cell], results: list[_CellResult | Problem], target
     "What the second half of a grid from coarse to fine shall try; a curve without a single point gets no more."
     curves: dict[Cell, dict[float, float]] = {}
     for cell, result in zip(cells, results, strict=True):
-        if isinstance(result, _CellResult):
+        if isinstance(result, _CellResult) and cell.kbps is None:
             curves.setdefault(replace(cell, quality=0), {})[cell.quality] = result.row["vmaf_score"]
     wanted = ((cell, fine_qualities(find_encoder(cell.codec), curve, target)) for cell, curve in curves.items())
     return [replace(cell, quality=value) for cell, values in wanted for value in values]

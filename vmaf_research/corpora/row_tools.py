@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -24,7 +24,7 @@ import pandas as pd
 from pydantic import Field
 
 from .bvi_dvc import BviVideo, list_videos, parse_name, take_out
-from .grid import score_facts, shape_facts
+from .grid import find_shots, score_facts, shape_facts, shot_facts
 from .jobs import run_jobs
 from .pairs import Problem, problem_report
 from .rows import LARGEST, ROW_SCHEMA, CorpusRows, RowsMade, check_files, finish_rows, new_row
@@ -154,7 +154,6 @@ def scale_rating(
     raw = {"mos_raw": mos, "mos_std_dev_raw": row["mos_std_dev"], "mos_scale": [low, high]}
     spread = 100 * deviation / (high - low) if deviation else None  # stretched like the scores, but not shifted
     return row | {"mos": 100 * (min(max(mos, low), high) - low) / (high - low), "mos_std_dev": spread} | raw
-
 
 # %% ../../nbs/corpora/41_row_tools.ipynb #1feb4bcd
 def aggregate_ratings(
@@ -319,15 +318,23 @@ def _read_log(path: Path | str) -> tuple[dict[str, np.ndarray], str]:
     return columns, log.version
 
 # %% ../../nbs/corpora/41_row_tools.ipynb #844f417e
-def _log_row(path: Path, seen: Mapping[str, tuple[str, int]], settings: Mapping[str, Any]) -> dict[str, Any]:
-    "The row of a log, with the digest of its source if that was seen."
+class _Seen(NamedTuple):
+    "What a video said."
+
+    digest: str
+    frames: int
+    shots: dict[str, Any]  # keys of a row
+
+
+def _log_row(path: Path, seen: Mapping[str, _Seen], settings: Mapping[str, Any]) -> dict[str, Any]:
+    "The row of a log, with the digest and the shots of its source if that was seen."
     name = parse_name(path.stem)
     columns, version = _read_log(path)
     count = len(columns["vmaf"])
-    digest, frames = seen.get(name.key, (None, count))
+    digest, frames, shots = seen.get(name.key, (None, count, {}))
     if frames != count:
         raise BadInput(f"{path}: has {count} frames, but the video has {frames}; measure it again")
-    facts = shape_facts(name, count) | score_facts(columns) | {"vmaf_binary_version": version, **settings}
+    facts = shape_facts(name, count) | shots | score_facts(columns) | {"vmaf_binary_version": version, **settings}
     return new_row(src=f"bvi-dvc:{name.key}", src_sha256=digest, exit_status=0, clip_mode="full", **facts)
 
 # %% ../../nbs/corpora/41_row_tools.ipynb #920aa467
@@ -375,10 +382,10 @@ def rows_from_logs(
     return finish_rows(__file__, out, "bvi-dvc-rows", logs, settings, counts, **told)
 
 
-def _see_video(place: Path, video: BviVideo) -> tuple[str, int] | Problem:
-    "Digest and number of frames of a video."
+def _see_video(place: Path, video: BviVideo) -> _Seen | Problem:
+    "Digest, number of frames and shots of a video."
     try:
         with tempfile.TemporaryDirectory() as folder, take_out(place, video, Path(folder)) as (clip, digest):
-            return digest, clip.frames
+            return _Seen(digest, clip.frames, shot_facts(find_shots(clip), clip.fps))
     except ResearchError as error:
         return Problem(video.member, str(error))

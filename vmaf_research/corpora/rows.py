@@ -56,12 +56,17 @@ class RowKey:
     since: int = 1  # version of the schema that brought it
 
     @property
+    def required(self) -> bool:
+        "Whether every row has a value for it."
+        return self.unavailable == _REQUIRED
+
+    @property
     def expected(self) -> str:
         "Which values it takes, in words."
         text = _KINDS[self.kind][2]
         if self.low is not None:
             text += f" of at least {self.low:g}" if self.high is None else f" from {self.low:g} to {self.high:g}"
-        if self.unavailable == _REQUIRED:
+        if self.required:
             return f"{text}, not empty" if self.kind == "text" else text
         return f"{text}, or {json.dumps(self.unavailable)} where not known"
 
@@ -83,7 +88,7 @@ _ENTRIES = {  # version of the schema that brought them: name, kind, unavailable
         ("encoder_version", "text", "", "version of the encoder"),
         ("preset", "text", "", "preset, as the encoder names it"),
         ("crf", "number", None, "quality value on the encoder's own scale: CRF, or QP where it has no CRF", -64, 255),
-        ("extra_params", "text", "", "further options of the encoder"),
+        ("extra_params", "text", "", "further options of the encoder, as ffmpeg spells them; `-pass 2`: two passes"),
         ("encode_path", "text", "", "the encode, where it was kept"),
         ("encode_size_bytes", "integer", None, "size of the encode, bytes", 0, LARGEST),
         ("bitrate_kbps", "number", None, "bit rate of the encode, kbit/s", 0),
@@ -112,8 +117,8 @@ _ENTRIES = {  # version of the schema that brought them: name, kind, unavailable
         ("enc_internal_bits_std", "number", 0.0, "standard deviation of the size, bits", 0),
         ("enc_internal_mv_mean", "number", 0.0, "mean over pictures of the bits spent on motion vectors", 0),
         ("enc_internal_mv_std", "number", 0.0, "standard deviation of the bits spent on motion vectors", 0),
-        ("enc_internal_itex_mean", "number", 0.0, "mean over pictures of the bits spent on texture of intra blocks", 0),
-        ("enc_internal_ptex_mean", "number", 0.0, "mean over pictures of the bits spent on texture of inter blocks", 0),
+        ("enc_internal_itex_mean", "number", 0.0, "mean over pictures of the bits of texture of I pictures", 0),
+        ("enc_internal_ptex_mean", "number", 0.0, "mean over pictures of the bits of texture of P and B pictures", 0),
         ("enc_internal_intra_ratio", "number", 0.0, "share of intra blocks", 0, 1),
         ("enc_internal_skip_ratio", "number", 0.0, "share of skipped blocks", 0, 1),
     ),
@@ -129,13 +134,13 @@ def new_row(**values: Any) -> dict[str, Any]:  # all keys, in order
     if unknown:
         raise BadInput(f"{', '.join(unknown)}: no key of corpus rows version {_VERSION}; see ROW_KEYS")
     values = {"schema_version": _VERSION, **values}
-    absent = {name: None if key.unavailable == _REQUIRED else key.unavailable for name, key in ROW_SCHEMA.items()}
+    absent = {name: None if key.required else key.unavailable for name, key in ROW_SCHEMA.items()}
     return {name: _check_value(key, values.get(name, absent[name])) for name, key in ROW_SCHEMA.items()}
 
 
 def _check_value(key: RowKey, value: Any) -> Any:
     "The value as it stands in a row, of a plain type; raises `BadInput` if the key does not take it."
-    if key.unavailable != _REQUIRED and type(value) is type(key.unavailable) and value == key.unavailable:
+    if not key.required and type(value) is type(key.unavailable) and value == key.unavailable:
         return value
     types, make_plain, _ = _KINDS[key.kind]
     try:
@@ -161,7 +166,7 @@ def upgrade_row(row: Mapping[str, Any]) -> dict[str, Any]:  # of the current ver
     for key in ROW_SCHEMA.values():
         value = values.get(key.name)
         nothing = isinstance(value, float) and math.isnan(value) or (key.kind == "sha256" and value == "")
-        if nothing and key.unavailable != _REQUIRED:  # others write NaN, or no text instead of a digest
+        if nothing and not key.required:  # others write NaN, or no text instead of a digest
             values[key.name] = key.unavailable
     return new_row(**values | {"schema_version": _VERSION})
 

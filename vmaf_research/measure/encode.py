@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['STATISTICS', 'ENCODERS', 'ENCODE_SUFFIX', 'EncoderStatistics', 'read_statistics', 'Encoder', 'available_encoders',
-           'find_encoder', 'encoder_version', 'nearest_even', 'fit_height', 'encode_arguments', 'Encode', 'encode',
-           'bitrate_kbps']
+           'find_encoder', 'parse_extra', 'encoder_version', 'nearest_even', 'fit_height', 'encode_arguments', 'Encode',
+           'encode', 'bitrate_kbps']
 
 # %% ../../nbs/measure/18_encode.ipynb #3a0ba85f
 import re
+import shlex
 import tempfile
 import time
 from dataclasses import dataclass, field, fields
@@ -29,19 +30,20 @@ class EncoderStatistics:
     "What an encoder told about its pictures, in the order of encoding."
 
     quantisers: tuple[float, ...]  # on the encoder's own scale
-    motion_bits: tuple[int, ...] = ()  # of motion vectors; empty if not told, like the next two
+    intra_texture_bits: tuple[int, ...] = ()  # of I pictures, 0 for others; empty if not told, like all that follow
+    inter_texture_bits: tuple[int, ...] = ()  # of P and B pictures, 0 for others
+    motion_bits: tuple[int, ...] = ()  # of motion vectors
     intra_blocks: tuple[float, ...] = ()  # share of the blocks of a picture that do without other pictures, 0 to 1
     skipped_blocks: tuple[float, ...] = ()  # share of the blocks that are copied
 
 # %% ../../nbs/measure/18_encode.ipynb #9b400fae
 STATISTICS = {  # name of the method: options of ffmpeg
     "x264": ("-fastfirstpass", "0", "-x264-params", "pass=1:stats=pictures.txt"),
+    "x265": ("-x265-params", "pass=1:stats=pictures.txt"),
     "ffmpeg": ("-vstats_file", "pictures.txt"),
 }
-_TOLD = {
-    "x264": re.compile(r"aq:(\S+) .* mv:(\d+) .* imb:(\d+) pmb:(\d+) smb:(\d+)"),
-    "ffmpeg": re.compile(r" q= *(-?[\d.]+) "),
-}
+_BLOCKS = re.compile(r"type:(\w) .*aq:(\S+) .*tex:(\d+) mv:(\d+) .* i[mc][bu]:(\S+) p[mc][bu]:(\S+) s[mc][bu]:(\S+)")
+_TOLD = {"x264": _BLOCKS, "x265": _BLOCKS, "ffmpeg": re.compile(r" q= *(-?[\d.]+) ")}
 
 
 def read_statistics(
@@ -55,12 +57,15 @@ def read_statistics(
     found = [match.groups() for match in map(_TOLD[method].search, lines) if match]
     if len(found) != frames:
         return None
-    quantisers = tuple(float(line[0]) for line in found)
     if method == "ffmpeg":
-        return EncoderStatistics(quantisers)
-    blocks = np.array([line[2:] for line in found], dtype=float)  # [pictures, 3]: intra, predicted, skipped
-    intra, _, skipped = (blocks / blocks.sum(axis=1, keepdims=True)).T.tolist()
-    return EncoderStatistics(quantisers, tuple(int(line[1]) for line in found), tuple(intra), tuple(skipped))
+        return EncoderStatistics(tuple(float(line[0]) for line in found))
+    kinds, *rest = zip(*found, strict=True)
+    quantisers, texture, motion, *blocks = np.array(rest, dtype=float)
+    intra, _, skipped = blocks / np.sum(blocks, axis=0)
+    alone = np.array([kind in "Ii" for kind in kinds])
+    bits = (np.where(alone, texture, 0), np.where(alone, 0, texture), motion)
+    whole = (tuple(each.astype(int).tolist()) for each in bits)
+    return EncoderStatistics(tuple(quantisers.tolist()), *whole, tuple(intra.tolist()), tuple(skipped.tolist()))
 
 # %% ../../nbs/measure/18_encode.ipynb #02926358
 _PRESET_NAMES = tuple("ultrafast superfast veryfast faster fast medium slow slower veryslow slowest placebo".split())
@@ -90,6 +95,7 @@ class Encoder:
     automatic: float | None = None  # value of the knob that leaves the choice to the encoder, which is no quality
     hardware: bool = False  # needs a device, and is there only if that is
     statistics: str | None = None  # how it tells about its pictures, a key of `STATISTICS`
+    two_passes: bool = False  # it can look at all pictures first, and then spend a given bit rate
 
     def native_preset(self, preset: str | None = None) -> str:
         "What the encoder calls a preset (default: its own); raises `BadInput` for one that it does not have."
@@ -110,38 +116,69 @@ class Encoder:
         if abs(quality / self.step - round(quality / self.step)) > 1e-6:
             raise BadInput(f"{self.name}: {self.knob} {quality:g} would be rounded; it goes in steps of {self.step:g}")
 
+    def check_rate(self, kbps: float) -> None:
+        "Raise `BadInput` for a bit rate that is none, and if the encoder cannot be held to one."
+        if not 0 < kbps < 1e7:
+            raise BadInput(f"{self.name}: a bit rate of {kbps:g} kbit/s; expected more than 0")
+        if not self.two_passes:
+            able = ", ".join(name for name, encoder in ENCODERS.items() if encoder.two_passes)
+            raise BadInput(f"{self.name}: is not driven in two passes here; a bit rate is for {able}")
+
     def arguments(
         self,
-        quality: float,  # value of the knob; lower is better
+        quality: float | None,  # value of the knob; lower is better; None: a bit rate instead
         preset: str | None = None,  # a common name or the encoder's own; default: `self.preset`
+        kbps: float | None = None,  # kilobits (1,000 bits) per second, in place of a quality
+        extra: tuple[str, ...] = (),  # more options and their values
     ) -> list[str]:
-        "ffmpeg's output options; raises `BadInput` for a quality or preset that the encoder does not have."
-        self.check_quality(quality)
-        settings, value = list(self.settings), f"{quality:g}"
-        if self.fraction and quality != int(quality):
-            settings[-1] += self.fraction.format(value)
-            value = str(int(quality))
-        options = [option.format(value) for option in self.options or (f"-{self.knob}", "{}")]
-        return ["-c:v", self.name, *options, self.preset_option, self.native_preset(preset), *settings]
+        "ffmpeg's output options; raises `BadInput` for a quality, rate, preset or option that the encoder has not."
+        settings, options, rate = list(self.settings), [], []
+        if (quality is None) == (kbps is None):
+            raise BadInput(f"{self.name}: expected either a value of {self.knob} or a bit rate")
+        if quality is not None:
+            self.check_quality(quality)
+            value = f"{quality:g}"
+            if self.fraction and quality != int(quality):
+                settings[-1] += self.fraction.format(value)
+                value = str(int(quality))
+            options = [option.format(value) for option in self.options or (f"-{self.knob}", "{}")]
+        else:
+            self.check_rate(kbps)
+            rate = ["-b:v", f"{kbps:g}k"]  # last, because ffmpeg heeds the last of several
+        own = ["-c:v", self.name, *options, self.preset_option, self.native_preset(preset), *settings, *rate]
+        return _add_options(own, extra)
+
+
+def _add_options(arguments: list[str], more: tuple[str, ...]) -> list[str]:
+    "Options with more of them; a list of parameters, which ffmpeg takes once, grows."
+    arguments = list(arguments)
+    for option, value in zip(more[::2], more[1::2], strict=True):
+        if option.endswith("-params") and option in arguments:
+            arguments[arguments.index(option) + 1] += f":{value}"
+        else:
+            arguments += [option, value]
+    return arguments
 
 # %% ../../nbs/measure/18_encode.ipynb #e74857d3
 _X26X = _name_presets("ultrafast superfast veryfast faster fast medium slow slower veryslow veryslow placebo")
 _SOFTWARE = (
-    Encoder("libx264", "crf", (0, 51), "-preset", "medium", ("-threads", "1"), _X26X, step=0.1, statistics="x264"),
+    Encoder("libx264", "crf", (0, 51), "-preset", "medium", ("-threads", "1"), _X26X, step=0.1, statistics="x264",
+            two_passes=True),
     Encoder("libx265", "crf", (0, 51), "-preset", "medium",
             ("-threads", "1", "-x265-params", "pools=none:frame-threads=1:log-level=error"), _X26X, step=0.1,
-            statistics="ffmpeg"),
+            statistics="x265", two_passes=True),
     Encoder("libsvtav1", "crf", (1, 63), "-preset", "8", ("-svtav1-params", "lp=1"),
             _name_presets("13 13 13 11 9 7 5 3 2 1 0"), ("4", "6", "8", "10", "12", "-1", "-2"),
             step=0.25, fraction=":crf={}", statistics="ffmpeg"),
-    Encoder("libaom-av1", "crf", (0, 63), "-cpu-used", "6", ("-threads", "1"), _name_presets("6 6 6 6 5 4 3 2 1 1 0")),
+    Encoder("libaom-av1", "crf", (0, 63), "-cpu-used", "6", ("-threads", "1"), _name_presets("6 6 6 6 5 4 3 2 1 1 0"),
+            two_passes=True),
     Encoder("libvvenc", "qp", (0, 63), "-preset", "faster", ("-vvenc-params", "threads=0"),
             _name_presets("faster faster faster faster fast medium slow slower slower slower slower"),
-            pix_fmt="yuv420p10le"),
+            pix_fmt="yuv420p10le", two_passes=True),
 )  # fmt: skip
 _VP9 = Encoder(
     "libvpx-vp9", "crf", (0, 63), "-cpu-used", "5", ("-deadline", "good", "-b:v", "0", "-threads", "1"),
-    _name_presets("5 5 5 4 3 2 1 1 0 0 0"),
+    _name_presets("5 5 5 4 3 2 1 1 0 0 0"), two_passes=True,
 )  # fmt: skip
 
 # %% ../../nbs/measure/18_encode.ipynb #b6cd4b50
@@ -206,6 +243,40 @@ def find_encoder(codec: str) -> Encoder:
         raise BadInput(f"codec {codec}: not available on this machine, {reason}; available: {found}")
     return ENCODERS[codec]
 
+# %% ../../nbs/measure/18_encode.ipynb #7ce753fc
+_PICTURE_GROUPS = ("-g", "-keyint_min", "-bf", "-refs")  # of every encoder, so that none lists them as its own
+
+
+def parse_extra(
+    codec: str,  # a key of `ENCODERS`
+    text: str,  # such as `-tune grain -g 48`
+) -> tuple[str, ...]:  # options and their values in turn
+    "Extra options of an encoder; raises `BadInput` for those that it does not have, and that its row decides."
+    encoder = find_encoder(codec)
+    try:
+        words = tuple(shlex.split(text))
+    except ValueError as error:
+        raise BadInput(f"extra options {text!r}: {error}") from error
+    if len(words) % 2:
+        raise BadInput(f"extra options {text!r}: expected pairs of an option and its value, such as -tune grain")
+    decided = {encoder.preset_option, f"-{encoder.knob}", *encoder.options, *encoder.settings}
+    decided = {word for word in decided if not word.endswith("-params")} | {"-stats", "-passlogfile"}
+    fixed = {each.split("=")[0] for word in encoder.settings if "=" in word for each in word.split(":")}
+    for option, value in zip(words[::2], words[1::2], strict=True):
+        if option not in _listed_options(ffmpeg_path(), codec) and option not in _PICTURE_GROUPS:
+            raise BadInput(f"{codec}: has no option {option}; `ffmpeg -h encoder={codec}` lists those that it has")
+        keys = {each.split("=")[0] for each in value.split(":")} if option.endswith("-params") else set()
+        taken = sorted(keys & (fixed | {"pass", "stats"})) or ([option] if option in decided else [])
+        if taken:
+            raise BadInput(f"{codec}: {', '.join(taken)} is decided by what encodes it here; leave it out")
+    return words
+
+
+@lru_cache(maxsize=64)
+def _listed_options(program: str, codec: str) -> frozenset[str]:
+    listing = printed_by(program, "-hide_banner", "-h", f"encoder={codec}").splitlines()
+    return frozenset(words[0] for line in listing if (words := line.split()) and words[0].startswith("-"))
+
 # %% ../../nbs/measure/18_encode.ipynb #32b16d18
 def encoder_version() -> str:
     "Version of the ffmpeg that encodes, as it says it."
@@ -225,9 +296,12 @@ def fit_height(clip: Clip, height: int) -> tuple[int, int]:  # width and height,
 def encode_arguments(
     reference: Clip,
     codec: str,  # a key of `ENCODERS`
-    quality: float,  # the codec's own scale
+    quality: float | None,  # the codec's own scale; None: a bit rate instead
     preset: str | None = None,
     height: int | None = None,  # rows of the encoded picture; default: those of the reference
+    *,
+    kbps: float | None = None,  # a bit rate, as in `encode`
+    extra: tuple[str, ...] = (),  # as `parse_extra` gives them
 ) -> list[str]:  # without input and output
     "The options of ffmpeg that make one encode; they say everything about it except which bytes went in."
     encoder = find_encoder(codec)
@@ -238,7 +312,7 @@ def encode_arguments(
     pix_fmt = encoder.pix_fmt or reference.pix_fmt
     picture = ["-map", "0:v:0", "-vf", filters, *KEEP_FRAMES, "-pix_fmt", pix_fmt]
     repeatable = ["-map_metadata", "-1", "-fflags", "+bitexact", "-flags:v", "+bitexact"]
-    return [*picture, *encoder.arguments(quality, preset), *repeatable]
+    return [*picture, *encoder.arguments(quality, preset, kbps, extra), *repeatable]
 
 # %% ../../nbs/measure/18_encode.ipynb #5c85e1c8
 @dataclass(frozen=True, repr=False)
@@ -253,9 +327,12 @@ def encode(
     reference: Clip,
     out: Path | str,  # written in one step; the suffix is `ENCODE_SUFFIX`
     codec: str,  # a key of `ENCODERS`
-    quality: float,  # the codec's own scale
+    quality: float | None = None,  # the codec's own scale; None: a bit rate instead
     preset: str | None = None,  # a common name or the encoder's own
     height: int | None = None,  # rows of the encoded picture; default: those of the reference
+    *,
+    kbps: float | None = None,  # kilobits (1,000 bits) per second, kept in two passes
+    extra: tuple[str, ...] = (),  # more options, as `parse_extra` gives them
 ) -> Encode:  # of `out`, in the geometry in which it was encoded
     """Encode a clip and check the result by decoding it.
 
@@ -263,13 +340,15 @@ def encode(
     encode cannot be decoded to as many frames as the reference has; nothing is left behind then.
     """
     out = Path(out)
-    arguments = encode_arguments(reference, codec, quality, preset, height)
+    arguments = encode_arguments(reference, codec, quality, preset, height, kbps=kbps, extra=extra)
+    method = ENCODERS[codec].statistics
     with atomic_path(out) as temporary, tempfile.TemporaryDirectory() as folder:
-        method = ENCODERS[codec].statistics
-        arguments += STATISTICS[method] if method else ()
+        *looks, last = _passes(ENCODERS[codec], arguments, kbps is not None)
         started = time.monotonic()
         try:
-            run_ffmpeg([*input_arguments(reference), *arguments, str(temporary)], cwd=folder)
+            for look in looks:
+                run_ffmpeg([*input_arguments(reference), *look, "-f", "null", "-"], cwd=folder)
+            run_ffmpeg([*input_arguments(reference), *last, str(temporary)], cwd=folder)
         except EngineError as error:
             raise EngineError(f"{out.name}: {codec} failed on {reference.path.name}: {error}") from error
         seconds = time.monotonic() - started
@@ -277,6 +356,18 @@ def encode(
         statistics = read_statistics(method, Path(folder), clip.frames) if method else None
     known = {each.name: getattr(clip, each.name) for each in fields(Clip)} | {"path": out}
     return Encode(**known, seconds=seconds, statistics=statistics)
+
+
+def _passes(encoder: Encoder, arguments: list[str], two: bool) -> list[list[str]]:
+    "The options of each run of ffmpeg, with those that make the encoder tell; the last one makes the file."
+    told = STATISTICS.get(encoder.statistics, ())
+    if not two:
+        return [_add_options(arguments, told)]
+    if f"-{encoder.statistics}-params" in told:  # its pass 3 reads what pass 1 wrote, and writes it anew
+        passes = [(f"-{encoder.statistics}-params", f"pass={number}:stats=pictures.txt") for number in (1, 3)]
+    else:
+        passes = [(*told, "-pass", str(number), "-passlogfile", "pass") for number in (1, 2)]
+    return [_add_options(arguments, options) for options in passes]
 
 # %% ../../nbs/measure/18_encode.ipynb #902b358e
 def bitrate_kbps(clip: Clip) -> float:

@@ -19,11 +19,12 @@ from ..corpora.jobs import run_jobs
 from ..measure.core import BadInput, html_table
 from ..measure.features import DEFAULT_TEACHER, resolve_teachers
 from ..measure.libvmaf import check_sdr
+from ..measure.siti import Shot, detect_shots
 from .codecs import find_adapter
 from .predictor import Predictor
 from .search import check_target
 from .shot_features import ShotFeatures, shot_features
-from .shots import Shot, counted_clip, detect_shots
+from .shots import counted_clip
 from ..ship.onnx import open_session, run_session
 
 # %% ../../nbs/predict/79_pick.ipynb #af0969fa

@@ -24,8 +24,9 @@ from ..measure.encode import ENCODE_SUFFIX, encode, encode_arguments, encoder_ve
 from ..measure.libvmaf import rgb_frames
 from ..measure.packets import picture_sizes
 from ..measure.provenance import content_digest, once
+from ..measure.siti import Shot, check_length
 from ..measure.video import Clip, luma_frames, pixel_format, range_filter
-from .shots import Shot, check_length, clip_identity, counted_clip, cut_shot
+from .shots import clip_identity, counted_clip, cut_shot
 
 # %% ../../nbs/predict/74_shot_features.ipynb #88d76c75
 @dataclass(frozen=True)

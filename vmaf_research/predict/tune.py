@@ -34,6 +34,7 @@ from ..measure.libvmaf import check_sdr
 from ..measure.measuring import Sampling
 from ..measure.packets import list_packets
 from ..measure.provenance import check_writable, sha256_file
+from ..measure.siti import Shot, detect_shots
 from ..measure.video import Clip
 from .codecs import PREDICTOR_CODECS
 from .pick import Choice, pick_crf
@@ -41,7 +42,7 @@ from .predictor import Predictor
 from .search import CurvePrior, Judgement, Search, Trial, check_target, judge_residuals
 from .search import predicted_prior, search, validation_shots
 from .shot_features import ShotFeatures, shot_features
-from .shots import MINIMUM_SIDE, Shot, counted_clip, cut_shot, detect_shots, uneven_rate
+from .shots import MINIMUM_SIDE, counted_clip, cut_shot, uneven_rate
 from ..ship.records import predictor_id
 from ..ship.registry import REGISTRY, read_registry, registry_folder
 

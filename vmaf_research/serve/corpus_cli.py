@@ -291,6 +291,8 @@ _CRF = "25,35,45 or 18:46:4, on each encoder's own scale; CODEC=… for one; may
 _ROWS = "The rows to write, a .jsonl file; encodes go to a folder beside it."
 _PER_FRAME = "Also write a FULL_FEATURES table, a .parquet file."
 _SECONDS = "Use so many seconds of the middle of each video instead."
+_RATES = "Kilobits per second, such as 200,400: two passes at each, beside or instead of --crf."
+_EXTRA = "More options of the encoder, such as '-tune grain -g 48'; they stand in the rows."
 _FINE = "Look for --target instead of taking --crf."
 
 
@@ -300,6 +302,8 @@ def _grid(
     out: Annotated[Path, Option(help=_ROWS), Writes("rows", ".jsonl")],
     codecs: _Encoders = "libx264",
     crf: Annotated[list[str] | None, Option("--crf", help=_CRF)] = None,
+    rates: Annotated[str, Option("--bitrate", help=_RATES)] = "",
+    extra_params: Annotated[str, Option(help=_EXTRA)] = "",
     preset: _Preset = "medium",
     height: Annotated[int | None, Option(help="Scale the sources to so many rows [default: as they are].")] = None,
     frames: Annotated[int | None, Option(help="First frames of each video to use [default: all].")] = None,
@@ -325,7 +329,7 @@ def _grid(
     sources, out = seen_by_workers(sources, scheduler), seen_by_workers(out, scheduler)
     options = {"codecs": listed(codecs), "qualities": crf or (), "target": target, "preset": preset, "height": height}
     options |= {"frames": frames, "seconds": sample_seconds, "per_frame": per_frame, "teacher": teacher}
-    options |= {"bits": measure_bits, "allow_hdr": allow_hdr}
+    options |= {"bits": measure_bits, "allow_hdr": allow_hdr, "rates": rates, "extra": extra_params}
     options["sampling"] = chosen_sampling(sample, within, confidence, seed)
     options |= {"features": feature_names(features), "allow_failures": allow_failures, "progress": not quiet}
     with corpora.jobs.cluster_executor(scheduler) as executor:

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from .. import learn, ship
-from ..learn.codecs import ENCODER_VOCAB_VERSION
 from ..learn.intervals import calibrate_predictions
 from ..learn.loso import LosoReport, evaluate, floor_predictions
 from ..measure.core import BadInput, ShipRefused, VerificationFailed, validated
@@ -76,7 +75,7 @@ def export_members(
     shared = {
         "id": ensemble_id(rows.teacher), "members": ids, "verdict_sha256": verdict.digest,
         "mean_plcc": gate["mean_plcc"], "plcc_spread": gate["plcc_spread"], "encoders": run.table.encoders,
-        "encoder_vocab_version": ENCODER_VOCAB_VERSION, "corpus_digest": verdict.document["corpus"]["sha256"],
+        "encoder_vocab_version": run.table.vocabulary, "corpus_digest": verdict.document["corpus"]["sha256"],
         "calibration": calibrate_predictions(rows, run.members()),
     }  # fmt: skip
     corpus = ship.refresh.corpus_facts(run.table.path, run.table.sha256, list(run.table.encoders))

@@ -22,8 +22,8 @@ def small_report():
     return loso(load_training_table(make_table()), recipe="tuned", final=True, progress=False)
 
 
-def package(model_id, folder, **options):
-    report = small_report()
+def package(model_id, folder, report=None, **options):
+    report = report or small_report()
     return package_model(model_id, report, ship_gate(report), folder, CORPUS, **{**TEXTS, **options})
 
 

@@ -131,12 +131,12 @@ def both(*steps: Callable[[Path], object]) -> Callable[[Path], None]:
     return all_of_them
 
 
-def flip(name: str) -> Callable[[Path], None]:
-    "One bit of a file."
+def flip(name: str, after: bytes = b"") -> Callable[[Path], None]:
+    "One bit of a file: of what follows a text, by default of its middle."
 
     def change(folder: Path) -> None:
         data = bytearray((folder / name).read_bytes())
-        data[len(data) // 2] ^= 1
+        data[data.index(after) + len(after) if after else len(data) // 2] ^= 1
         (folder / name).write_bytes(data)
 
     return change
@@ -421,7 +421,7 @@ REFUSALS: dict[str, tuple[Refusal, ...]] = {
             "videos: no loso_seed*.json and predictions.parquet; run `vmaf-research ensemble run` first"),
         Refusal("A result that was edited", "a verdict must follow from what was trained", "ensemble validate run",
             "run/loso_seed2.json: its content does not match its sha256_of_content; it was damaged or edited, "
-            "restore or rebuild it", flip("run/loso_seed2.json")),
+            "restore or rebuild it", flip("run/loso_seed2.json", b'"lr": 0.000')),
         Refusal("Members without a verdict", "only what was judged is exported", "ensemble export run -q",
             "run: no PROMOTE.json (loso_seed0.json is a dry-run; …); `vmaf-research ensemble validate` gives a "
             "verdict", code=3),
@@ -720,6 +720,23 @@ REFUSALS: dict[str, tuple[Refusal, ...]] = {
         Refusal("Options that exclude each other", "one of them would be ignored",
             "refresh --data-root videos --clips videos",
             "--data-root reads raw video as it is: --clips, --frames and --codecs do not go with it"),
+        Refusal("A promotion of nothing", "there is more than one kind", "registry promote --models model",
+            "promote what? Give --verdict RUN/PROMOTE.json for an ensemble, or ids of predictors"),
+        Refusal("A promotion without a verdict", "only predictors have one in their sidecar",
+            f"registry promote {NANO} --models model",
+            f"registry.json: {NANO} is a model of kind fr; an ensemble is promoted by its verdict; nothing was "
+            "promoted"),
+        Refusal("Stubs for another teacher", "the formula behind them is about VMAF v0.6.1",
+            "predictor train --corpus g.jsonl --models m --stubs --teacher vmaf_v0.6.1neg -q",
+            "stubs are made up by a formula for vmaf_v0.6.1; vmaf_v0.6.1neg has none, leave them out"),
+        Refusal("A training without a model", "there are many", "train --parquet frames.parquet --out r -q",
+            "which model? Name one (fr-regressor-v1, nano), or a --recipe or --architecture"),
+        Refusal("A recipe that there is not", "a typing error would train something else",
+            "train --recipe adr0294 --parquet frames.parquet --out r -q",
+            "recipe 'adr0294' is unknown: expected one of adr0249, adr0303, vmaf_tiny, tuned, teacher_function, …"),
+        Refusal("An architecture that there is not", "a typing error would train something else",
+            "refresh --clips videos --architecture vmaf_tiny_v5 --out r -q",
+            "recipe 'vmaf_tiny@vmaf_tiny_v5': architecture is 'vmaf_tiny_v5', expected one of linear, small, nano, …"),
         Refusal("A folder for clients that is not there", "clients could read nothing", "mcp --allow nowhere",
             "nowhere: no such folder; --allow takes a folder that may be read"),
         Refusal("A time limit that leaves no time", "every call would be stopped", "mcp --time-limit 0",

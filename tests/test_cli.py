@@ -301,7 +301,10 @@ def test_refresh_of_a_folder_of_videos(tmp_path, little_budget, monkeypatch, cap
     monkeypatch.setattr(refresh_module, "install", lambda *_: pytest.fail("a run without --install installs nothing"))
     code = main(words)
     report = json.loads((tmp_path / "run" / "report.json").read_text())
-    assert code == (0 if all(model["shipped"] for model in report["models"].values()) else 3)
+    assert code == (0 if any(model["shipped"] for model in report["models"].values()) else 3)
+    said = capsys.readouterr()
+    assert "warning: fr_regressor_v1: recipe adr0249 will not converge on" in said.err
+    assert report["models"]["fr_regressor_v1"]["shipped"] is False and "fr_regressor_v1: mean LOSO PLCC" in said.out
     assert set(report["recipes"]) == {"adr0249", "teacher_function", "tuned"}
     page = (tmp_path / "run" / "report.html").read_text()
     assert page.count("<img") == 3 and str(tmp_path) not in page
@@ -309,6 +312,38 @@ def test_refresh_of_a_folder_of_videos(tmp_path, little_budget, monkeypatch, cap
     assert main(words) == code
     assert (tmp_path / "run" / "features.parquet").read_bytes() == table
     capsys.readouterr()
+
+
+def test_models_by_name_are_compared_in_one_report(trained, tmp_path, capsys):
+    run = tmp_path / "run"
+    words = ["train", "--parquet", str(trained / "table.parquet"), "--out", str(run), "-q", "--recipe", "tuned"]
+    words += ["--recipe", "adr0249", "--architecture", "vmaf_tiny_v3", "--architecture", "attention"]
+    assert main(words) == 0
+    report, said = json.loads((run / "report.json").read_text()), capsys.readouterr()
+    shipped = {name: model["shipped"] for name, model in report["models"].items()}
+    assert shipped == {"vmaf_tiny_v3_tuned": True, "vmaf_tiny_v3_adr0249": False}
+    assert set(report["recipes"]) == {"tuned@vmaf_tiny_v3", "adr0249@vmaf_tiny_v3"}
+    assert set(report["clips"]) == {"attention", *report["recipes"], *report["floors"]}
+    assert "not packaged: vmaf_tiny_v3_adr0249: mean LOSO PLCC" in said.out
+    assert "attention is evaluated only" in said.out
+    assert "vmaf_tiny_v3_adr0249: recipe adr0249@vmaf_tiny_v3 will not converge on" in said.err
+    assert "of this run use vmaf_tiny_v3_tuned" in said.err
+    clips = pd.read_parquet(run / "clips.parquet")
+    assert len(clips) == SOURCES * 12 and np.abs(clips["tuned@vmaf_tiny_v3"] - clips["target"]).mean() < 10
+    model = load("vmaf_tiny_v3_tuned", run / "model")
+    assert model.sidecar.training.recipe.architecture == "vmaf_tiny_v3" and model.sidecar.training.parameters == 769
+    assert main(["registry", "verify", "--models", str(run / "model")]) == 0
+    assert main(["manifest", "verify", str(run / "report.json")]) == 0
+    capsys.readouterr()
+
+
+def test_strict_refuses_a_run_with_one_refused_model(trained, tmp_path, capsys):
+    words = ["train", "--parquet", str(trained / "table.parquet"), "--out", str(tmp_path / "run"), "-q", "--strict"]
+    words += ["--ship-threshold", "0.9", "--architecture", "small", "--recipe", "tuned", "--recipe", "adr0249"]
+    assert main(words) == 3
+    said = capsys.readouterr().err
+    assert "fr_regressor_small_adr0249: mean LOSO PLCC" in said and "Accepted: fr_regressor_small_tuned." in said
+    assert not (tmp_path / "run" / "clips.parquet").exists()
 
 
 def test_install_copies_accepted_models_only(trained, tmp_path):

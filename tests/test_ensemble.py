@@ -18,8 +18,18 @@ import typer
 from hypothesis import given
 from hypothesis import strategies as st
 from made_up import make_codec_rows
+from packaged import package
 
-from vmaf_research.learn.codecs import CODEC_BLOCK, ENCODER_VOCAB, VOCABULARIES, _adapt_one_hot, codec_block, crf_norm
+from vmaf_research.learn.codecs import (
+    CODEC_BLOCK,
+    CODEC_BLOCKS,
+    ENCODER_VOCAB,
+    VOCABULARIES,
+    _adapt_one_hot,
+    codec_block,
+    crf_norm,
+)
+from vmaf_research.learn.loso import loso
 from vmaf_research.learn.recipes import RECIPES, Recipe
 from vmaf_research.learn.stacks import Checkpoint
 from vmaf_research.learn.table import RENAMED, load_ensemble_table
@@ -36,6 +46,7 @@ from vmaf_research.ship.ensemble import (
     artefact_name,
     member_id,
     run_ensemble,
+    run_identity,
 )
 from vmaf_research.ship.registry import REGISTRY, install, load, read_registry, verify_registry
 
@@ -185,11 +196,29 @@ def test_forms_of_one_table_give_the_same_rows(tmp_path):
 
 
 def test_what_the_vocabulary_does_not_have_is_counted(tmp_path):
-    rows = make_codec_rows(encoders=("libaom-av1",)).assign(preset="6")
+    rows = make_codec_rows(encoders=("libtheora",)).assign(preset="6")
     table = load_ensemble_table(table_of(tmp_path, rows))
     text = " ".join(table.notes)
-    assert "480 rows of libaom-av1" in text and "codec-awareness is untested" in text and "no preset" in text
-    assert table.rows.features[:, 6 + 11].all()
+    assert "480 rows of libtheora, which goes to the slot" in text
+    assert "codec-awareness is untested" in text and "no preset" in text
+    assert table.rows.features[:, 6 + 11].all() and table.vocabulary == 2
+
+
+def test_encoders_that_only_the_later_vocabulary_has(tmp_path):
+    rows = make_codec_rows(3, 6, 24, encoders=("libx264", "libaom-av1", "av1_amf")).assign(preset="quality")
+    table = load_ensemble_table(table_of(tmp_path, rows))
+    assert table.vocabulary == 3 and table.rows.feature_names[6:] == CODEC_BLOCKS[3] and not table.notes[1:]
+    block = table.rows.features[:, 6:-2]
+    assert block.shape[1] == 16 and (block.sum(axis=1) == 1).all() and block[:, [0, 1, 8]].any(axis=0).all()
+    identity = run_identity(table, None, RECIPES["tuned"], False)
+    assert (identity["encoder_vocab_version"], identity["num_codecs"]) == (3, 18)
+    report = loso(table.rows, "tuned", floors=False, final=True, progress=False)
+    package("wide_v1", tmp_path / "model", report=report)
+    model = load("wide_v1", tmp_path / "model")
+    assert model.sidecar.codec_block_layout == list(CODEC_BLOCKS[3])
+    scored = tmp_path / "scored.parquet"
+    assert main(["score", "wide_v1", str(table.path), "--out", str(scored), "--models", str(tmp_path / "model")]) == 0
+    assert np.abs(pd.read_parquet(scored)["score"] - rows["vmaf"]).mean() < 3
 
 
 def test_a_pairs_table_is_joined_and_checked(tmp_path, capsys):

@@ -63,9 +63,11 @@ def test_parameters_of_the_contract():
     assert parameter_count(FRRegressor()) == 4673
 
 
+@pytest.mark.parametrize("activation", ["gelu", "relu"])
 @pytest.mark.parametrize("depth", [1, 2, 3])
-def test_stack_is_the_single_network(depth):
-    modules = [seeded_regressor(seed, in_features=5, hidden=16, depth=depth).eval() for seed in range(4)]
+def test_stack_is_the_single_network(depth, activation):
+    shape = {"in_features": 5, "hidden": 16, "depth": depth, "activation": activation}
+    modules = [seeded_regressor(seed, **shape).eval() for seed in range(4)]
     rows = torch.randn(4, 9, 5, generator=torch.Generator().manual_seed(0))
     scores = StackedPass(StackedRegressor(modules), rows=9).forward(rows)
     for module, part, found in zip(modules, rows, scores, strict=True):
@@ -81,9 +83,15 @@ def test_weights_survive_stacking_and_unstacking():
             assert torch.equal(wanted, found)
 
 
+def test_networks_of_several_activations_are_no_stack():
+    with pytest.raises(BadInput, match="models of one architecture"):
+        StackedRegressor([seeded_regressor(0), seeded_regressor(0, activation="relu")])
+
+
+@pytest.mark.parametrize("activation", ["gelu", "relu"])
 @pytest.mark.parametrize("depth", [1, 2, 3])
-def test_gradient_is_that_of_autograd(depth):
-    modules = [seeded_regressor(seed, hidden=16, depth=depth).double() for seed in range(2)]
+def test_gradient_is_that_of_autograd(depth, activation):
+    modules = [seeded_regressor(seed, hidden=16, depth=depth, activation=activation).double() for seed in range(2)]
     stack = StackedRegressor(modules, dtype=torch.float64)
     generator = torch.Generator().manual_seed(1)
     rows = torch.randn(2, 7, 6, generator=generator, dtype=torch.float64)
@@ -95,7 +103,7 @@ def test_gradient_is_that_of_autograd(depth):
     for k, module in enumerate(modules):
         hidden, layers = rows[k], linear_layers(module)
         for layer, mask in zip(layers[:-1], masks, strict=True):
-            hidden = torch.nn.functional.gelu(layer(hidden)) * mask[k]
+            hidden = getattr(torch.nn.functional, activation)(layer(hidden)) * mask[k]
         torch.nn.functional.mse_loss(layers[-1](hidden)[:, 0], wanted[k]).backward()
         for layer, weight, bias in zip(layers, both.weight_gradients, both.bias_gradients, strict=True):
             torch.testing.assert_close(weight[k], layer.weight.grad.T, atol=1e-12, rtol=1e-9)

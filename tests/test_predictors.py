@@ -14,12 +14,12 @@ from vmaf_research.measure.core import BadInput, VerificationFailed
 from vmaf_research.measure.core import settings as project
 from vmaf_research.predict.codecs import PREDICTOR_CODECS, find_adapter
 from vmaf_research.predict.curves import PREDICTOR_INPUTS, judge_curves
-from vmaf_research.predict.predictor import Predictor
+from vmaf_research.predict.predictor import Predictor, package_predictor
 from vmaf_research.predict.shot_features import ShotFeatures
 from vmaf_research.predict.training import parse_clip_mode, read_codec_rows, stub_curves, write_stub
 from vmaf_research.serve.cli import main
 from vmaf_research.ship.onnx import open_session, run_session
-from vmaf_research.ship.registry import verify_registry
+from vmaf_research.ship.registry import read_registry, verify_registry
 
 REAL = ("libx264", "libx265", "libsvtav1", "libaom-av1", "libvvenc")
 CLIPS = {  # probe kbit/s, bytes of I, P and B pictures, frame difference, luma mean and variance, frame rate; 640x360
@@ -130,6 +130,66 @@ def test_a_stub_that_claims_to_be_in_use_is_found(stub_folder, tmp_path):
     assert "a synthetic stub, but smoke is false" in verify_registry(folder)[0]
 
 
+def test_a_predictor_that_took_the_place_of_a_stub_is_promoted(stub_folder, tmp_path, capsys):
+    folder, model_id = shutil.copytree(stub_folder, tmp_path / "model"), "predictor_av1_qsv"
+
+    def promote(*words):
+        return main(["registry", "promote", *words, "--models", str(folder)])
+
+    def smoke():
+        return read_registry(folder).row(model_id).smoke
+
+    assert promote(model_id) == 3
+    assert "is a synthetic stub; `vmaf-research predictor train` makes it real" in capsys.readouterr().err
+    facts = {"name": "made up", "kind": "real-N=100", "licence": "none needed", "description": "no video at all"}
+    report = judge_curves(stub_curves("av1_qsv"), find_adapter("av1_qsv").hard_range)
+    package_predictor("av1_qsv", report, folder, facts, "For tests only.")
+    assert smoke()  # training never changes that
+    before = (folder / "registry.json").read_bytes()
+    assert promote(model_id) == 0
+    assert not smoke() and verify_registry(folder) == []
+    assert promote(model_id) == 2
+    assert "predictor_av1_qsv is in use already" in capsys.readouterr().err
+    package_predictor("av1_qsv", report, folder, facts, "For tests only.")
+    assert not smoke()
+    assert main(["registry", "rollback", "--models", str(folder)]) == 0
+    assert (folder / "registry.json").read_bytes() == before
+    for words in ((), (model_id, "--verdict", str(tmp_path / "PROMOTE.json"))):
+        assert promote(*words) == 2
+        assert "promote what?" in capsys.readouterr().err
+
+
+def test_codecs_without_rows_get_stubs_on_request(tmp_path, capsys):
+    write_rows(tmp_path / "rows.jsonl", [row(name, 20.0, 90.0) for name in "abc"])
+    words = ["predictor", "train", "--corpus", str(tmp_path / "rows.jsonl"), "--models", str(tmp_path / "model")]
+    words += ["--codec", "av1_qsv", "--codec", "h264_amf"]
+    assert main(words) == 2
+    assert "has no row of av1_qsv; it has libx264 medium" in capsys.readouterr().err
+    assert main([*words, "--stubs", "-q"]) == 0
+    assert "has no row of h264_amf: registered a synthetic stub" in capsys.readouterr().err
+    assert {row.id: row.smoke for row in read_registry(tmp_path / "model").models} == {
+        "predictor_av1_qsv": True, "predictor_h264_amf": True,
+    }  # fmt: skip
+    before = {path.name: path.read_bytes() for path in (tmp_path / "model").iterdir()}
+    assert main([*words, "--stubs", "-q"]) == 0
+    assert {path.name: path.read_bytes() for path in (tmp_path / "model").iterdir()} == before
+    assert main([*words, "--stubs", "-q", "--teacher", "vmaf_v0.6.1neg"]) == 2
+    assert "stubs are made up by a formula for vmaf_v0.6.1" in capsys.readouterr().err
+
+
+def key_order(value):
+    "The keys of a document in their order; numbers may differ in their last digits from machine to machine."
+    if isinstance(value, dict):
+        return [(key, key_order(each)) for key, each in value.items()]
+    return [key_order(each) for each in value] if isinstance(value, list) else None
+
+
+def test_shipped_stubs_are_written_as_the_code_writes_them(stub_folder):
+    name = "predictor_av1_qsv.json"
+    made, shipped = (json.loads((folder / name).read_text()) for folder in (stub_folder, project().model_path))
+    assert key_order(made) == key_order(shipped)
+
+
 def row(source, quality, score):
     facts = {"width": 320, "height": 180, "clip_mode": "full", "preset": "medium", "exit_status": 0}
     return new_row(src=f"{source}.y4m", encoder="libx264", crf=quality, vmaf_score=score, **facts)
@@ -144,7 +204,6 @@ def test_three_sources_of_which_one_never_changes_do_not_ship(tmp_path):
     """A source without a correlation must not be left out of the mean that the gate looks at."""
     from vmaf_research.measure.core import ShipRefused
     from vmaf_research.predict.curves import MeasuredCurve
-    from vmaf_research.predict.predictor import package_predictor
 
     quality = np.arange(10, 51, 5)
     falling = 100 / (1 + np.exp((quality - 40) / 5))

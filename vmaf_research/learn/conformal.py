@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from .codecs import CODEC_BLOCK
+from .codecs import CODEC_BLOCKS
 from .metrics import VMAF_RANGE, show_number
 from ..measure.core import BadInput, Record
 
@@ -98,7 +98,8 @@ def distance_scale(distance: np.ndarray, n_features: int) -> np.ndarray:  # from
 # %% ../../nbs/learn/46_conformal.ipynb #4e4c442c
 def plain_features(features: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
     "The columns of features that are not of the codec block."
-    return features[:, [number for number, name in enumerate(names) if name not in CODEC_BLOCK]]
+    block = {name for columns in CODEC_BLOCKS.values() for name in columns}
+    return features[:, [number for number, name in enumerate(names) if name not in block]]
 
 # %% ../../nbs/learn/46_conformal.ipynb #1bdca41d
 _Error = Annotated[float, Field(ge=0)]  # VMAF points

@@ -34,6 +34,7 @@ class Recipe(Record):
     sampled_vectors: int = 0  # if not 0: the network first learns so many vectors of the prior, and none of the rows
     refining_vectors: int = 0  # then every model learns so many more in one pass, half of them made from its own rows
     refining_rate: float = 0.0  # peak of the learning rate in that pass
+    architecture: str = "nano"  # which network: the names of `learn.regressor.network_shape`
 
     def __init__(self, **fields):
         super().__init__(**fields)
@@ -53,7 +54,12 @@ class Recipe(Record):
         return html_table(self)
 
 
-_CHOICES = {"optimizer": ("adamw", "adam", "soap"), "schedule": ("constant", "one_cycle"), "loss": ("mse", "huber")}
+_CHOICES = {
+    "optimizer": ("adamw", "adam", "soap"),
+    "schedule": ("constant", "one_cycle"),
+    "loss": ("mse", "huber"),
+    "architecture": ("linear", "small", "nano", "tiny", "vmaf_tiny_v2", "vmaf_tiny_v3", "vmaf_tiny_v4"),
+}
 
 # %% ../../nbs/learn/49_recipes.ipynb #8ea7b0d1
 _RECIPES = [
@@ -64,6 +70,10 @@ _RECIPES = [
     Recipe(
         name="adr0303", optimizer="adam", learning_rate=5e-4, weight_decay=1e-5, schedule="constant", loss="mse",
         epochs=200, batch_size=32, dropout=0.1,
+    ),
+    Recipe(
+        name="vmaf_tiny", optimizer="adam", learning_rate=1e-3, weight_decay=0.0, schedule="constant", loss="mse",
+        epochs=90, batch_size=256, dropout=0.0,
     ),
     Recipe(
         name="tuned", optimizer="soap", learning_rate=1e-2, weight_decay=0.1, schedule="one_cycle", loss="huber",
@@ -84,12 +94,16 @@ RECIPES = {recipe.name: recipe for recipe in _RECIPES}
 
 # %% ../../nbs/learn/49_recipes.ipynb #6f41a494
 def find_recipe(recipe: str | Recipe) -> Recipe:
-    "The recipe of a name in `RECIPES`, or a recipe of your own as it is; raises `BadInput` that lists the names."
+    """The recipe of a name in `RECIPES`, or a recipe of your own as it is; raises `BadInput` that lists the names.
+
+    `RECIPE@ARCHITECTURE`, such as `tuned@tiny`, is the recipe for another network.
+    """
     if isinstance(recipe, Recipe):
         return recipe
-    if recipe not in RECIPES:
-        raise BadInput(f"recipe {recipe!r} is unknown: expected one of {', '.join(RECIPES)}, or a Recipe")
-    return RECIPES[recipe]
+    name, _, architecture = recipe.partition("@")
+    if name not in RECIPES:
+        raise BadInput(f"recipe {name!r} is unknown: expected one of {', '.join(RECIPES)}, or a Recipe")
+    return RECIPES[name].changed(name=recipe, architecture=architecture) if architecture else RECIPES[name]
 
 # %% ../../nbs/learn/49_recipes.ipynb #12f6cf25
 def recipe_units(recipe: Recipe, scores: np.ndarray) -> np.ndarray:

@@ -52,7 +52,9 @@ class StackedRegressor:
     ):
         linears = [linear_layers(module) for module in modules]
         self.shapes = [(layer.in_features, layer.out_features) for layer in linears[0]]
-        if any([(layer.in_features, layer.out_features) for layer in other] != self.shapes for other in linears):
+        self.activation = modules[0].activation
+        found = [[(layer.in_features, layer.out_features) for layer in each] for each in linears]
+        if any(each != self.shapes for each in found) or len({module.activation for module in modules}) > 1:
             raise BadInput("stacked regressors: expected models of one architecture, found several; stack them apart")
         rows = [[part for layer in model for part in (layer.weight.T.reshape(-1), layer.bias)] for model in linears]
         self.parameters = torch.stack([torch.cat(row) for row in rows]).detach().to(device, dtype)
@@ -114,7 +116,10 @@ class StackedPass:
         below = features
         for layer, (argument, output) in enumerate(zip(self.arguments, self.outputs, strict=True)):
             torch.baddbmm(biases[layer], below, weights[layer], out=argument)
-            torch.ops.aten.gelu.out(argument, out=output)
+            if self.stack.activation == "gelu":
+                torch.ops.aten.gelu.out(argument, out=output)
+            else:
+                torch.clamp_min(argument, 0, out=output)
             if masks:
                 output.mul_(masks[layer])
             below = output
@@ -137,7 +142,10 @@ class StackedPass:
             slopes = self.slopes[layer]
             if self.masks:
                 slopes.mul_(self.masks[layer])
-            torch.ops.aten.gelu_backward.grad_input(slopes, self.arguments[layer], grad_input=slopes)
+            if self.stack.activation == "gelu":
+                torch.ops.aten.gelu_backward.grad_input(slopes, self.arguments[layer], grad_input=slopes)
+            else:
+                torch.ops.aten.threshold_backward.grad_input(slopes, self.arguments[layer], 0, grad_input=slopes)
             below = self.outputs[layer - 1] if layer else self.features
             self.weight_gradients[layer].copy_(torch.bmm(below.transpose(1, 2), slopes))
             self.bias_gradients[layer].copy_(slopes.sum(1, keepdim=True))

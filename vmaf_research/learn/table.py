@@ -21,7 +21,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .codecs import CODEC_BLOCK, ENCODER_VOCAB, codec_block, encoder_slot, known_preset
+from .codecs import CODEC_BLOCK, CODEC_BLOCKS, choose_vocabulary, codec_block, encoder_slot
+from .codecs import known_preset, split_block
 from .metrics import VMAF_RANGE
 from ..measure.core import BadInput
 from ..measure.features import CANONICAL_6, DEFAULT_TEACHER, TEACHERS
@@ -379,26 +380,31 @@ def codec_columns(
     rows: pd.DataFrame,  # with the columns `codec` and `crf`, and `preset` if it is known
     name: Path,  # of the table, for errors
     said: Callable[[np.ndarray], str],  # how to call the rows of a mask
-) -> tuple[np.ndarray, dict[str, int], int]:  # [rows, 14]; encoders and their rows; rows whose preset is not known
+    version: int | None = None,  # of the vocabulary; default: `choose_vocabulary` of these rows
+) -> tuple[np.ndarray, dict[str, int], int]:  # the block; encoders and their rows; rows whose preset is not known
     "The codec block; raises `BadInput` for a row without an encoder, or with a quality that it does not take."
     _check_present(rows["codec"], name, said)
     quality, encoders = read_numbers(rows, ["crf"], name, said)[:, 0], rows["codec"].astype(str).tolist()
     presets = [None if pd.isna(each) else str(each) for each in rows.get("preset", [None] * len(rows))]
     try:
-        block = codec_block(encoders, presets, quality.tolist())
+        version = choose_vocabulary(Counter(encoders)) if version is None else version
+        block = codec_block(encoders, presets, quality.tolist(), version)
     except BadInput as error:
         raise BadInput(f"{name}: {error}") from error
-    unknown = sum(not known_preset(*each) for each in zip(encoders, presets, strict=True))
+    unknown = sum(not known_preset(*each, version) for each in zip(encoders, presets, strict=True))
     return block, dict(sorted(Counter(encoders).items())), unknown
 
 
 def codec_notes(
     encoders: Mapping[str, int],  # encoder -> rows
     presets_unknown: int,  # rows whose preset is not stated or not in the vocabulary
+    version: int,  # of the vocabulary
 ) -> list[str]:
     "What the codec block does not say of its rows, in sentences."
-    outside = {name: count for name, count in encoders.items() if encoder_slot(name) == len(ENCODER_VOCAB) - 1}
-    texts = [f"{count} rows of {name}, which goes to the slot `unknown`" for name, count in sorted(outside.items())]
+    nameless = encoder_slot("unknown", version)
+    outside = {name: count for name, count in encoders.items() if encoder_slot(name, version) in (None, nameless)}
+    place = "has no slot" if nameless is None else "goes to the slot `unknown`"
+    texts = [f"{count} rows of {name}, which {place}" for name, count in sorted(outside.items())]
     unknown = f"{presets_unknown} rows have no preset that the vocabulary knows; they get a middle one"
     return [*texts, unknown] if presets_unknown else texts
 
@@ -420,13 +426,18 @@ class EnsembleTable:
         return self.inputs["table"]["sha256"]
 
     @property
+    def vocabulary(self) -> int:
+        "Version of the vocabulary of encoders that the codec block has."
+        return split_block(self.rows.feature_names)[1]
+
+    @property
     def pairs_sha256(self) -> str | None:
         return self.inputs.get("pairs", {}).get("sha256")
 
     @property
     def notes(self) -> tuple[str, ...]:
         "What a reader of any result on this table has to know, in sentences."
-        texts = codec_notes(self.encoders, self.presets_unknown)
+        texts = codec_notes(self.encoders, self.presets_unknown, self.vocabulary)
         if len(self.encoders) == 1:
             texts.append(f"codec-awareness is untested: {next(iter(self.encoders))} is the only encoder of the table")
         return tuple(texts)
@@ -487,11 +498,12 @@ def load_ensemble_table(table: Path | str, teacher: str = DEFAULT_TEACHER) -> En
     block, encoders, presets_unknown = codec_columns(rows, path, lambda bad: _rows_named(rows, bad))
     identity = [name for name in ("source", *_PARAMETERS, "frame_index") if name in rows]
     _refuse_twice(rows, rows.duplicated(identity).to_numpy(), path)
-    inputs = pd.concat([rows, pd.DataFrame(block, columns=CODEC_BLOCK, index=rows.index)], axis=1)
+    columns = CODEC_BLOCKS[choose_vocabulary(encoders)]
+    inputs = pd.concat([rows, pd.DataFrame(block, columns=columns, index=rows.index)], axis=1)
     files = {"table": path} | ({} if pairs is None else {"pairs": pairs_path(path)})
     described = {name: describe_path(file, {"table": path.parent}) for name, file in files.items()}
     corpus = _corpus_name(path, described["table"]["sha256"]), find_corpus_digest(path)
-    training = load_training_table(inputs, (*model.inputs, *CODEC_BLOCK), model.column, name=path)
+    training = load_training_table(inputs, (*model.inputs, *columns), model.column, name=path)
     return EnsembleTable(training, path, described, *corpus, encoders, presets_unknown)
 
 

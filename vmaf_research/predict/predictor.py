@@ -18,7 +18,7 @@ import pandas as pd
 
 from ..learn.conformal import conformal_rank
 from ..learn.metrics import VMAF_RANGE, show_number
-from ..measure.core import BadInput, ShipRefused, settings, validated
+from ..measure.core import BadInput, Record, ShipRefused, settings, validated
 from ..measure.features import DEFAULT_TEACHER, resolve_teachers
 from ..measure.provenance import check_writable, sha256_bytes
 from .codecs import PREDICTOR_CODECS, find_adapter
@@ -48,6 +48,15 @@ def check_shippable(model_id: str, report: CurveReport) -> None:
 _PARITY = 1e-4  # VMAF; greatest difference allowed between a graph and its model
 
 
+def _rounded(value: Any) -> Any:
+    "Without the last digits, which differ from machine to machine: a stub has the same bytes everywhere."
+    if isinstance(value, Record):
+        value = value.to_json()
+    if isinstance(value, dict):
+        return {key: _rounded(each) for key, each in value.items()}
+    return round(value, 9) if isinstance(value, float) else value
+
+
 def _sidecar_and_graph(
     codec: str, report: CurveReport, corpus: Mapping[str, Any], synthetic: bool, description: str, teacher: str
 ) -> tuple[PredictorSidecar, bytes]:
@@ -75,7 +84,7 @@ def _sidecar_and_graph(
     }
     document |= {"probe": asdict(DEFAULT_PROBE), "training": training, "corpus": dict(corpus)}
     if synthetic:
-        document["warning"] = STUB_WARNING
+        document |= {"warning": STUB_WARNING, "training": _rounded(training)}
     else:
         qualities, curves = report.residual_curves()
         sources = {name: np.round(curve, 3).tolist() for name, curve in curves.items()}

@@ -9,6 +9,7 @@ __all__ = ['Window', 'CodecRows', 'parse_clip_mode', 'read_codec_rows', 'Trainin
 # %% ../../nbs/predict/77_training.ipynb #eadd90ba
 import random
 import re
+import warnings
 from collections.abc import Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
@@ -240,6 +241,7 @@ def train_predictors(
     teacher: str = DEFAULT_TEACHER,  # whose scores the rows have
     folder: Path | str | None = None,  # registry to write to, see `ship.registry.own_registry`
     licence: str = "not stated",  # of the pictures, in a sentence
+    stubs: bool = False,  # register a stub for each codec without rows that has no predictor, and warn of it
     workdir: Path | str | None = None,  # where references go; default: in the folder of runs
     executor: Executor | None = None,  # default: one thread per core
     progress: bool = True,
@@ -252,13 +254,16 @@ def train_predictors(
     `rows.jsonl.predictor_libx264.manifest.json`.
     """
     corpus, registry, codecs = Path(corpus), own_registry(folder), tuple(dict.fromkeys(codecs))
-    if not codecs:
+    model, lacking = resolve_teachers([teacher])[0], []
+    if stubs and teacher != DEFAULT_TEACHER:
+        raise BadInput(f"stubs are made up by a formula for {DEFAULT_TEACHER}; {teacher} has none, leave them out")
+    if stubs or not codecs:
         found = {row["encoder"] for _, row in _all_rows(corpus)}
-        codecs = [codec for codec in PREDICTOR_CODECS if codec in found]
-        if not codecs:
+        wanted = [find_adapter(codec, predicted=True).codec for codec in codecs or PREDICTOR_CODECS]
+        codecs, lacking = ([codec for codec in wanted if (codec in found) == there] for there in (True, False))
+        if not codecs and not stubs:
             without = f"its rows are of {', '.join(sorted(found))}, for which there are no predictors"
             raise BadInput(f"{corpus}: {without}; expected rows of {', '.join(PREDICTOR_CODECS)}")
-    model = resolve_teachers([teacher])[0]
     chosen = [read_codec_rows(corpus, codec, preset, model.name) for codec in codecs]
     paths, reports = [], []
     for rows in chosen:
@@ -277,7 +282,10 @@ def train_predictors(
         ]
         reports.append(judge_curves(curves, find_adapter(rows.codec).hard_range, model.score_range))
         check_shippable(predictor_id(rows.codec, model.name), reports[-1])
-    return tuple(_register(rows, report, registry, licence) for rows, report in zip(chosen, reports, strict=True))
+    trained = tuple(_register(rows, report, registry, licence) for rows, report in zip(chosen, reports, strict=True))
+    for codec in write_missing_stubs(registry, lacking) if stubs else ():
+        warnings.warn(f"{corpus} has no row of {codec}: registered a synthetic stub, not for production", stacklevel=2)
+    return trained
 
 # %% ../../nbs/predict/77_training.ipynb #1e790a9b
 _SIZES = ((640, 360), (854, 480), (1280, 720), (1920, 1080), (3840, 2160))
@@ -331,11 +339,14 @@ def write_stub(codec: str, folder: Path | str | None = None) -> Model:
     return package_predictor(codec, report, own_registry(folder), corpus, description)
 
 
-def write_missing_stubs(folder: Path | str | None = None) -> tuple[str, ...]:  # codecs that got one
-    "A stub for every codec that has no predictor in an `own_registry`."
+def write_missing_stubs(
+    folder: Path | str | None = None,
+    codecs: Iterable[str] = PREDICTOR_CODECS,
+) -> tuple[str, ...]:  # codecs that got one
+    "A stub for every one of these codecs that has no predictor in an `own_registry`."
     folder = own_registry(folder)
     known = {row.id for row in read_registry(folder).models} if (folder / REGISTRY).is_file() else set()
-    missing = tuple(codec for codec in PREDICTOR_CODECS if predictor_id(codec) not in known)
+    missing = tuple(codec for codec in codecs if predictor_id(codec) not in known)
     for codec in missing:
         write_stub(codec, folder)
     return missing

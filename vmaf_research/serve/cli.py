@@ -24,10 +24,10 @@ from ..measure.manifest import running_command
 from .corpus_cli import build_corpus, corpus_app, extract_app
 from .manifests import manifest_app
 from .model_cli import ensemble_app, predictor_app, registry_app
-from .options import AllowFailures, AllowHdr, Codecs, Confidence, Features, Frames, Height
-from .options import MeasureBits, Models, NotReplayed, OneTeacher, PixFmt, Quiet, Reads, SampleSeed
-from .options import SampleShare, Teachers, TrustGeometry, Width, Within, Writes, check_all_outputs
-from .options import feature_names, given, show, tell
+from .options import AllowFailures, AllowHdr, Architectures, Codecs, Confidence, Features, Frames
+from .options import Height, MeasureBits, Models, NotReplayed, OneTeacher, PixFmt, Quiet, Reads
+from .options import Recipes, SampleSeed, SampleShare, Teachers, TrustGeometry, Width, Within, Writes
+from .options import check_all_outputs, feature_names, given, show, tell
 from .people_cli import people_app
 
 # %% ../../nbs/serve/98_cli.ipynb #db8501ea
@@ -91,17 +91,21 @@ def _measure(
     return result
 
 # %% ../../nbs/serve/98_cli.ipynb #899ade59
-_Strict = Annotated[bool, Option("--strict", help="Gate also on error, bias and the lift over the floors.")]
+_STRICT = "Gate also on error, bias and the lift over the floors; one refused model refuses the run."
+_Strict = Annotated[bool, Option("--strict", help=_STRICT)]
 
 
-_MODEL = "The model to train; nano: the copy of --teacher."
+_MODEL = "The model to train; nano: the copy of --teacher. Others by --recipe and --architecture, several in one run."
+_RUN = "Folder of the run [default: runs/MODEL, or runs/train]."
 
 
 @app.command("train")
 def _train(
-    model: Annotated[Literal["fr-regressor-v1", "fr-regressor-nano-v1", "nano"], Argument(help=_MODEL)],
     parquet: Annotated[Path, Option(help="A FULL_FEATURES table."), Reads()],
-    out: Annotated[Path | None, Option(help="Folder of the run [default: runs/MODEL]."), Writes("run")] = None,
+    model: Annotated[Literal["fr-regressor-v1", "fr-regressor-nano-v1", "nano"] | None, Argument(help=_MODEL)] = None,
+    recipe: Recipes = (),
+    architecture: Architectures = (),
+    out: Annotated[Path | None, Option(help=_RUN), Writes("run")] = None,
     seed: Annotated[int | None, Option(help="Of weights and shuffling [default: that of settings.ini].")] = None,
     ship_threshold: Annotated[float | None, Option(help="Least mean PLCC [default: that of settings.ini].")] = None,
     teacher: OneTeacher = DEFAULT_TEACHER,
@@ -109,16 +113,22 @@ def _train(
     no_export: Annotated[bool, Option("--no-export", help="Evaluate and gate only.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    "Leave-one-source-out evaluation, ship gate and export of one model on a table."
+    """Leave-one-source-out evaluation, ship gate and export of models on a table.
+
+    Exit code 3: no model was accepted, or with --strict one was refused.
+    """
+    if model is None and not recipe and not architecture:
+        raise BadInput("which model? Name one (fr-regressor-v1, nano), or a --recipe or --architecture")
     *_, plan = ship.refresh.plans_for(teacher)
-    if model != "nano":
+    if model not in (None, "nano"):
         plan = ship.refresh.PLANS[model.replace("-", "_")]
         if teacher != DEFAULT_TEACHER:
             raise BadInput(f"{model} is a model of {DEFAULT_TEACHER}: for {teacher} train nano")
     options = {"strict": strict, "threshold": ship_threshold, "seed": seed, "export": not no_export}
-    options["teacher"] = teacher
-    folder = out or settings().run_path / plan.model_id
-    print(ship.refresh.train_and_package(parquet, folder, (plan,), (), progress=not quiet, **options))
+    options |= {"teacher": teacher, "recipes": recipe, "architectures": architecture}
+    folder = out or settings().run_path / ("train" if recipe or architecture else plan.model_id)
+    plans = () if model is None else (plan,)
+    print(ship.refresh.train_and_package(parquet, folder, plans, (), progress=not quiet, **options))
 
 # %% ../../nbs/serve/98_cli.ipynb #f691bfcd
 @app.command("refresh")
@@ -134,6 +144,8 @@ def _refresh(
     codecs: Codecs = None,
     features: Features = "fast",
     teacher: OneTeacher = DEFAULT_TEACHER,
+    recipe: Recipes = (),
+    architecture: Architectures = (),
     measure_bits: MeasureBits = None,
     allow_hdr: AllowHdr = False,
     strict: _Strict = False,
@@ -141,8 +153,13 @@ def _refresh(
     allow_failures: AllowFailures = False,
     quiet: Quiet = False,
 ) -> None:
-    "All of it: corpus, table, evaluation, gate, models with sidecar and card, report."
+    """All of it: corpus, table, evaluation, gate, models with sidecar and card, report.
+
+    What passes its gate is packaged, what is refused is said beside it. Exit code 3: no model was accepted, or with
+    --strict one was refused. --recipe and --architecture make other models than the two that are made by default.
+    """
     run = vmaf_research.refresh  # before anything is measured: training needs torch
+    ship.refresh.named_plans(recipe, architecture, teacher)  # so that a wrong name is said now
     if data_root and (clips or frames or codecs):
         raise BadInput("--data-root reads raw video as it is: --clips, --frames and --codecs do not go with it")
     if not data_root and (width or pixel_format or trust_geometry):
@@ -159,6 +176,7 @@ def _refresh(
     tell("warning", corpus.warnings)
     options = {"features": feature_names(features), "strict": strict, "allow_failures": allow_failures}
     options |= {"teacher": teacher, "bits": measure_bits, "allow_hdr": allow_hdr}
+    options |= {"recipes": recipe, "architectures": architecture}
     install_into = ship.registry.own_registry() if install else None
     print(run(corpus, folder, install_into=install_into, progress=not quiet, **options))
 

@@ -126,13 +126,22 @@ def _registry_sign(
         print(f"{each}: {ship.signing.sign_model(each, private_key, models)}")
 
 
+_OVER_STUB = "Ids of predictors that were trained over synthetic stubs, such as predictor_libx264."
+
+
 @registry_app.command("promote")
 def _registry_promote(
-    verdict: Annotated[Path, Option("--verdict", help="The PROMOTE.json of the members' run."), Reads()],
+    predictor: Annotated[list[str] | None, Argument(help=_OVER_STUB)] = None,
+    verdict: Annotated[Path | None, Option(help="The PROMOTE.json of the members' run."), Reads()] = None,
     models: _ChangedModels = None,
 ) -> None:
-    "Turn smoke off for the members of an ensemble, if the verdict is about them."
-    change = ship.promotion.plan_promotion(verdict, models)
+    "Turn smoke off: for the members of an ensemble, if the verdict is about them, or for predictors."
+    if bool(predictor) == (verdict is not None):
+        raise BadInput("promote what? Give --verdict RUN/PROMOTE.json for an ensemble, or ids of predictors")
+    if predictor:
+        change = ship.promotion.plan_predictor_promotion(predictor, models)
+    else:
+        change = ship.promotion.plan_promotion(verdict, models)
     print(change)
     change.write()
 
@@ -198,6 +207,7 @@ def _tune(
     return None if as_json else result
 
 # %% ../../nbs/serve/89_model_cli.ipynb #ff03ac69
+_FALL_BACK = "Register a stub for each codec (named, or all) that has no rows and no predictor."
 _VIDEOS = "Folder of the videos [default: where the manifest of the rows says]."
 _FORMULA = "By the formula of the codec instead of the model: nobody measured its error."
 
@@ -211,13 +221,17 @@ def _train(
     teacher: OneTeacher = DEFAULT_TEACHER,
     models: _ChangedModels = None,
     licence: Annotated[str, Option(help="Of the pictures, in a sentence, for the model card.")] = "not stated",
+    stubs: Annotated[bool, Option("--stubs", help=_FALL_BACK)] = False,
     quiet: Quiet = False,
 ) -> None:
     "Train the predictors of codecs on measured encodes, evaluate them by leaving sources out, and register them."
     options = {"sources": sources, "preset": preset, "folder": models, "licence": licence, "progress": not quiet}
-    options["teacher"] = teacher
+    options |= {"teacher": teacher, "stubs": stubs}
     trained = predict.training.train_predictors(corpus, codec, **options)
     print(*trained, f"registered in {ship.registry.own_registry(models)}", sep="\n")
+    if over := [each.model.id for each in trained if each.model.row.smoke]:
+        still = "took the place of a stub and counts as one (smoke)"
+        tell("note", [f"{', '.join(over)} {still} until `vmaf-research registry promote {' '.join(over)}`"])
 
 
 @predictor_app.command("predict")

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['Width', 'Height', 'PixFmt', 'TrustGeometry', 'Frames', 'Codecs', 'AllowFailures', 'Quiet', 'AsJson', 'Models',
-           'Within', 'SampleShare', 'Confidence', 'SampleSeed', 'Scheduler', 'Features', 'MeasureBits', 'AllowHdr',
-           'OneTeacher', 'Teachers', 'Reads', 'Changes', 'Writes', 'NotReplayed', 'markers', 'several',
-           'check_all_outputs', 'given', 'listed', 'seen_by_workers', 'chosen_sampling', 'feature_names', 'show',
-           'tell']
+           'Within', 'SampleShare', 'Confidence', 'SampleSeed', 'Recipes', 'Architectures', 'Scheduler', 'Features',
+           'MeasureBits', 'AllowHdr', 'OneTeacher', 'Teachers', 'Reads', 'Changes', 'Writes', 'NotReplayed', 'markers',
+           'several', 'check_all_outputs', 'given', 'listed', 'seen_by_workers', 'chosen_sampling', 'feature_names',
+           'show', 'tell']
 
 # %% ../../nbs/serve/85_options.ipynb #bc122af7
 import inspect
@@ -129,6 +129,13 @@ SampleShare = Annotated[float | None, Option("--sample", help=_SAMPLE)]
 _CONFIDENCE = "How often the interval of a sample holds the mean of all frames."
 Confidence = Annotated[float, Option(help=_CONFIDENCE)]
 SampleSeed = Annotated[int, Option("--seed", help="Of a sample: which frames are drawn.")]
+_RECIPE = "How to train: adr0249, adr0303, vmaf_tiny, tuned, teacher_function or teacher_prior; may be repeated."
+Recipes = Annotated[list[str], Option("--recipe", help=_RECIPE)]
+_ARCHITECTURE = (
+    "Which network: nano, tiny, small, linear, vmaf_tiny_v2, vmaf_tiny_v3 or vmaf_tiny_v4, each with an id, a gate and "
+    "a card of its own; attention scores clips: compared on that axis, not packaged. May be repeated."
+)
+Architectures = Annotated[list[str], Option("--architecture", help=_ARCHITECTURE)]
 _SCHEDULER = "Work on the cluster of this dask scheduler, tcp://HOST:PORT [default: here]."
 Scheduler = Annotated[str | None, Option(help=_SCHEDULER), NotReplayed()]
 

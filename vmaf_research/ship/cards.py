@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import yaml
 
 from ..measure.features import FEATURE_BY_NAME, FULL_FEATURES
-from ..learn.codecs import codec_block
+from ..learn.codecs import codec_block, split_block
 from ..learn.conformal import attainable_level, show_level, sources_needed
 from ..learn.metrics import show_number
 from .records import PEOPLE, PREDICTOR, AnySidecar, PeopleSidecar, PredictorSidecar, Sidecar
@@ -141,7 +141,8 @@ def _how_to_run(sidecar: Sidecar) -> str:
     whole = row = ", ".join(f"{value:.6g}" for value in sidecar.feature_mean)
     definition, feed = "", f'"{sidecar.input_names[0]}": features'
     if sidecar.codec_block_layout:
-        block = ", ".join(f"{value:.6g}" for value in codec_block(["libx264"], ["medium"], [23])[0])
+        version = split_block(sidecar.codec_block_layout)[1]
+        block = ", ".join(f"{value:.6g}" for value in codec_block(["libx264"], ["medium"], [23], version)[0])
         whole = f"{row}, {block}"
         definition = f"codec = numpy.array([[{block}]], dtype=numpy.float32)  # libx264, medium, CRF 23\n"
         feed += f', "{sidecar.input_names[1]}": codec'

@@ -23,7 +23,7 @@ from typing_extensions import TypedDict
 
 import vmaf_research
 from .. import learn
-from ..learn.codecs import CODEC_BLOCK, ENCODER_VOCAB_VERSION
+from ..learn.codecs import CODEC_BLOCKS
 from ..learn.loso import Evaluation, evaluate, out_of_fold, prediction_table
 from ..learn.metrics import show_number
 from ..learn.recipes import Recipe, find_recipe
@@ -70,8 +70,8 @@ def run_identity(table: EnsembleTable, corpus_digest: str | None, recipe: Recipe
         "teacher": table.rows.teacher, "corpus": table.corpus, "corpus_digest": corpus_digest, "table": table.path.name,
         "table_sha256": table.sha256, "pairs_sha256": table.pairs_sha256, "table_digest": table.rows.digest,
         "n_rows": len(table.rows), "encoders": table.encoders, "notes": list(table.notes),
-        "recipe": recipe.model_dump(), "encoder_vocab_version": ENCODER_VOCAB_VERSION,
-        "num_codecs": len(CODEC_BLOCK), "package_version": vmaf_research.__version__,
+        "recipe": recipe.model_dump(), "encoder_vocab_version": table.vocabulary,
+        "num_codecs": len(CODEC_BLOCKS[table.vocabulary]), "package_version": vmaf_research.__version__,
     } | ({"note": "dry-run"} if dry_run else {})  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from onnx import TensorProto
 from torch import nn
 
 from ..learn.clip_models import FittedPooling
-from ..learn.codecs import CODEC_BLOCK
+from ..learn.codecs import split_block
 from ..learn.intervals import calibrate_predictions
 from ..learn.loso import LosoReport
 from ..learn.metrics import VMAF_RANGE
@@ -35,9 +35,9 @@ from .registry import Model, write_model
 
 # %% ../../nbs/ship/65_package.ipynb #6468f131
 def _widths(fitted: FittedRegressor) -> tuple[int, int]:
-    "How many features a network takes, and how many columns of the codec block after them: 14 or 0."
-    count, slots = len(fitted.feature_names), len(CODEC_BLOCK)
-    return (count - slots, slots) if tuple(fitted.feature_names[-slots:]) == CODEC_BLOCK else (count, 0)
+    "How many features a network takes, and how many columns of a codec block after them."
+    count = len(split_block(fitted.feature_names)[0])
+    return count, len(fitted.feature_names) - count
 
 
 def _add_gelu(graph: GraphBuilder, name: str) -> None:
@@ -62,8 +62,10 @@ def _add_network(graph: GraphBuilder, fitted: FittedRegressor, output: str) -> N
             graph.add("Gemm", f"{name}.linear", weight, bias, transB=1)
         elif isinstance(layer, nn.GELU) and layer.approximate == "none":
             _add_gelu(graph, name)
+        elif isinstance(layer, nn.ReLU):
+            graph.add("Relu", f"{name}.relu")
         elif not isinstance(layer, nn.Dropout):
-            raise BadInput(f"layer {number} is {layer}; the export knows Linear, GELU (with erf) and Dropout")
+            raise BadInput(f"layer {number} is {layer}; the export knows Linear, GELU (with erf), ReLU and Dropout")
     graph.add("Squeeze", output, graph.constant("last_axis", np.array([1])))
 
 # %% ../../nbs/ship/65_package.ipynb #493c83fa
@@ -126,7 +128,7 @@ def export_graphs(
     count, slots = _widths(fitted)
     facts = {"id": model_id, "features": ",".join(fitted.feature_names[:count]), "teacher": teacher}
     facts |= {"output_range": ",".join(f"{end:g}" for end in fitted.ends.score_range), "table_digest": table_digest}
-    facts |= {"codec_block": ",".join(CODEC_BLOCK)} if slots else {}
+    facts |= {"codec_block": ",".join(fitted.feature_names[count:])} if slots else {}
     contract = _contract_graph(fitted, facts | {"graph": "standardised features in, unclipped score out"})
     raw = raw_graph(fitted, facts | {"graph": "raw libvmaf features in, score clipped to output_range out"})
     parity = _parity(fitted, contract, raw, features)
@@ -198,8 +200,8 @@ def _inputs(report: LosoReport) -> dict[str, Any]:
         vectors = sample_prior(sampled, np.random.default_rng(PRIOR_SEED), fitted.feature_names)
     low, high = vectors.min(axis=0).tolist(), vectors.max(axis=0).tolist()
     count, slots = _widths(fitted)
-    block = {"codec_block_layout": CODEC_BLOCK, "codec_min": low[count:], "codec_max": high[count:]} if slots else {}
-    return block | {
+    block = {"codec_block_layout": fitted.feature_names[count:], "codec_min": low[count:], "codec_max": high[count:]}
+    return (block if slots else {}) | {
         "input_names": [INPUT, CODEC_INPUT] if slots else [INPUT], "feature_order": fitted.feature_names[:count],
         "feature_mean": fitted.feature_mean[:count].tolist(), "feature_std": fitted.feature_std[:count].tolist(),
         "feature_min": low[:count], "feature_max": high[:count],

@@ -15,7 +15,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from ..learn.codecs import CODEC_BLOCK
+from ..learn.codecs import CODEC_BLOCKS
 from ..learn.conformal import Calibration, Calibrations
 from ..learn.head import HEAD_INPUTS, Scope
 from ..learn.metrics import Agreement, Interval
@@ -290,7 +290,11 @@ class Sidecar(_AnySidecar):
         yield min(self.feature_std) <= 0, "feature_std must be greater than 0"
         yield any(low > high for low, high in zip(*ranges, strict=True)), "feature_min is greater than feature_max"
         layout, ranges = tuple(self.codec_block_layout), (self.codec_min, self.codec_max)
-        yield layout not in ((), CODEC_BLOCK), "codec_block_layout is neither empty nor that of learn.codecs"
+        sentence = "codec_block_layout is neither empty nor one of learn.codecs"
+        yield layout not in ((), *CODEC_BLOCKS.values()), sentence
+        group = self.ensemble
+        other = group is not None and layout != CODEC_BLOCKS.get(group.encoder_vocab_version)
+        yield other, "codec_block_layout is not that of ensemble.encoder_vocab_version"
         other = any(len(column) != len(layout) for column in ranges)
         yield other, "codec_min and codec_max must have one entry per column of codec_block_layout"
         outside = any(not 0 <= low <= high <= 1 for low, high in zip(*ranges, strict=True))

@@ -34,10 +34,10 @@ _Refuse = Callable[[str], Exception]  # from what is wrong, in a sentence
 
 
 class Promotion(Record):
-    "What `registry promote` did to the members of an ensemble (see `ship.promotion`)."
+    "What `registry promote` did to the members of an ensemble, or to a predictor (see `ship.promotion`)."
 
-    ensemble: ModelId
-    verdict: dict[str, Any]  # content of PROMOTE.json, without its volatile block
+    ensemble: ModelId  # or the predictor
+    verdict: dict[str, Any]  # content of PROMOTE.json, without its volatile block; or what a predictor's sidecar says
     before: tuple[RegistryRow, ...]  # the rows that it changed, as they were
 
     def covers(self, row: RegistryRow) -> bool:

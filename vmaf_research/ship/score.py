@@ -19,7 +19,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..learn.codecs import CODEC_BLOCK
+from ..learn.codecs import CODEC_BLOCKS, split_block
 from ..learn.conformal import Calibration, Calibrations, Novelty, bounds, conformal_rank, ensemble_mean
 from ..learn.conformal import plain_features
 from ..learn.metrics import VMAF_RANGE
@@ -61,9 +61,9 @@ class Inputs:
         needed_by: str,  # id of the model, for errors
     ):
         self.table, self.encoders, self.unknown_presets = table, Counter(), 0
-        features = [name for name in names if name not in CODEC_BLOCK]
-        self.derived = len(features) < len(names) and not {*CODEC_BLOCK} & {*present}
-        self.plain = features if self.derived else list(names)
+        features, self.vocabulary = split_block(names)
+        self.derived = self.vocabulary is not None and not {*CODEC_BLOCKS[self.vocabulary]} & {*present}
+        self.plain = list(features if self.derived else names)
         missing = [name for name in self.plain if name not in present]
         if missing:
             also = ", and codec, preset and crf (or the codec block itself)" if len(features) < len(names) else ""
@@ -85,7 +85,7 @@ class Inputs:
         plain = _numbers(block, self.plain, self.table, first_row)
         return np.hstack([plain, self._codec_block(block, first_row)]) if self.derived else plain
 
-    def _codec_block(self, block: pa.Table, first_row: int) -> np.ndarray:  # [rows, 14]
+    def _codec_block(self, block: pa.Table, first_row: int) -> np.ndarray:  # [rows, columns of the codec block]
         named = block.rename_columns([self.renamed.get(name, name) for name in block.column_names])
         wanted = ("codec", *KEY[:2], *(("preset", "crf") if self.pairs is None else ()))
         rows = named.select([name for name in named.column_names if name in wanted]).to_pandas()
@@ -93,7 +93,9 @@ class Inputs:
             rows["crf"] = _column(named, "crf")
         else:
             rows = join_pairs(rows, self.pairs, self.table)
-        found, encoders, unknown = codec_columns(rows, self.table, lambda bad: f"row {first_row + bad.argmax()}")
+        found, encoders, unknown = codec_columns(
+            rows, self.table, lambda bad: f"row {first_row + bad.argmax()}", self.vocabulary
+        )
         self.encoders.update(encoders)
         self.unknown_presets += unknown
         return found
@@ -101,7 +103,9 @@ class Inputs:
     @property
     def notes(self) -> tuple[str, ...]:
         "What a reader of the scores has to know, in sentences."
-        return tuple(codec_notes(self.encoders, self.unknown_presets))
+        if self.vocabulary is None:
+            return ()
+        return tuple(codec_notes(self.encoders, self.unknown_presets, self.vocabulary))
 
 # %% ../../nbs/ship/70_score.ipynb #39d66752
 @dataclass(frozen=True)

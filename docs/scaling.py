@@ -22,7 +22,7 @@ from pathlib import Path
 from vmaf_research import measure
 from vmaf_research.corpora.embedded import SCENES, write_scene
 from vmaf_research.corpora.jobs import run_jobs
-from vmaf_research.corpora.konvid import extract_konvid
+from vmaf_research.corpora.scored import extract_scored
 from vmaf_research.measure.encode import encode
 from vmaf_research.measure.engine import find_engine, run_ffmpeg
 from vmaf_research.measure.features import CANONICAL_6
@@ -113,7 +113,7 @@ def cost_of_frames(videos: list[Path], folder: Path) -> dict[str, float]:
 def sizes_on_disk(videos: list[Path], folder: Path) -> dict[str, float]:
     "Bytes per frame or per pair of what an extraction leaves."
     options = {"features": "fast", "qualities": QUALITIES, "cache": folder / "cache", "progress": False}
-    made = extract_konvid(videos[0].parent, folder / "t.parquet", **options)
+    made = extract_scored(videos[0].parent, folder / "t.parquet", **options)
     pairs, rows = made.extraction.pair_count, made.extraction.rows
     stored = [path.stat().st_size for path in (folder / "cache").rglob("*.json")]
     encodes = [path.stat().st_size for path in (folder / "t.corpus" / "dis").glob("*.mp4")]

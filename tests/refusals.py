@@ -501,7 +501,7 @@ REFUSALS: dict[str, tuple[Refusal, ...]] = {
             f"extract konvid videos {EXTRACT}", "videos: has no .mp4 file; expected videos such as 3015713153.mp4"),
         Refusal("A score outside of the scale of KoNViD-1k", "another scale was used, or another column read",
             f"extract konvid konvid {EXTRACT}",
-            "konvid/mos.csv, line 2: a score of 7; those of KoNViD go from 1 to 5",
+            "konvid/mos.csv, line 2: a score of 7; those of KoNViD-1k go from 1 to 5",
             lambda folder: (text("konvid/1.mp4", "x")(folder), text("konvid/mos.csv", "id,mos\n1,7\n")(folder))),
         Refusal("An archive that is none", "there is nothing to take out", f"extract bvi-dvc t.parquet {EXTRACT}",
             "t.parquet: not a zip archive that can be read, or cut off (File is not a zip file); get it again"),

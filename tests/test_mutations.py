@@ -23,8 +23,8 @@ from made_up import make_codec_rows, make_opinions, make_table
 from vmaf_research.corpora.bvi_dvc import list_videos, take_out
 from vmaf_research.corpora.clips import clips_corpus
 from vmaf_research.corpora.extract import extract
-from vmaf_research.corpora.konvid import read_scores, write_scores
 from vmaf_research.corpora.rows import new_row, write_rows
+from vmaf_research.corpora.scored import read_scores, write_scores
 from vmaf_research.learn.table import load_ensemble_table
 from vmaf_research.measure.core import ResearchError, settings
 from vmaf_research.measure.engine import run_ffmpeg

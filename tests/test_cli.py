@@ -29,6 +29,7 @@ from vmaf_research.ship.registry import load, read_registry, write_model
 from vmaf_research.ship.score import TABLE_SUFFIXES
 
 SOURCES = 4
+WRITTEN = ("out", "html", "workdir", "per_frame", "manifest_out")
 
 
 def train(table, out):
@@ -163,7 +164,7 @@ def test_what_is_written_to_each_path_is_known():
     suffixes = {name: marker.suffixes for name, marker in written.items() if isinstance(marker, Writes)}
     assert suffixes["score", "out"] == TABLE_SUFFIXES
     assert suffixes["train", "out"] == suffixes["extract", "clips", "workdir"] == ()
-    assert {name for name in written if name[-1] in ("out", "html", "workdir", "per_frame")} == set(suffixes)
+    assert {name for name in written if name[-1] in WRITTEN} == set(suffixes)
 
 
 def test_defaults_and_names_are_those_of_the_library():

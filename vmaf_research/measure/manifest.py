@@ -13,6 +13,7 @@ import glob
 import hashlib
 import json
 import platform
+import re
 import subprocess
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -313,7 +314,8 @@ def _write_part(target: Path, keys: tuple[str, ...], value: dict | list) -> dict
     digest = hashlib.sha256()
     for line in lines():
         digest.update(line)
-    name = f"{target.name.removesuffix('.json')}.{keys[-1]}.{digest.hexdigest()[:16]}.jsonl"
+    label = re.sub(r"[^\w-]", "-", keys[-1])
+    name = f"{target.name.removesuffix('.json')}.{label}.{digest.hexdigest()[:16]}.jsonl"
     with atomic_path(target.with_name(name)) as temporary, open(temporary, "wb") as file:
         file.writelines(lines())
     return {"of": list(keys), "file": name, "entries": len(value), "sha256": digest.hexdigest()}
@@ -335,7 +337,8 @@ def _with_parts(path: Path, facts: dict[str, Any]) -> dict[str, Any]:
             value = value.get(key) if isinstance(value, dict) else None
         with open(place, "rb") as file:
             entries = [parse_json(line) for line in file]
-        if value not in ({}, []) or len(entries) != part["entries"]:
+        named = all(isinstance(each, list) and len(each) == 2 and isinstance(each[0], str) for each in entries)
+        if value not in ({}, []) or len(entries) != part["entries"] or value == {} and not named:
             raise BadInput(f"{path}: does not say where the {part['entries']} entries of {place.name} belong")
         facts = _replaced(facts, part["of"], dict(entries) if isinstance(value, dict) else entries)
     return {name: value for name, value in facts.items() if name != "parts"}

@@ -239,8 +239,9 @@ In this order, as a corpus grows:
 2. **Memory of evaluation**, beyond some 20 million rows on a small machine. Frames of one clip resemble each other, so
    take a part of the frames rather than a larger machine.
 3. **The list of files.** The manifest names every file with its digest, and the pairs table is collected in memory
-   before it is written. {last.pairs:,} pairs are a manifest of {amount(last.pairs * sizes["manifest"])}, which is
-   sealed and read as one JSON document. Split such a corpus into folders of some 10,000 clips, with a table each.
+   before it is written. {last.pairs:,} pairs are {amount(last.pairs * sizes["manifest"])} of names and digests. They
+   lie in files of lines beside the manifest, which itself stays small, but whoever verifies it holds them all. Split
+   such a corpus into folders of some 10,000 clips, with a table each.
 4. **Small files.** A stored measurement and the record of an encode are files of their own. The cache spreads them
    over 256 folders; {last.pairs:,} of them are {last.pairs // 256:,} in each, which a local file system bears and a
    network file system dislikes. The encodes of a corpus are in one folder: another reason to split.

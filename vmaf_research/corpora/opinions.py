@@ -371,6 +371,7 @@ def write_opinions(
     opinions: Opinions,
     tables: Sequence[Path | str],  # that they were read from
     out: Path | str,
+    one_session: bool = False,  # as in `read_opinions`
     **places: Path | str | None,  # the folders that were read too: `logs`, `references`
 ) -> Path:
     "Write the rows, without `frames`, as Parquet with their manifest."
@@ -384,6 +385,6 @@ def write_opinions(
         described[name] = describe_path(place, {name: place})
     outputs = {"table": describe_path(out, {"output": out.parent})}
     content = {"counts": opinions.counts, "traps": [str(trap) for trap in opinions.traps]}
-    args = {"exclude": sorted(opinions.excluded or {})}
+    args = {"exclude": sorted(opinions.excluded or {}), "one_session": one_session}
     write_manifest(out, "opinion-table", run_provenance(__file__, args, described, outputs), content, roots)
     return out

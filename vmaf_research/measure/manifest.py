@@ -22,7 +22,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from html import escape
-from itertools import zip_longest
+from itertools import islice, zip_longest
 from os.path import commonprefix
 from pathlib import Path
 from typing import Any, Literal, NotRequired, Self
@@ -336,7 +336,8 @@ def _with_parts(path: Path, facts: dict[str, Any]) -> dict[str, Any]:
         for key in part["of"]:
             value = value.get(key) if isinstance(value, dict) else None
         with open(place, "rb") as file:
-            entries = [parse_json(line) for line in file]
+            batches = iter(lambda: list(islice(file, _MOST_ENTRIES)), [])
+            entries = [entry for lines in batches for entry in parse_json(b"[" + b",".join(lines) + b"]")]
         named = all(isinstance(each, list) and len(each) == 2 and isinstance(each[0], str) for each in entries)
         if value not in ({}, []) or len(entries) != part["entries"] or value == {} and not named:
             raise BadInput(f"{path}: does not say where the {part['entries']} entries of {place.name} belong")

@@ -22,7 +22,7 @@ from pathlib import Path
 from vmaf_research import measure
 from vmaf_research.corpora.embedded import SCENES, write_scene
 from vmaf_research.corpora.jobs import run_jobs
-from vmaf_research.corpora.konvid import extract_konvid
+from vmaf_research.corpora.scored import extract_scored
 from vmaf_research.measure.encode import encode
 from vmaf_research.measure.engine import find_engine, run_ffmpeg
 from vmaf_research.measure.features import CANONICAL_6
@@ -113,7 +113,7 @@ def cost_of_frames(videos: list[Path], folder: Path) -> dict[str, float]:
 def sizes_on_disk(videos: list[Path], folder: Path) -> dict[str, float]:
     "Bytes per frame or per pair of what an extraction leaves."
     options = {"features": "fast", "qualities": QUALITIES, "cache": folder / "cache", "progress": False}
-    made = extract_konvid(videos[0].parent, folder / "t.parquet", **options)
+    made = extract_scored(videos[0].parent, folder / "t.parquet", **options)
     pairs, rows = made.extraction.pair_count, made.extraction.rows
     stored = [path.stat().st_size for path in (folder / "cache").rglob("*.json")]
     encodes = [path.stat().st_size for path in (folder / "t.corpus" / "dis").glob("*.mp4")]
@@ -239,8 +239,9 @@ In this order, as a corpus grows:
 2. **Memory of evaluation**, beyond some 20 million rows on a small machine. Frames of one clip resemble each other, so
    take a part of the frames rather than a larger machine.
 3. **The list of files.** The manifest names every file with its digest, and the pairs table is collected in memory
-   before it is written. {last.pairs:,} pairs are a manifest of {amount(last.pairs * sizes["manifest"])}, which is
-   sealed and read as one JSON document. Split such a corpus into folders of some 10,000 clips, with a table each.
+   before it is written. {last.pairs:,} pairs are {amount(last.pairs * sizes["manifest"])} of names and digests. They
+   lie in files of lines beside the manifest, which itself stays small, but whoever verifies it holds them all. Split
+   such a corpus into folders of some 10,000 clips, with a table each.
 4. **Small files.** A stored measurement and the record of an encode are files of their own. The cache spreads them
    over 256 folders; {last.pairs:,} of them are {last.pairs // 256:,} in each, which a local file system bears and a
    network file system dislikes. The encodes of a corpus are in one folder: another reason to split.

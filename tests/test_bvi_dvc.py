@@ -16,6 +16,8 @@ import pytest
 from vmaf_research.corpora.bvi_dvc import extract_bvi_dvc, list_videos, take_out
 from vmaf_research.corpora.embedded import load_still, still_planes
 from vmaf_research.measure.core import BadInput
+from vmaf_research.measure.engine import run_ffmpeg
+from vmaf_research.measure.manifest import open_manifest
 from vmaf_research.measure.provenance import sha256_file
 from vmaf_research.serve.cli import main
 
@@ -224,3 +226,25 @@ def test_an_archive_whose_stated_sizes_lie(stated, tmp_path):
     with pytest.raises(BadInput, match="states .* and holds|CRC"), take_out(archive, video, tmp_path / "out"):
         pass
     assert not list((tmp_path / "out").iterdir())
+
+
+def test_hdr_sequences_are_guarded_and_marked_every_time(tmp_path, capsys):
+    folder, out = tmp_path / "data", tmp_path / "t.parquet"
+    folder.mkdir()
+    sequence = folder / f"{key_of('astronaut')}.mp4"
+    source = ["-f", "lavfi", "-i", "testsrc2=s=480x272:rate=25", "-frames:v", "2", "-pix_fmt", "yuv420p10le"]
+    colours = "log-level=none:crf=10:colorprim=bt2020:transfer=arib-std-b67:colormatrix=bt2020nc"
+    run_ffmpeg([*source, "-c:v", "libx265", "-preset", "ultrafast", "-x265-params", colours, str(sequence)])
+    command = words(folder, out, "--features", "canonical6", "--measure-bits", "12")
+    assert main(command) == 2 and not out.exists()
+    assert "is HDR (HLG transfer, BT.2020 primaries)" in capsys.readouterr().err
+    for _ in range(2):  # then everything is there from the first run
+        assert main([*command, "--allow-hdr"]) == 0
+        assert set(pd.read_parquet(out).hdr) == {"HLG transfer, BT.2020 primaries"}
+    facts = open_manifest(out).facts
+    args = facts["run_provenance"]["args"]
+    assert (args["bits"], args["allow_hdr"], args["tiers"], args["qualities"]) == (12, True, ["D"], [30, 40])
+    assert list(facts["references_not_kept"].values()) == [
+        {"size": sequence.stat().st_size, "sha256": sha256_file(sequence)}
+    ]
+    assert main(command) == 2  # what was allowed once is no permission

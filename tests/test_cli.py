@@ -14,8 +14,8 @@ import typer
 from made_up import make_table
 
 from vmaf_research.corpora import bvi_dvc
-from vmaf_research.corpora.konvid import extract_konvid
 from vmaf_research.corpora.row_tools import SCALES
+from vmaf_research.corpora.scored import SCORED_SETS, extract_scored
 from vmaf_research.learn.recipes import RECIPES
 from vmaf_research.measure.core import ShipRefused, validated
 from vmaf_research.measure.engine import run_ffmpeg
@@ -29,6 +29,7 @@ from vmaf_research.ship.registry import load, read_registry, write_model
 from vmaf_research.ship.score import TABLE_SUFFIXES
 
 SOURCES = 4
+WRITTEN = ("out", "html", "workdir", "per_frame", "manifest_out")
 
 
 def train(table, out):
@@ -163,7 +164,7 @@ def test_what_is_written_to_each_path_is_known():
     suffixes = {name: marker.suffixes for name, marker in written.items() if isinstance(marker, Writes)}
     assert suffixes["score", "out"] == TABLE_SUFFIXES
     assert suffixes["train", "out"] == suffixes["extract", "clips", "workdir"] == ()
-    assert {name for name in written if name[-1] in ("out", "html", "workdir", "per_frame")} == set(suffixes)
+    assert {name for name in written if name[-1] in WRITTEN} == set(suffixes)
 
 
 def test_defaults_and_names_are_those_of_the_library():
@@ -172,10 +173,12 @@ def test_defaults_and_names_are_those_of_the_library():
     defaults = {name: parameter.default for name, parameter in found.items()}
     konvid, bvi = (
         {name: each.default for name, each in inspect.signature(function).parameters.items()}
-        for function in (extract_konvid, bvi_dvc.extract_bvi_dvc)
+        for function in (extract_scored, bvi_dvc.extract_bvi_dvc)
     )
     assert defaults["extract", "konvid", "crf"] == ",".join(f"{quality:g}" for quality in konvid["qualities"])
-    assert defaults["extract", "konvid", "preset"] == konvid["preset"]
+    assert defaults["extract", "konvid", "preset"] == defaults["extract", "scored", "preset"] == konvid["preset"]
+    assert defaults["extract", "scored", "crf"] == defaults["extract", "konvid", "crf"]
+    assert all(name in found["extract", "scored", "data_set"].help for name in SCORED_SETS)
     assert defaults["extract", "bvi-dvc", "crf"] == ",".join(f"{quality:g}" for quality in bvi["qualities"])
     assert defaults["extract", "bvi-dvc", "codecs"] == ",".join(bvi["codecs"])
     assert defaults["extract", "bvi-dvc", "preset"] == defaults["corpus", "bvi-dvc-rows", "preset"] == bvi["preset"]

@@ -11,9 +11,12 @@ from hypothesis import strategies as st
 from vmaf_research.corpora.embedded import SCENES, render_scene
 from vmaf_research.corpora.extract import extract
 from vmaf_research.corpora.netflix import PUBLIC_SET, netflix_corpus, parse_distorted_name, parse_reference_name
+from vmaf_research.corpora.pairs import snapshot_digest
 from vmaf_research.measure.core import BadInput
 from vmaf_research.measure.encode import encode
 from vmaf_research.measure.engine import run_ffmpeg
+from vmaf_research.measure.manifest import open_manifest
+from vmaf_research.measure.provenance import sha256_file
 from vmaf_research.measure.video import Clip, input_arguments
 
 WIDTH, HEIGHT, FRAMES = 320, 180, 6
@@ -385,3 +388,16 @@ def test_parsers_never_raise(text):
 
 def test_public_set_is_the_documented_one():
     assert sum(pairs * frames for pairs, frames in PUBLIC_SET.values()) == 11_040
+
+
+def test_orphans_are_in_a_digest_of_their_own(tree, tmp_path):
+    orphan = tree / "dis" / "Nobody_10_288_375.yuv"
+    orphan.write_bytes(bytes(next((tree / "dis").iterdir()).stat().st_size))
+    corpus = read(tree)
+    assert corpus.orphans == (orphan,) and corpus.problems[0].path == orphan
+    made = extract(corpus, tmp_path / "t.parquet", features="canonical6", allow_failures=True, progress=False)
+    facts = open_manifest(made.manifest).facts
+    assert facts["corpus"]["orphans"] == [f"dis/{orphan.name}"]
+    assert facts["failures"][0]["sha256"] == sha256_file(orphan)
+    sizes = {path.relative_to(tree).as_posix(): path.stat().st_size for path in tree.glob("*/*.yuv")}
+    assert facts["corpus"]["snapshot_with_orphans"] == snapshot_digest(sizes) != facts["corpus"]["snapshot"]

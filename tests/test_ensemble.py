@@ -683,6 +683,8 @@ def test_only_promote_and_rollback_change_smoke(own, capsys, monkeypatch):
         ("extract", "clips"),
         ("extract", "embedded"),
         ("extract", "konvid"),
+        ("extract", "scored"),
+        ("extract", "chug"),
         ("extract", "bvi-dvc"),
         *(("corpus", verb) for verb in "merge aggregate describe to-parquet grid bvi-dvc-rows".split()),
         *(("people", verb) for verb in "read evaluate train".split()),  # train installs with --install only

@@ -75,6 +75,17 @@ def konvid(folder: Path) -> None:
     (folder / "konvid" / "mos.csv").write_text("file_name,MOS\n3015713153.mp4,3.5\n3337642103.mp4,2.5\n")
 
 
+def chug(folder: Path) -> None:
+    (folder / "chug" / "videos").mkdir(parents=True)
+    pan = write_pan(folder / "pan.yuv", 96, 64, 6)
+    for name, crf in (("whole", 8), ("rung", 38)):
+        lossy = ["-c:v", "libx264", "-crf", str(crf), str(folder / "chug" / "videos" / f"{name}.mp4")]
+        run_ffmpeg([*input_arguments(pan), *lossy])
+    pan.path.unlink()
+    rows = ["Video,ref,content_name,bitladder,mos_j", "whole,1,pan,,70", "rung,0,pan,360p_0.2M_,30"]
+    (folder / "chug" / "chug.csv").write_text("\n".join(rows) + "\n")
+
+
 def bvi_dvc(folder: Path) -> None:
     samples = np.random.default_rng(0).integers(64, 900, (2, 480 * 272 * 3 // 2)).astype("<u2")
     samples[:] = np.sort(samples, axis=1)  # a picture of a gradient
@@ -173,6 +184,8 @@ CALLS = {
     ("extract", "clips"): Call(f"videos --out t.parquet --workdir work {CLIPS}", (videos,), cheap=True),
     ("extract", "embedded"): Call("--out t.parquet --height 64 --frames 2 --features canonical6 -q"),
     ("extract", "konvid"): Call("konvid --out t.parquet --features canonical6 -q", (konvid,)),
+    ("extract", "scored"): Call("konvid --out t.parquet --scale 1:5 --features canonical6 -q", (konvid,)),
+    ("extract", "chug"): Call("chug --out t.parquet --features canonical6 -q", (chug,)),
     ("extract", "bvi-dvc"): Call("bvi.zip --out t.parquet --preset ultrafast --features canonical6 -q", (bvi_dvc,)),
     ("corpus", "merge"): Call("a.jsonl b.jsonl --out m.jsonl", (rows,), cheap=True),
     ("corpus", "aggregate"): Call("mos.jsonl --out o.jsonl", (rows,), cheap=True),

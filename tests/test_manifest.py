@@ -9,9 +9,11 @@ import pytest
 import typer
 from made_up import make_codec_rows
 
+from vmaf_research.corpora.rows import new_row, write_rows
+from vmaf_research.measure import manifest as manifest_module
 from vmaf_research.measure.core import BadInput
 from vmaf_research.measure.engine import run_ffmpeg
-from vmaf_research.measure.manifest import describe_path, manifest_path, open_manifest, verify
+from vmaf_research.measure.manifest import describe_path, manifest_path, open_manifest, part_paths, verify
 from vmaf_research.measure.provenance import seal, write_json
 from vmaf_research.serve.cli import app, main
 from vmaf_research.serve.manifests import replay
@@ -284,3 +286,32 @@ def test_a_verdict_is_replayed_on_a_copy_of_its_run(tmp_path, capsys):
     (run / "loso_seed0.json").write_bytes(b"{}")
     with pytest.raises(BadInput, match="loso_seed0.json"):
         replay(run / "HOLD.json", COMMANDS)
+
+
+def test_a_manifest_in_parts_is_verified_and_replayed(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(manifest_module, "_MOST_ENTRIES", 10)
+    names = [f"{number}.jsonl" for number in range(11)]
+    for number, name in enumerate(names):
+        row = new_row(src=name, encoder="libx264", preset="fast", clip_mode="full", crf=20.0 + number, vmaf_score=90.0)
+        write_rows(tmp_path / name, [row])
+    out, copied = tmp_path / "all.jsonl", tmp_path / "kept" / "all.manifest.json"
+    words = ["corpus", "merge", *(str(tmp_path / name) for name in names), "--out", str(out)]
+    words += ["--manifest-out", str(copied)]
+    assert main(words) == 0
+    parts = part_paths(manifest_path(out))
+    assert {"argv", "inputs"} <= {path.name.split(".")[3] for path in parts}
+    part = parts[-1]
+    raw = json.loads(manifest_path(out).read_text())["deterministic"]["run_provenance"]
+    assert (raw["inputs"], raw["argv"]) == ({}, []) and set(open_manifest(out).inputs) == set(names)
+    assert main(["manifest", "verify", str(out)]) == 0
+    monkeypatch.undo()
+    assert main(["manifest", "replay", str(copied)]) == 0  # the manifest of the repetition is in one piece
+    whole = part.read_bytes()
+    part.write_bytes(whole[:-3])
+    capsys.readouterr()
+    assert main(["manifest", "verify", str(out)]) == 1
+    assert f"{part.name}: is a part of all.jsonl.manifest.json, and is gone or was changed" in capsys.readouterr().err
+    assert main(["manifest", "show", str(out)]) == 2
+    part.write_bytes(whole)
+    assert main(["manifest", "show", str(out)]) == 0
+    assert main(words) == 0 and part_paths(manifest_path(out)) == []

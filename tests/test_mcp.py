@@ -15,6 +15,7 @@ from contextlib import closing, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 import anyio
 import httpx2
@@ -34,6 +35,7 @@ from test_measure import GOLDEN, public_pattern
 
 from vmaf_research.corpora.jobs import core_count
 from vmaf_research.learn.recipes import Recipe
+from vmaf_research.measure import manifest
 from vmaf_research.measure.core import BadInput
 from vmaf_research.measure.engine import find_engine, run_ffmpeg
 from vmaf_research.measure.features import CANONICAL_6, TEACHERS
@@ -640,6 +642,15 @@ def test_a_corpus_is_described_and_its_manifest_verified(tmp_path, encoded):
     assert 0 <= described["vmaf"]["min"] <= described["vmaf"]["mean"] <= described["vmaf"]["max"] <= 100
     report = answer(server, "verify_manifest", manifest="t.parquet")
     assert report["ok"] and report["checked"] > 2
+    with patch.object(manifest, "_MOST_ENTRIES", 9):
+        copied = manifest.copy_manifest(table, tmp_path / "parts.manifest.json")
+    in_parts = answer(server, "verify_manifest", manifest=copied.name)
+    assert in_parts["ok"] and in_parts["checked"] == report["checked"] and manifest.part_paths(copied)
+    part = manifest.part_paths(copied)[0]
+    part.rename(tmp_path.parent / part.name)
+    part.symlink_to(tmp_path.parent / part.name)
+    refused = call(server, "verify_manifest", {"manifest": copied.name})
+    assert refused.is_error and "outside of the folders" in refused.content[0].text
 
     elsewhere = tmp_path / "only the table"
     elsewhere.mkdir()

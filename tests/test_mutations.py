@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pyarrow as pa
@@ -21,11 +22,13 @@ from conftest import write_pan
 from made_up import make_codec_rows, make_opinions, make_table
 
 from vmaf_research.corpora.bvi_dvc import list_videos, take_out
+from vmaf_research.corpora.chug import read_chug
 from vmaf_research.corpora.clips import clips_corpus
 from vmaf_research.corpora.extract import extract
-from vmaf_research.corpora.konvid import read_scores, write_scores
 from vmaf_research.corpora.rows import new_row, write_rows
+from vmaf_research.corpora.scored import read_scores, write_scores
 from vmaf_research.learn.table import load_ensemble_table
+from vmaf_research.measure import manifest
 from vmaf_research.measure.core import ResearchError, settings
 from vmaf_research.measure.engine import run_ffmpeg
 from vmaf_research.measure.features import CANONICAL_6
@@ -484,6 +487,24 @@ def make_konvid(folder: Path, quick_run: Path) -> Format:
     return Format(path, mutate_csv, {"scores": partial(code_of, read)})
 
 
+def make_chug(folder: Path, quick_run: Path) -> Format:
+    path = folder / "chug.csv"
+    path.write_text("Video,ref,content_name,bitladder,mos_j,sos_j\na,1,pan,,70,9\nb,0,pan,360p_0.2M_,30,8\n")
+    return Format(path, mutate_csv, {"list": partial(code_of, lambda: read_chug(path))})
+
+
+def make_part(folder: Path, quick_run: Path) -> Format:
+    "A part of a manifest."
+    table = folder / "t.csv"
+    table.write_text("vmaf\n95\n")
+    inputs = {f"{name}.mp4": {"root": "output", "path": f"{name}.mp4", "kind": "missing"} for name in "abcdefghijk"}
+    provenance = manifest.run_provenance(__file__, {}, inputs, {"t": manifest.describe_path(table, {"output": folder})})
+    with patch.object(manifest, "_MOST_ENTRIES", 10):
+        written = manifest.write_manifest(table, "example", provenance, {}, {"output": folder})
+    readers = {"show": command("manifest", "show", written), "verify": command("manifest", "verify", written)}
+    return Format(manifest.part_paths(written)[0], mutate_lines, readers)
+
+
 def make_log(folder: Path, quick_run: Path) -> Format:
     metrics = {"vmaf": 9.5, "adm2": 1, "motion2": 0, **{f"vif_scale{number}": 0.5 for number in range(4)}}
     frames = [{"frameNum": number, "metrics": metrics} for number in range(3)]
@@ -535,6 +556,8 @@ FORMATS = {
     "LIVE scores": make_live,
     "Netflix scores": make_netflix,
     "KoNViD scores": make_konvid,
+    "CHUG list": make_chug,
+    "part of a manifest": make_part,
     "corpus rows": make_rows,
     "ratings": make_ratings,
     "libvmaf log": make_log,

@@ -12,8 +12,8 @@ from test_mcp import answer
 from vmaf_research.corpora.bvi_dvc import extract_bvi_dvc
 from vmaf_research.corpora.extract import extract
 from vmaf_research.corpora.grid import grid
-from vmaf_research.corpora.konvid import extract_konvid
 from vmaf_research.corpora.pairs import Corpus, Pair
+from vmaf_research.corpora.scored import extract_scored
 from vmaf_research.measure import pieces
 from vmaf_research.measure.core import BadInput
 from vmaf_research.measure.encode import ENCODERS, available_encoders
@@ -275,13 +275,13 @@ def test_a_sampled_grid(half, tmp_path):
     assert row["vmaf_score"] == pytest.approx(pairs["sample_mean"][0]) and row["run_id"] != known["run_id"]
     assert row["vmaf_score"] == pytest.approx(known["vmaf_score"], abs=5)
     assert row["adm2_mean"] == pytest.approx(known["adm2_mean"], abs=0.05)
-    assert open_manifest(made.manifest).facts["run_provenance"]["args"]["sampling"] == str(vars(SHARE))
+    assert open_manifest(made.manifest).facts["run_provenance"]["args"]["sampling"] == vars(SHARE)
 
 
 def test_sampled_konvid(half, tmp_path):
     options = {"preset": "ultrafast", "features": "canonical6", "cache": tmp_path / "cache"}
-    made = extract_konvid(half, tmp_path / "s.parquet", **options, **QUIET)
-    extract_konvid(half, tmp_path / "w.parquet", **options, progress=False)
+    made = extract_scored(half, tmp_path / "s.parquet", **options, **QUIET)
+    extract_scored(half, tmp_path / "w.parquet", **options, progress=False)
     pairs = pd.read_parquet(made.extraction.pairs)
     assert_sampled(pd.read_parquet(made.extraction.table), pairs, pd.read_parquet(tmp_path / "w.parquet"))
     view, table = (pd.read_parquet(path) for path in (made.view, made.extraction.table))

@@ -16,7 +16,9 @@ from vmaf_research.learn.loso import evaluate
 from vmaf_research.learn.recipes import RECIPES
 from vmaf_research.learn.table import KEY, load_ensemble_table
 from vmaf_research.measure.core import BadInput
+from vmaf_research.measure.manifest import run_provenance, write_manifest
 from vmaf_research.measure.provenance import seal, write_json
+from vmaf_research.ship import verdict as verdict_module
 from vmaf_research.ship.ensemble import PREDICTIONS, SEEDS, EnsembleRun, artefact_name, run_identity, seed_document
 from vmaf_research.ship.gate import _COMPARISONS, check
 from vmaf_research.ship.verdict import (
@@ -143,7 +145,8 @@ def test_a_run_in_order_is_promoted(table):
     assert verdict.promoted, verdict.reasons
     assert verdict.document["artefacts"][PREDICTIONS] == "cd" * 32
     assert verdict.document["table"]["sha256"] == table.sha256
-    assert verdict.document["corpus"] == {"name": "rows", "present": True, "sha256": DIGEST}
+    none = {"ref_count": 0, "dis_count": 0, "yuv_count": 0, "orphans": []}  # a flat table lists no files
+    assert verdict.document["corpus"] == {"name": "rows", "present": True, "sha256": DIGEST} | none
 
 
 @pytest.mark.parametrize(
@@ -285,3 +288,16 @@ def test_an_unreadable_run_is_bad_input_and_leaves_the_verdict(name, table):
         with pytest.raises(BadInput, match="ensemble run"):
             validate(folder, table.path)
         assert (folder / "PROMOTE.json").read_bytes() == before
+
+
+def test_a_verdict_counts_the_files_of_its_corpus(tmp_path):
+    table = tmp_path / "t.parquet"
+    pairs = make_codec_rows(2, 2, 3)[["source", "dis_basename", "codec", "preset", "crf"]].drop_duplicates()
+    paths = {"reference_path": "ref/" + pairs.source + ".yuv"}
+    paths["distorted_path"] = "dis/" + pairs.source + pairs.dis_basename
+    pairs.assign(encode_height=64, **paths).to_parquet(f"{table}.pairs.parquet")
+    counts = {"ref_count": 2, "dis_count": len(pairs), "yuv_count": 2}
+    assert verdict_module._corpus_counts(table) == counts | {"orphans": []}
+    content, provenance = {"corpus": {"name": "tree", "orphans": ["dis/old.yuv"]}}, run_provenance(__file__, {}, {}, {})
+    write_manifest(table, "full-features", provenance, content, {"output": tmp_path})
+    assert verdict_module._corpus_counts(table) == counts | {"orphans": ["dis/old.yuv"]}

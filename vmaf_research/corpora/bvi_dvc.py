@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -32,10 +32,11 @@ from .ladder import ClipRecord, Rung, clean_folder, clip_record, make_pair, reco
 from .pairs import Corpus, Pair, Problem, problem_report
 from ..measure.core import BadInput, ResearchError, cache_root
 from ..measure.encode import find_encoder
-from ..measure.features import DEFAULT_TEACHER
+from ..measure.features import DEFAULT_TEACHER, resolve_teachers
+from ..measure.libvmaf import check_sdr
 from ..measure.measuring import Sampling
 from ..measure.provenance import recorded, seal, sha256_file, write_json
-from ..measure.video import RAW_SUFFIXES, Clip, open_clip, pixel_format
+from ..measure.video import RAW_SUFFIXES, Clip, Colour, open_clip, pixel_format
 
 # %% ../../nbs/corpora/39_bvi_dvc.ipynb #d228a682
 TIERS: dict[str, tuple[int, int]] = {"A": (3840, 2176), "B": (1920, 1088), "C": (960, 544), "D": (480, 272)}
@@ -126,11 +127,12 @@ def list_videos(
         try:
             video = BviVideo(parse_name(path.stem), member, size, crc)
         except BadInput as error:
-            problems.append(Problem(member, str(error)))
+            problems.append(Problem(member, str(error), place / member))
             continue
         earlier = videos.setdefault(video.name.key, video)
         if earlier is not video:
-            problems.append(Problem(member, f"is there twice, as {earlier.member} too; remove one of them"))
+            reason = f"is there twice, as {earlier.member} too; remove one of them"
+            problems.append(Problem(member, reason, place / member))
     chosen = [video for _, video in sorted(videos.items()) if video.name.tier in tiers]
     if not chosen:
         counts = Counter(video.name.tier for video in videos.values())
@@ -209,11 +211,12 @@ def _blocks(archive: Path, member: str) -> Iterator[bytes]:
 # %% ../../nbs/corpora/39_bvi_dvc.ipynb #b5355aa8
 class _Seen(ClipRecord):
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    colour: dict[Literal["transfer", "primaries", "mastering", "light_level"], str | None] = Field(min_length=4)
 
 
 def _measure_video(
     place: Path, video: BviVideo, rungs: tuple[Rung, ...], workdir: Path, features: tuple[str, ...],
-    teachers: tuple[str, ...], cache: Path, sampling: Sampling | None,
+    teachers: tuple[str, ...], cache: Path, conditions: Conditions,
 ) -> list[tuple[Job, bool | Problem] | Problem]:  # fmt: skip
     "Make and measure the encodes of a sequence, unless that was done before; a problem is an encode that gave no pair."
     key, path = video.name.key, _taken_path(video, workdir / "ref")
@@ -222,7 +225,7 @@ def _measure_video(
     def job_of(pair: Pair, digest: str) -> Job:
         pair = replace(pair, source=video.name.content)  # for all tiers
         digests = (digest, sha256_file(pair.distorted.path))
-        return Job(pair, features, teachers, digests, cache, video.size, Conditions(sampling=sampling))
+        return Job(pair, features, teachers, digests, cache, video.size, conditions)
 
     try:
         content = sha256_file(place / video.member) if video.crc is None else video.crc
@@ -230,19 +233,24 @@ def _measure_video(
         known = recorded(record_path(path), identity, kind=_Seen)
         if known is not None:
             reference = _Seen(**known).at(path, raw=path.suffix in RAW_SUFFIXES)
+            reference = replace(reference, colour=Colour(**known["colour"]))
+            check_sdr(reference, reference, resolve_teachers(teachers), conditions.allow_hdr)
             plan = (key, reference, known["sha256"])
             there = [make_pair(*plan, rung, workdir / "dis", _not_there) for rung in rungs]
             jobs = [job_of(pair, known["sha256"]) for pair in there if isinstance(pair, Pair)]
             if len(jobs) == len(rungs) and all(load_measured(job) is not None for job in jobs):
                 return [(job, False) for job in jobs]
         with take_out(place, video, workdir / "ref") as (reference, digest):
-            write_json(record_path(path), seal(identity | {"sha256": digest} | clip_record(reference)))
+            facts = {"sha256": digest, "colour": vars(reference.colour)} | clip_record(reference)
+            check_sdr(reference, reference, resolve_teachers(teachers), conditions.allow_hdr)
+            write_json(record_path(path), seal(identity | facts))
             made = [make_pair(key, reference, digest, rung, workdir / "dis") for rung in rungs]
             jobs = [job_of(each, digest) for each in made if isinstance(each, Pair)]
             results = chain.from_iterable(map(run_group, group_jobs(jobs)))
             return [*(each for each in made if isinstance(each, Problem)), *zip(jobs, results, strict=True)]
     except ResearchError as error:
-        return [Problem(video.member, str(error).removeprefix(f"{path}: ").removeprefix(f"{video.member}: "))]
+        reason = str(error).removeprefix(f"{path}: ").removeprefix(f"{video.member}: ")
+        return [Problem(video.member, reason, place / video.member)]
 
 
 def _not_there(reference: Clip, path: Path, *how: Any) -> Clip:
@@ -261,6 +269,8 @@ def extract_bvi_dvc(
     workdir: Path | str | None = None,  # where encodes stay; default: beside the table
     features: str | Iterable[str] = "fast",
     teachers: Iterable[str] = (DEFAULT_TEACHER,),
+    bits: int | None = None,  # per sample of all comparisons; default: those of the sequences
+    allow_hdr: bool = False,  # also use sequences of a high dynamic range, and mark them
     executor: Executor | None = None,  # default: a local pool with one job per core
     cache: Path | None = None,  # default: `cache_root()`
     allow_failures: bool = False,
@@ -275,7 +285,8 @@ def extract_bvi_dvc(
     place, out = Path(place), Path(out)
     names, models = prepare_output(out, features, teachers)
     workdir = out.parent / f"{out.stem}.corpus" if workdir is None else Path(workdir)
-    steps = [(codec, float(quality)) for codec in dict.fromkeys(codecs) for quality in dict.fromkeys(qualities)]
+    tiers, qualities = tuple(tiers), tuple(dict.fromkeys(map(float, qualities)))
+    steps = [(codec, quality) for codec in dict.fromkeys(codecs) for quality in qualities]
     presets = {codec: find_encoder(codec).native_preset(preset) for codec, _ in steps}
     for codec, quality in steps:
         find_encoder(codec).check_quality(quality)
@@ -286,7 +297,8 @@ def extract_bvi_dvc(
     found = list_videos(place, tiers)
     if found.problems and not allow_failures:
         raise BadInput(f"{place}: {problem_report(found.problems)}, or pass --allow-failures")
-    tasks, rest = [], (workdir, names, models, Path(cache or cache_root()), sampling)
+    conditions = Conditions(bits, allow_hdr, sampling)
+    tasks, rest = [], (workdir, names, models, Path(cache or cache_root()), conditions)
     for part in ("ref", "dis"):
         clean_folder(workdir / part)
     for video in found.videos:
@@ -297,5 +309,7 @@ def extract_bvi_dvc(
     problems = (*found.problems, *(each for each in made if isinstance(each, Problem)))
     jobs, results = [job for job, _ in measured], [result for _, result in measured]
     originals = tuple(place / video.member for video in found.videos) if place.is_dir() else (place,)
-    corpus = Corpus("bvi-dvc", workdir, tuple(job.pair for job in jobs), problems, tuple(found.warnings), originals)
+    options = {"tiers": tiers, "codecs": tuple(presets), "qualities": qualities, "preset": preset}
+    pairs = tuple(job.pair for job in jobs)
+    corpus = Corpus("bvi-dvc", workdir, pairs, problems, tuple(found.warnings), originals, options)
     return finish_extraction(corpus, out, jobs, results, started, allow_failures, executor, progress)

@@ -54,15 +54,16 @@ def find_videos(folder: Path) -> Found:
         if not path.is_file() or path.suffix.lower() not in VIDEO_SUFFIXES:
             notes.append(f"{path.name}: not used, because it is not a video file by its name")
         elif path.suffix.lower() == ".yuv":
-            problems.append(Problem(path.name, "has no header that says its geometry; convert it to Y4M"))
+            problems.append(Problem(path.name, "has no header that says its geometry; convert it to Y4M", path))
         elif not source_name(path):
-            problems.append(Problem(path.name, "no name for its source is left without the signs in it; rename it"))
+            reason = "no name for its source is left without the signs in it; rename it"
+            problems.append(Problem(path.name, reason, path))
         else:
             candidates.setdefault(source_name(path).casefold(), []).append(path)
     for paths in candidates.values():
         reason = f"would be the same source as others ({', '.join(path.name for path in paths)})"
         if len(paths) > 1:
-            problems += [Problem(path.name, f"{reason}; rename or remove all but one") for path in paths]
+            problems += [Problem(path.name, f"{reason}; rename or remove all but one", path) for path in paths]
     videos = {source_name(paths[0]): paths[0] for paths in candidates.values() if len(paths) == 1}
     if not videos and not problems:
         raise BadInput(f"{folder}: has no video; expected files such as .mp4, .mkv or .y4m")
@@ -82,10 +83,10 @@ def make_reference(
     try:
         video = open_clip(path, count=False)
     except ResearchError as error:
-        return None, Problem(path.name, str(error).removeprefix(f"{path}: ")), []
+        return None, Problem(path.name, str(error).removeprefix(f"{path}: "), path), []
     if video.colour.hdr and not allow_hdr:
         reason = f"is HDR ({video.colour.hdr}), and VMAF was made for SDR"
-        return None, Problem(path.name, f"{reason}; map its tones to SDR, or pass --allow-hdr"), []
+        return None, Problem(path.name, f"{reason}; map its tones to SDR, or pass --allow-hdr", path), []
     pix_fmt = "yuv420p" if pixel_format(video.pix_fmt).depth == 8 else "yuv420p10le"
     made_from = {"video_sha256": sha256_file(path), "height": height, "frames": frames, "decoder": encoder_version()}
     made_from |= {} if seconds is None else {"middle_seconds": seconds}
@@ -103,11 +104,11 @@ def make_reference(
     try:
         clip = replace(make_once(out, made_from, convert), colour=video.colour)
     except ResearchError as error:
-        return None, Problem(path.name, str(error).removeprefix(f"{path}: ")), []
+        return None, Problem(path.name, str(error).removeprefix(f"{path}: "), path), []
     least = min(8, frames or 8)  # fewer show no motion worth measuring
     if clip.frames < least:
         count = f"{clip.frames} frame{'' if clip.frames == 1 else 's'}"
-        return None, Problem(path.name, f"has only {count}; at least {least} are needed"), []
+        return None, Problem(path.name, f"has only {count}; at least {least} are needed", path), []
     short = frames is not None and clip.frames < frames
     note = f"{path.name}: has only {clip.frames} of {frames} frames, all of them are used"
     return clip, None, [note] if short else []
@@ -147,10 +148,11 @@ def clips_corpus(
     workdir = Path(workdir)
     if height < 32 or frames < 1:
         raise BadInput(f"height {height} and frames {frames}: expected at least 32 rows and 1 frame")
-    rungs = ladder(height, codecs)
+    rungs = ladder(height, codecs := tuple(codecs))
     found = find_videos(Path(folder))
     how = (executor, progress, height, frames, None, allow_hdr)
     references, problems, notes = make_references(found.videos, workdir / "ref", *how)
     pairs, failed = encode_ladder(references, rungs, workdir / "dis", executor, progress)
     problems, originals = (*found.problems, *problems, *failed), tuple(found.videos.values())
-    return Corpus("clips", workdir, tuple(pairs), problems, (*found.warnings, *notes), originals)
+    options = {"height": height, "frames": frames, "codecs": tuple(codecs), "allow_hdr": allow_hdr}
+    return Corpus("clips", workdir, tuple(pairs), problems, (*found.warnings, *notes), originals, options)

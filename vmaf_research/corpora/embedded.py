@@ -232,9 +232,10 @@ def embedded_corpus(
     if height < 32 or frames < 1:
         raise BadInput(f"height {height} and frames {frames}: expected at least 32 rows and 1 frame")
     height = nearest_even(height)
-    rungs = ladder(height, codecs, points=6)
+    rungs = ladder(height, codecs := tuple(codecs), points=6)
     folder = clean_folder(workdir / "ref")
     jobs = [(source, folder, nearest_even(height * 16 / 9), height, frames) for source in chosen]
     references = dict(zip(chosen, run_jobs(make_source, jobs, executor, "render", progress), strict=True))
     pairs, problems = encode_ladder(references, rungs, workdir / "dis", executor, progress)
-    return Corpus("embedded", workdir, tuple(pairs), tuple(problems))
+    options = {"height": height, "frames": frames, "codecs": codecs, "sources": chosen}
+    return Corpus("embedded", workdir, tuple(pairs), tuple(problems), options=options)

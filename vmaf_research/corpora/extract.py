@@ -24,13 +24,13 @@ from pydantic import Field
 
 from .jobs import run_jobs
 from .pairs import HDR_COLUMN, PAIR_SCHEMA, Corpus, Pair, Problem, problem_report, snapshot_digest
-from .pairs import table_schema, write_tables
+from .pairs import TABLE_VERSION, table_schema, write_tables
 from ..measure.core import BadInput, EngineError, Record, ResearchError, cache_root, html_table
 from ..measure.engine import find_engine
 from ..measure.encode import nearest_even
 from ..measure.features import DEFAULT_TEACHER, FEATURE_BY_NAME, FULL_FEATURES, TEACHERS, resolve_features
 from ..measure.features import resolve_teachers
-from ..measure.libvmaf import EncodedAs, Measurement, check_sdr, compare, comparison_format
+from ..measure.libvmaf import EncodedAs, Measurement, check_sdr, compare, comparison_format, engine_for
 from ..measure.manifest import describe_path, manifest_path, pairs_path, run_provenance, write_manifest
 from ..measure.measuring import Sampling, measure_pair
 from ..measure.provenance import common_folder, content_digest, recorded, remove_partial, seal, sha256_file
@@ -55,6 +55,10 @@ class Conditions:
         "What numbers depend on and is not as usual, as plain values."
         facts = {} if self.bits is None else {"bits": self.bits}
         return facts if self.sampling is None else facts | {"sampling": vars(self.sampling)}
+
+    def arguments(self) -> dict[str, Any]:
+        "All of it, as plain values."
+        return vars(self) | {"sampling": self.sampling and vars(self.sampling)}
 
 
 @dataclass(frozen=True)
@@ -313,16 +317,34 @@ def finish_extraction(
     facts = _write_tables(done, corpus, out)
     seconds = round(time.monotonic() - started, 2)
     volatile = {"seconds": seconds, "cache": str(done[0].cache), "measured_now": measured}
-    originals = _digests(corpus.originals, executor, progress)
-    manifest = _write_manifest(corpus, out, done, originals, snapshot_digest(sizes), facts, failures, volatile)
+    with suppress(ResearchError):  # whatever measured was there then, and may be gone now
+        volatile["engine"] = engine_for(done[0].teachers).program()
+    failed_files = {each.path for each in failures if each.path and each.path.is_file()}
+    originals = _digests({*corpus.originals, *failed_files}, executor, progress)
+    facts["failures"] = _failure_facts(failures, jobs, results, originals)
+    facts["allow_failures"] = allow_failures
+    manifest = _write_manifest(corpus, out, done, originals, sizes, facts, volatile)
     rows, warnings = sum(facts["rows_of"].values()), tuple(facts["warnings"])
     return Extraction(out, pairs_path(out), manifest, rows, len(done), measured, failures, warnings)
+
+
+def _failure_facts(
+    failures: Iterable[Problem], jobs: list[Job], results: list[bool | Problem], digests: dict[Path, str]
+) -> list[dict[str, str]]:
+    "What the manifest says of each failure: the reason, and the sha256 of the file or of both files of the pair."
+    pairs = {result: job.digests for job, result in zip(jobs, results, strict=True) if isinstance(result, Problem)}
+    told = []
+    for failure in failures:
+        both = zip(("reference_sha256", "distorted_sha256"), pairs.get(failure, ()), strict=False)
+        own = {"sha256": digests[failure.path]} if failure.path in digests else dict(both)
+        told.append(failure.told() | own)
+    return told
 
 
 def _write_tables(jobs: list[Job], corpus: Corpus, out: Path) -> dict[str, Any]:
     "Write both tables from the stored measurements; returns what the manifest says about these."
     facts: dict[str, Any] = {"engine": None, "skipped": {}, "capped": Counter(), "rows_of": {}}
-    facts |= {"keys": {}, "warnings": []}
+    facts |= {"keys": {}, "warnings": [], "cache_files": set()}
     hdr = {job.pair.key: next((reason for clip in job.pair.clips if (reason := clip.colour.hdr)), None) for job in jobs}
     facts["hdr"] = {"/".join(key): reason for key, reason in hdr.items() if reason}
     schema, pairs = table_schema(jobs[0].teachers, bool(facts["hdr"])), []
@@ -334,6 +356,7 @@ def _write_tables(jobs: list[Job], corpus: Corpus, out: Path) -> dict[str, Any]:
                 raise EngineError(f"{job.path()}: a stored measurement vanished; run the same command again")
             frames = len(next(iter(stored["columns"].values())))
             facts["rows_of"]["/".join(job.pair.key)] = frames
+            facts["cache_files"].add(job.path())
             facts["engine"] = stored["engine"]
             facts["skipped"] |= stored["skipped"]
             facts["capped"].update(stored["capped"])
@@ -392,8 +415,8 @@ def _describe_teacher(name: str, keys: dict[str, set[str]]) -> dict[str, Any]:
 
 
 def _write_manifest(
-    corpus: Corpus, out: Path, jobs: list[Job], originals: dict[Path, str], snapshot: str, facts: dict[str, Any],
-    failures: tuple[Problem, ...], volatile: dict[str, Any],
+    corpus: Corpus, out: Path, jobs: list[Job], originals: dict[Path, str], sizes: dict[str, int],
+    facts: dict[str, Any], volatile: dict[str, Any],
 ) -> Path:  # fmt: skip
     "The manifest of an extraction."
     names, models = jobs[0].features, jobs[0].teachers
@@ -409,24 +432,34 @@ def _write_manifest(
         for clip, name in ((clip, corpus.relative_path(clip)) for clip in job.files()):
             inputs[name] = describe_path(corpus.root / name, {"corpus": corpus.root}, digest=digests[clip])
     outputs = {"table": describe_path(out, roots), "pairs": describe_path(pairs_path(out), roots)}
-    args = {"corpus": corpus.name, "features": names, "teachers": models}
-    args |= jobs[0].how.facts()
+    args = {**corpus.options, "corpus": corpus.name, "features": names, "teachers": models}
+    args |= jobs[0].how.arguments() | {"allow_failures": facts["allow_failures"]}
+    gone = {job.pair.reference: job for job in jobs if job.reference_size is not None}
+    orphans = corpus.orphan_sizes()
+    about = {"name": corpus.name, "snapshot": snapshot_digest(sizes), "sources": list(corpus.sources)}
+    about |= {"orphans": sorted(orphans), "snapshot_with_orphans": snapshot_digest(sizes | orphans)}
     left_out = [name for name in FULL_FEATURES if name not in names]
     without = {} if DEFAULT_TEACHER in models else {"vmaf": f"{DEFAULT_TEACHER} is not among the teachers"}
     counts = {"sources": len(corpus.sources), "pairs": len(jobs), "rows": sum(facts["rows_of"].values())}
     content = {
         "engine": facts["engine"],
-        "corpus": {"name": corpus.name, "snapshot": snapshot, "sources": list(corpus.sources)},
+        "row_schema_version": TABLE_VERSION,
+        "references_not_kept": {
+            corpus.relative_path(clip): {"size": job.reference_size, "sha256": job.digests[0]}
+            for clip, job in gone.items()
+        },
+        "corpus": about,
         "features": list(names),
         "teachers": list(models),
         "teacher_models": {name: _describe_teacher(name, facts["keys"]) for name in models},
         "not_computed": dict.fromkeys(left_out, "not in the selection") | facts["skipped"] | without,
         "capped": dict(facts["capped"]),
-        "counts": counts | {"failures": len(failures)},
+        "counts": counts | {"failures": len(facts["failures"])},
         "rows_of": facts["rows_of"],
-        "failures": [vars(failure) for failure in failures],
+        "failures": facts["failures"],
         "warnings": [*corpus.warnings, *facts["warnings"]],
         "hdr": facts["hdr"],
+        "cache_files": len(facts["cache_files"]),
         "cache_policy": "measurements are keyed by the content of both files, geometry, engine, features and teachers",
     }
     if (sampling := jobs[0].how.sampling) is not None:

@@ -394,13 +394,13 @@ def grid(
             "frames": frames, "seconds": seconds, "features": names}  # fmt: skip
     args |= {"rates": rates} if rates else {}
     args |= {"extra": extra} if extra else {}
-    args |= {} if model.name == DEFAULT_TEACHER else {"teacher": model.name}
-    args |= how.facts()
+    args |= how.arguments() | {"teacher": model.name, "allow_failures": allow_failures}
     results = [result for _, result in done]
     made = _write_grid(folder, out, found, results, failures, notes, args)
     if per_frame is not None:
         pairs = tuple(_cell_pair(cell, result.row) for cell, result in done)
-        corpus = Corpus("grid", workdir, pairs, (), notes, tuple(folder / source.src for source in found))
+        originals = tuple(folder / source.src for source in found)
+        corpus = Corpus("grid", workdir, pairs, (), notes, originals, args)
         options = vars(how) | {"teachers": (model.name,), "executor": executor, "cache": cache}
         extract(corpus, per_frame, features=names, progress=progress, **options)
     return made
@@ -473,10 +473,16 @@ def _write_grid(
         "encoder": encoder_version(),
         "counts": {"sources": len(sources), "rows": len(rows), "failures": len(failures)},
         "rows_of": dict(Counter(row["src"] for row in rows)),
-        "failures": [vars(failure) for failure in failures],
+        "failures": [_failure_facts(failure) for failure in failures],
         "warnings": list(notes),
     }
-    made = sum(result.made for result in done)
+    volatile = {"made_now": sum(result.made for result in done), "engine": find_engine().program()}
     provenance = run_provenance(__file__, args, inputs, outputs)
-    manifest = write_manifest(out, "encode-grid", provenance, content, there | here, {"made_now": made})
-    return Grid(out, manifest, rows, made, failures, notes)
+    manifest = write_manifest(out, "encode-grid", provenance, content, there | here, volatile)
+    return Grid(out, manifest, rows, volatile["made_now"], failures, notes)
+
+
+def _failure_facts(failure: Problem) -> dict[str, str]:
+    "What the manifest says of a failure, with the sha256 of the video that is at fault."
+    there = failure.path is not None and failure.path.is_file()
+    return failure.told() | ({"sha256": sha256_file(failure.path)} if there else {})

@@ -166,7 +166,7 @@ def _scan_folder(root: Path, folder: str) -> tuple[dict[Path, ReferenceName | Di
         elif named.setdefault(found, path) != path:
             reason = f"says the same as {folder}/{named[found].name}; remove one of them"
         if reason:
-            problems.append(Problem(f"{folder}/{path.name}", reason))
+            problems.append(Problem(f"{folder}/{path.name}", reason, path))
     return {path: name for name, path in named.items()}, problems
 
 # %% ../../nbs/corpora/36_netflix.ipynb #796d088d
@@ -276,11 +276,16 @@ def netflix_corpus(
             opened[source] = reference
             continue
         unused = f" (its {counts[source]} distorted files are not used)" if counts[source] else ""
-        problems.append(Problem(f"ref/{paths[:2][-1].name}", "; ".join(reasons) + unused))
+        problems.append(Problem(f"ref/{paths[:2][-1].name}", "; ".join(reasons) + unused, paths[:2][-1]))
     pairs, failed, doubts = _make_pairs(references, opened, distorted, opening)
     found = {source: (counts[source], reference.clip.frames) for source, reference in opened.items()}
     notes = [] if sources else public_set_warnings(found)
-    return Corpus("netflix", root, tuple(pairs), (*problems, *failed), (*notes, *doubts, *_repeated_files(pairs)))
+    options = {"width": width, "height": height, "pix_fmt": pix_fmt, "sources": sources}
+    options |= {"trust_geometry": trust_geometry}
+    used = {clip.path for pair in pairs for clip in pair.clips}
+    orphans = tuple(path for path in (*references, *distorted) if path not in used)
+    warned = (*notes, *doubts, *_repeated_files(pairs))
+    return Corpus("netflix", root, tuple(pairs), (*problems, *failed), warned, (), options, orphans)
 
 
 def _make_pairs(
@@ -296,11 +301,11 @@ def _make_pairs(
             close = get_close_matches(name.source, known, n=1, cutoff=0.7)
             hint = f" (did you mean {close[0]}?)" if close else ""
             reason = f"its reference ref/{name.source}_<fps>fps.yuv is missing{hint}"
-            problems.append(Problem(f"dis/{path.name}", reason))
+            problems.append(Problem(f"dis/{path.name}", reason, path))
         elif reference := opened.get(name.source):
             found = opening(path, reference.clip.fps)
             if reasons := _compare_clips(reference, found):
-                problems.append(Problem(f"dis/{path.name}", "; ".join(reasons)))
+                problems.append(Problem(f"dis/{path.name}", "; ".join(reasons), path))
                 continue
             doubts += [found.doubt()] if found.doubtful else []
             how = {"encode_height": name.encode_height, "bitrate_kbps": float(name.bitrate_kbps)}

@@ -19,7 +19,7 @@ import pandas as pd
 import pyarrow as pa
 from pydantic import ConfigDict, Field
 
-from .konvid import read_scores
+from .scored import read_scores
 from .opinion_rows import complete_opinions, content_name, number_column
 from .traps import Opinions, examine_opinions
 from .votes import Recovered, recover_scores
@@ -367,15 +367,24 @@ def with_references(opinions: Opinions, folder: Path | str) -> Opinions:
     return replace(opinions, rows=opinions.rows.assign(**detail))
 
 # %% ../../nbs/corpora/59_opinions.ipynb #6c6e97a2
-def write_opinions(opinions: Opinions, tables: Sequence[Path | str], out: Path | str) -> Path:
+def write_opinions(
+    opinions: Opinions,
+    tables: Sequence[Path | str],  # that they were read from
+    out: Path | str,
+    one_session: bool = False,  # as in `read_opinions`
+    **places: Path | str | None,  # the folders that were read too: `logs`, `references`
+) -> Path:
     "Write the rows, without `frames`, as Parquet with their manifest."
     out, inputs = Path(out), [Path(path) for path in tables]
     roots = {"tables": common_folder(inputs), "output": out.parent}
     with atomic_path(out) as temporary:
         opinions.rows.drop(columns="frames", errors="ignore").to_parquet(temporary, index=False)
     described = {str(number): describe_path(path, {"tables": roots["tables"]}) for number, path in enumerate(inputs)}
+    for name, place in ((name, Path(place)) for name, place in places.items() if place is not None):
+        roots[name] = place
+        described[name] = describe_path(place, {name: place})
     outputs = {"table": describe_path(out, {"output": out.parent})}
     content = {"counts": opinions.counts, "traps": [str(trap) for trap in opinions.traps]}
-    args = {"exclude": sorted(opinions.excluded or {})}
+    args = {"exclude": sorted(opinions.excluded or {}), "one_session": one_session}
     write_manifest(out, "opinion-table", run_provenance(__file__, args, described, outputs), content, roots)
     return out

@@ -187,7 +187,7 @@ def aggregate_ratings(
     counts |= {"duplicates": len(ratings) - len(kept), "lines skipped": len(skipped)}
     rows_of = Counter(row["corpus"] for row in kept)  # sorted, as they are
     declared = {name: "{:g}:{:g}".format(*known[name]) for name in sorted({row["corpus"] for row in ratings})}
-    args = {"inputs": [path.name for path in paths], "skip_bad_lines": skip_bad_lines}
+    args = {"inputs": [path.name for path in paths], "skip_bad_lines": skip_bad_lines, "scales": declared}
     content = {"scales": declared, "slack": _SLACK, "rows_of": dict(rows_of)}
     return finish_rows(__file__, out, "opinion-scores", paths, args, counts, skipped, **content)
 
@@ -378,8 +378,11 @@ def rows_from_logs(
         raise BadInput(f"{folder}: {problem_report(problems)}, or pass --allow-failures")
     counts = {"rows": write_rows(out, rows), "with digest of the source": sum(bool(row["src_sha256"]) for row in rows)}
     counts["failures"] = len(problems)
-    told = {"notes": [f"left out: {problem}" for problem in problems], "failures": [vars(each) for each in problems]}
-    return finish_rows(__file__, out, "bvi-dvc-rows", logs, settings, counts, **told)
+    digests = {key: digest for key, (digest, _) in sorted(seen.items())}
+    told = {"notes": [f"left out: {problem}" for problem in problems], "failures": [each.told() for each in problems]}
+    told |= {"row_schema_version": rows[0]["schema_version"], "cache_files": len(logs), "videos": digests}
+    args = settings | {"allow_failures": allow_failures, "videos_given": videos is not None}
+    return finish_rows(__file__, out, "bvi-dvc-rows", logs, args, counts, **told)
 
 
 def _see_video(place: Path, video: BviVideo) -> _Seen | Problem:

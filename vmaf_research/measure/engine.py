@@ -26,6 +26,7 @@ import numpy as np
 import psutil
 
 from .core import BadInput, EngineError, Record, validated
+from .provenance import sha256_file
 
 # %% ../../nbs/measure/13_engine.ipynb #2e3da68f
 @dataclass(frozen=True)
@@ -181,6 +182,10 @@ class Engine:
     def identity(self) -> dict[str, str | None]:
         "What a result is labelled with: no path, because that says nothing about the numbers."
         return {"kind": self.kind, "ffmpeg": self.ffmpeg_version, "libvmaf": self.libvmaf_version}
+
+    def program(self) -> dict[str, str]:
+        "Which file it is on this machine, for whoever looks for the reason of other numbers of the same versions."
+        return {"path": self.path, "sha256": sha256_file(self.path)}
 
 # %% ../../nbs/measure/13_engine.ipynb #deb4c710
 def ffmpeg_path() -> str:

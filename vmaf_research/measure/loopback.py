@@ -46,6 +46,7 @@ def encode_and_measure(
     features: str | Iterable[str] = "fast",  # as in `measure`
     teachers: Iterable[str] = (DEFAULT_TEACHER,),  # as in `measure`
     engine: Engine | None = None,  # default: `find_engine()`
+    bits: int | None = None,  # as in `measure`
     allow_hdr: bool = False,  # as in `measure`
 ) -> tuple[Clip, Measurement]:  # of `out`
     """Encode a clip and measure the encode against it: what `encode` and `measure` give.
@@ -54,7 +55,7 @@ def encode_and_measure(
     is left behind then.
     """
     engine = engine or find_engine()
-    how = {"features": features, "teachers": teachers, "engine": engine, "allow_hdr": allow_hdr}
+    how = {"features": features, "teachers": teachers, "engine": engine, "bits": bits, "allow_hdr": allow_hdr}
     out = Path(out)
     arguments = encode_arguments(reference, codec, quality, preset)
     if engine.kind != "ffmpeg" or engine.path != ffmpeg_path() or not can_loop_back(engine.path):

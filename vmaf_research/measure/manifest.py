@@ -5,11 +5,15 @@
 # %% auto #0
 __all__ = ['MANIFEST_SUFFIX', 'manifest_path', 'as_manifest_path', 'pairs_path', 'describe_path', 'describe_files',
            'running_command', 'run_provenance', 'package_identity', 'row_change', 'Manifest', 'ManifestRecord',
-           'open_manifest', 'write_manifest', 'Verification', 'verify', 'difference', 'fact_differences',
-           'table_difference', 'same_result', 'file_difference', 'folder_differences']
+           'part_paths', 'open_manifest', 'write_manifest', 'copy_manifest', 'Verification', 'verify', 'difference',
+           'fact_differences', 'table_difference', 'same_result', 'file_difference', 'folder_differences']
 
 # %% ../../nbs/measure/12_manifest.ipynb #9c6808ee
+import glob
+import hashlib
+import json
 import platform
+import re
 import subprocess
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -18,7 +22,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from html import escape
-from itertools import zip_longest
+from itertools import islice, zip_longest
 from os.path import commonprefix
 from pathlib import Path
 from typing import Any, Literal, NotRequired, Self
@@ -28,8 +32,8 @@ from typing_extensions import TypedDict
 
 import vmaf_research
 from .core import PACKAGE, BadInput, Record, VerificationFailed, find_root, html_table, validated
-from .provenance import SEAL, listing_digest, open_sealed, read_json, remove_partial, seal
-from .provenance import sha256_file, write_json
+from .provenance import SEAL, atomic_path, listing_digest, open_sealed, parse_json, read_json
+from .provenance import remove_partial, seal, sha256_file, write_json
 
 # %% ../../nbs/measure/12_manifest.ipynb #cbf78797
 _SCHEMA = {"schema": "vmaf-research-manifest", "schema_version": 1}
@@ -119,6 +123,8 @@ def run_provenance(
 
 def _plain(value: Any) -> Any:
     "A value that JSON can say; paths become text."
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [_plain(item) for item in value]
     return value if isinstance(value, str | int | float | bool | None) else str(value)
@@ -157,7 +163,7 @@ class Manifest:
     "A manifest to look at; `open_manifest` opens one."
 
     path: Path
-    document: dict[str, Any]  # the whole file, its seal included
+    document: dict[str, Any]  # the whole file with its parts, its seal included
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -177,12 +183,17 @@ class Manifest:
     def outputs(self) -> dict[str, dict[str, Any]]:
         return self.facts["run_provenance"]["outputs"]
 
+    @property
+    def first(self) -> Path:
+        "The manifest that lies beside the output; another one only for a copy."
+        return Path(self.document["volatile"].get("copy_of", self.path))
+
     def roots(self, moved: Mapping[str, Path] | None = None) -> dict[str, Path]:
         "Where the named roots are: `output` where the manifest is, the others where they were unless they moved."
         recorded = {name: Path(folder) for name, folder in self.document["volatile"]["roots"].items()}
         if unknown := sorted(set(moved or {}) - set(recorded)):
             raise BadInput(f"{self.path}: has no root {', '.join(unknown)}; it has {', '.join(recorded)}")
-        here = self.path.parent
+        here = self.first.parent
         there = recorded.get("output", here)
         for name, folder in recorded.items():
             if folder.is_relative_to(there) and not folder.exists():  # the whole folder of the run was moved
@@ -245,6 +256,15 @@ class _Run(Record):
     outputs: dict[str, _Described]
 
 
+class _Part(Record):
+    "A table or list that has a file of its own; an empty one stands in its place."
+
+    of: list[str] = Field(min_length=1)  # the keys that lead to its place
+    file: str = Field(pattern=r"^[^/\\]+\.jsonl$")  # beside the manifest; a line per entry, `[name, value]` for a table
+    entries: int = Field(ge=1)
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+
+
 class _Facts(Record):
     kind: str
     package: dict[Literal["version", "git_commit"], str | None] = Field(min_length=2)
@@ -252,6 +272,7 @@ class _Facts(Record):
     engine: dict[str, Any] | None = None
     counts: dict[str, int | float] = {}
     rows_of: dict[str, int] | None = None
+    parts: list[_Part] = []
 
 
 class ManifestRecord(Record):
@@ -260,7 +281,68 @@ class ManifestRecord(Record):
     what: Literal["vmaf-research-manifest"] = Field(alias="schema")
     schema_version: Literal[1]
     deterministic: _Facts
-    volatile: TypedDict("_Now", {"written_utc": str, "roots": dict[str, str], "working_folder": NotRequired[str]})
+    volatile: TypedDict("_Now", {
+        "written_utc": str, "roots": dict[str, str], "working_folder": NotRequired[str], "copy_of": NotRequired[str],
+    })  # fmt: skip
+
+# %% ../../nbs/measure/12_manifest.ipynb #9a6a9d58
+_MOST_ENTRIES = 10_000  # of a table or list inside of a manifest
+
+
+def _large(facts: Mapping[str, Any], keys: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    "The tables and lists that get files of their own, each after the keys that lead to it."
+    for key, value in facts.items():
+        if isinstance(value, dict | list) and len(value) > _MOST_ENTRIES:
+            yield (*keys, key), value
+        elif isinstance(value, dict):
+            yield from _large(value, (*keys, key))
+
+
+def _replaced(facts: Mapping[str, Any], keys: Sequence[str], value: Any) -> dict[str, Any]:
+    "Nested dictionaries with another value in one place."
+    first, *rest = keys
+    return {**facts, first: _replaced(facts[first], rest, value) if rest else value}
+
+
+def _write_part(target: Path, keys: tuple[str, ...], value: dict | list) -> dict[str, Any]:
+    "Write a large table or list beside a manifest; the name has part of the digest, so that none replaces another."
+
+    def lines() -> Iterator[bytes]:
+        for entry in value.items() if isinstance(value, dict) else value:
+            yield (json.dumps(entry, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+    digest = hashlib.sha256()
+    for line in lines():
+        digest.update(line)
+    label = re.sub(r"[^\w-]", "-", keys[-1])
+    name = f"{target.name.removesuffix('.json')}.{label}.{digest.hexdigest()[:16]}.jsonl"
+    with atomic_path(target.with_name(name)) as temporary, open(temporary, "wb") as file:
+        file.writelines(lines())
+    return {"of": list(keys), "file": name, "entries": len(value), "sha256": digest.hexdigest()}
+
+
+def part_paths(manifest: Path) -> list[Path]:
+    "The files beside a manifest that are parts of it, or of an earlier one in its place."
+    stem = glob.escape(manifest.name.removesuffix(".json"))
+    return sorted(manifest.parent.glob(f"{stem}.*.{'[0-9a-f]' * 16}.jsonl"))
+
+
+def _with_parts(path: Path, facts: dict[str, Any]) -> dict[str, Any]:
+    "The facts of a manifest with its parts in their places; raises `BadInput` for a part that is gone or changed."
+    for part in facts["parts"]:
+        place, value = path.with_name(part["file"]), facts
+        if not place.is_file() or sha256_file(place) != part["sha256"]:
+            raise BadInput(f"{place}: is a part of {path.name}, and is gone or was changed; restore it from a copy")
+        for key in part["of"]:
+            value = value.get(key) if isinstance(value, dict) else None
+        with open(place, "rb") as file:
+            batches = iter(lambda: list(islice(file, _MOST_ENTRIES)), [])
+            entries = [entry for lines in batches for entry in parse_json(b"[" + b",".join(lines) + b"]")]
+        named = all(isinstance(each, list) and len(each) == 2 and isinstance(each[0], str) for each in entries)
+        if value not in ({}, []) or len(entries) != part["entries"] or value == {} and not named:
+            raise BadInput(f"{path}: does not say where the {part['entries']} entries of {place.name} belong")
+        facts = _replaced(facts, part["of"], dict(entries) if isinstance(value, dict) else entries)
+    return {name: value for name, value in facts.items() if name != "parts"}
 
 # %% ../../nbs/measure/12_manifest.ipynb #f09734fa
 def open_manifest(path: Path | str) -> Manifest:
@@ -273,6 +355,9 @@ def open_manifest(path: Path | str) -> Manifest:
         expected = f"{_SCHEMA['schema']} version {_SCHEMA['schema_version']}"
         raise BadInput(f"{path}: expected {expected}, found {document.get('schema')!r}")
     validated(ManifestRecord, document, str(path))
+    if "parts" in document["deterministic"]:
+        document["deterministic"] = _with_parts(path, document["deterministic"])
+        validated(ManifestRecord, document, str(path))
     return Manifest(path, document)
 
 # %% ../../nbs/measure/12_manifest.ipynb #1d7370d2
@@ -302,9 +387,32 @@ def write_manifest(
         before = None  # there was none, or it was damaged
     if before and "rows_of" in content and (change := row_change(before, content["rows_of"])):
         warnings.warn(f"{Path(output).name}: {change}", stacklevel=2)
+    return _write(target, deterministic, circumstances)
+
+
+def _write(target: Path, facts: dict[str, Any], volatile: dict[str, Any]) -> Path:
+    "Write the file of a manifest and its parts, and remove the parts of an earlier one."
     remove_partial(target)  # of a run that was killed
-    write_json(target, seal({**_SCHEMA, "deterministic": deterministic, "volatile": circumstances}))
+    parts = []
+    for keys, value in list(_large(facts)):
+        parts.append(_write_part(target, keys, value))
+        facts = _replaced(facts, keys, type(value)())
+    facts |= {"parts": parts} if parts else {}
+    write_json(target, seal({**_SCHEMA, "deterministic": facts, "volatile": volatile}))
+    for path in part_paths(target):
+        if path.name not in {part["file"] for part in parts}:
+            path.unlink(missing_ok=True)
     return target
+
+# %% ../../nbs/measure/12_manifest.ipynb #f5d15649
+def copy_manifest(
+    output: Path | str,  # or its manifest
+    target: Path | str,  # a name that ends in `MANIFEST_SUFFIX`
+) -> Path:
+    "Write the manifest of an output once more, somewhere else; raises what `open_manifest` raises."
+    opened = open_manifest(output)
+    volatile = opened.document["volatile"] | {"copy_of": str(opened.first.absolute())}
+    return _write(Path(target), opened.facts, volatile)
 
 # %% ../../nbs/measure/12_manifest.ipynb #8934d19a
 @dataclass(frozen=True)

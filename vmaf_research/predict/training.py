@@ -23,6 +23,7 @@ from ..corpora.clips import make_reference
 from ..corpora.jobs import run_jobs
 from ..corpora.rows import upgrade_row
 from ..measure.core import BadInput, settings
+from ..measure.engine import find_engine
 from ..measure.features import DEFAULT_TEACHER, resolve_teachers
 from ..measure.manifest import describe_path, manifest_path, open_manifest, run_provenance, write_manifest
 from ..measure.provenance import check_writable, scan_lines, sha256_bytes, sha256_file
@@ -226,9 +227,11 @@ def _register(rows: CodecRows, report: CurveReport, registry: Path, licence: str
     files = (f"{model.id}{suffix}" for suffix in (".onnx", ".json", ".md"))
     outputs = {name: describe_path(registry / name, roots) for name in files}
     args = {"corpus": rows.path.name, "codec": rows.codec, "preset": rows.preset, "licence": licence}
-    args |= {} if rows.teacher == DEFAULT_TEACHER else {"teacher": rows.teacher}
+    args["teacher"] = rows.teacher
     provenance = run_provenance(__file__, args, {"rows": describe_path(rows.path, roots)}, outputs)
-    write_manifest(rows.subject, "predictor", provenance, {}, roots)
+    counts = {"rows": rows.count, "shots": len(rows.points), "failed": rows.failed, "repeated": rows.repeated}
+    content = {"engine": rows.engine, "counts": counts}
+    write_manifest(rows.subject, "predictor", provenance, content, roots, {"engine": find_engine().program()})
     return Training(model, report, rows)
 
 

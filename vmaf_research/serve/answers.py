@@ -25,6 +25,7 @@ from .. import learn, predict, ship
 from ..measure.core import BadInput, VerificationFailed
 from ..measure.features import DEFAULT_TEACHER, resolve_teachers
 from ..measure.manifest import Manifest, as_manifest_path, difference, manifest_path, open_manifest
+from ..measure.manifest import part_paths
 from ..measure.manifest import pairs_path
 from ..measure.provenance import sha256_file
 from ..measure.tables import read_blocks
@@ -260,12 +261,19 @@ class ManifestReport(BaseModel):
     differences: list[str] = Field(description="A sentence for each; empty if everything is as recorded.")
 
 
+def _held_manifest(site: Site, path: Path) -> Manifest:
+    "A manifest, and its parts that lie beside it, through the files that the server holds open."
+    for part in part_paths(path):
+        site.roots.file(str(part))
+    return open_manifest(site.roots.file(str(path)))
+
+
 def verify_manifest(
     site: Site, manifest: Annotated[str, Field(description="A .manifest.json file, or the output that it describes.")]
 ) -> ManifestReport:
     "Hash all inputs and outputs of a run again and report every file that is not as its manifest recorded it."
     path = as_manifest_path(site.roots.path(manifest))
-    opened = Manifest(path, open_manifest(site.roots.file(str(path))).document)
+    opened = Manifest(path, _held_manifest(site, path).document)
     entries, roots = [*opened.inputs.items(), *opened.outputs.items()], opened.roots()
     found = [difference(name, described, roots, site.roots.describe) for name, described in entries]
     return ManifestReport(ok=not any(found), checked=len(entries), differences=filter(None, found))
@@ -316,7 +324,7 @@ _CORPUS_TABLE = "A FULL_FEATURES table (.parquet) that `vmaf-research extract` w
 def describe_corpus(site: Site, table: Annotated[str, Field(description=_CORPUS_TABLE)]) -> CorpusDescription:
     "Describe the corpus of a FULL_FEATURES table: sources, encoders, geometries, range of VMAF, what was left out."
     real, path = site.roots.path(table), site.roots.file(table)
-    facts = open_manifest(site.roots.file(str(manifest_path(real)))).facts
+    facts = _held_manifest(site, manifest_path(real)).facts
     if facts["kind"] != "full-features" or not isinstance(facts.get("corpus"), dict):
         raise BadInput(f"{table!r}: its manifest is of a {facts['kind']}, expected that of a FULL_FEATURES table")
     pairs_file = site.roots.file(str(pairs_path(real)))

@@ -25,9 +25,9 @@ from .corpus_cli import build_corpus, corpus_app, extract_app
 from .manifests import manifest_app
 from .model_cli import ensemble_app, predictor_app, registry_app
 from .options import AllowFailures, AllowHdr, Architectures, Codecs, Confidence, Features, Frames
-from .options import Height, MeasureBits, Models, NotReplayed, OneTeacher, PixFmt, Quiet, Reads
-from .options import Recipes, SampleSeed, SampleShare, Teachers, TrustGeometry, Width, Within, Writes
-from .options import check_all_outputs, feature_names, given, show, tell
+from .options import Height, ManifestOut, MeasureBits, Models, NotReplayed, OneTeacher, PixFmt, Quiet
+from .options import Reads, Recipes, SampleSeed, SampleShare, Teachers, TrustGeometry, Width, Within
+from .options import Writes, check_all_outputs, feature_names, given, show, tell
 from .people_cli import people_app
 
 # %% ../../nbs/serve/98_cli.ipynb #db8501ea
@@ -197,6 +197,7 @@ def _score(
     quality_confidence: Annotated[float | None, Option(help=_CONFIDENCE)] = None,
     target: Annotated[float | None, Option(help="VMAF that the chosen encode shall have.")] = None,
     viewing: Annotated[str, Option(help=_VIEWING)] = "",
+    manifest_out: ManifestOut = None,
 ) -> None:
     """Add a model's score to any table that has its features.
 

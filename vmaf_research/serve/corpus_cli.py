@@ -17,9 +17,9 @@ from .. import corpora
 from ..measure.core import BadInput
 from ..measure.features import DEFAULT_TEACHER
 from .options import AllowFailures, AllowHdr, AsJson, Codecs, Confidence, Features, Frames, Height
-from .options import MeasureBits, OneTeacher, PixFmt, Quiet, Reads, SampleSeed, SampleShare
-from .options import Scheduler, Teachers, TrustGeometry, Width, Within, Writes, feature_names, given
-from .options import chosen_sampling, listed, seen_by_workers, show, tell
+from .options import ManifestOut, MeasureBits, OneTeacher, PixFmt, Quiet, Reads, SampleSeed
+from .options import SampleShare, Scheduler, Teachers, TrustGeometry, Width, Within, Writes
+from .options import chosen_sampling, feature_names, given, listed, seen_by_workers, show, tell
 
 # %% ../../nbs/serve/88_corpus_cli.ipynb #07482a3a
 extract_app = Typer(name="extract", help="Extract a corpus to the FULL_FEATURES table, with a manifest.")
@@ -73,6 +73,7 @@ def _netflix(
     quiet: Quiet = False,
     measure_bits: MeasureBits = None,
     allow_hdr: AllowHdr = False,
+    manifest_out: ManifestOut = None,
 ) -> None:
     "Raw YUV in the layout of the Netflix public set."
     raw = given(width=width, height=height, pix_fmt=pixel_format, trust_geometry=trust_geometry)
@@ -124,6 +125,7 @@ def _clips(
     allow_failures: AllowFailures = False,
     measure_bits: MeasureBits = None,
     allow_hdr: AllowHdr = False,
+    manifest_out: ManifestOut = None,
 ) -> None:
     "A folder of reference videos, each encoded on a ladder."
     how = {"bits": measure_bits, "allow_hdr": allow_hdr}
@@ -151,6 +153,7 @@ def _embedded(
     allow_failures: AllowFailures = False,
     measure_bits: MeasureBits = None,
     allow_hdr: AllowHdr = False,
+    manifest_out: ManifestOut = None,
 ) -> None:
     "Sources that the dependencies carry, each encoded on a ladder; needs no download."
     how = {"bits": measure_bits, "allow_hdr": allow_hdr}
@@ -176,19 +179,99 @@ def _konvid(
     seed: SampleSeed = 0,
     allow_failures: AllowFailures = False,
     quiet: Quiet = False,
+    measure_bits: MeasureBits = None,
+    allow_hdr: AllowHdr = False,
+    manifest_out: ManifestOut = None,
 ) -> None:
     "The videos of KoNViD-1k, each encoded by libx264 and measured in the same process."
-    how = {"sampling": chosen_sampling(sample, within, confidence, seed)}
+    how = {"bits": measure_bits, "allow_hdr": allow_hdr}
+    how["sampling"] = chosen_sampling(sample, within, confidence, seed)
     options = _measuring(features, teacher, allow_failures, quiet, **how)
     options |= {"qualities": corpora.grid.parse_qualities(crf), "preset": preset}
-    folder, workdir = seen_by_workers(folder, scheduler), _workdir(workdir, out, scheduler)
     with corpora.jobs.cluster_executor(scheduler) as executor:
-        result = corpora.konvid.extract_konvid(folder, out, workdir=workdir, executor=executor, **options)
+        options |= {"workdir": _workdir(workdir, out, scheduler), "executor": executor}
+        _show_scored(corpora.scored.extract_scored(seen_by_workers(folder, scheduler), out, **options))
+
+
+def _show_scored(result: Any) -> None:
     tell("warning", result.warnings)
     _show_extraction(result.extraction, result.made)
-    print(f"{result.view}: the same rows as pairs of KoNViD")
+    if result.view is not None:
+        print(f"{result.view}: the same rows as pairs of KoNViD")
     if result.scores is not None:
         print(f"{result.scores}: people's scores of the sources")
+
+
+_SETS = "konvid-1k, konvid-150k, lsvq, youtube-ugc, live-vqc, or videos for any other."
+_SCORES = "A csv of scores; may be repeated [default: those that the folder has under the names of the data set]."
+_FROM_TO = "From where to where the scores go, such as 1:5 [default: as in the data set]."
+_NAMED = "Column of the csv with {} [default: recognised]."
+
+
+@extract_app.command("scored")
+def _scored(
+    folder: Annotated[Path, Argument(help="A data set of videos with a csv of scores."), Reads()],
+    out: _Table,
+    data_set: Annotated[str, Option("--dataset", help=_SETS)] = "videos",
+    scores: Annotated[list[Path] | None, Option("--scores", help=_SCORES), Reads()] = None,
+    scale: Annotated[str | None, Option(help=_FROM_TO)] = None,
+    name_column: Annotated[str | None, Option(help=_NAMED.format("the names of the videos"))] = None,
+    score_column: Annotated[str | None, Option(help=_NAMED.format("the scores"))] = None,
+    deviation_column: Annotated[str | None, Option(help=_NAMED.format("their standard deviations"))] = None,
+    count_column: Annotated[str | None, Option(help=_NAMED.format("the numbers of ratings"))] = None,
+    crf: Annotated[str, Option(help="One value, a list such as 23,29,35,41, or a range.")] = "35",
+    preset: Annotated[str, Option(help="Of libx264, ultrafast to placebo.")] = "veryfast",
+    workdir: _Workdir = None,
+    scheduler: Scheduler = None,
+    features: Features = "fast",
+    teacher: Teachers = (DEFAULT_TEACHER,),
+    sample: SampleShare = None,
+    within: Within = None,
+    confidence: Confidence = 0.95,
+    seed: SampleSeed = 0,
+    allow_failures: AllowFailures = False,
+    quiet: Quiet = False,
+    measure_bits: MeasureBits = None,
+    allow_hdr: AllowHdr = False,
+    manifest_out: ManifestOut = None,
+) -> None:
+    "Videos that people scored, each encoded by libx264 and measured in the same process."
+    how = {"bits": measure_bits, "allow_hdr": allow_hdr}
+    how["sampling"] = chosen_sampling(sample, within, confidence, seed)
+    options = _measuring(features, teacher, allow_failures, quiet, **how)
+    options |= {"qualities": corpora.grid.parse_qualities(crf), "preset": preset, "tables": scores or None}
+    names = {"id": name_column, "mos": score_column, "mos_std_dev": deviation_column, "n_ratings": count_column}
+    options |= {"of": corpora.scored.choose_set(data_set, scale), "columns": given(**names)}
+    with corpora.jobs.cluster_executor(scheduler) as executor:
+        options |= {"workdir": _workdir(workdir, out, scheduler), "executor": executor}
+        _show_scored(corpora.scored.extract_scored(seen_by_workers(folder, scheduler), out, **options))
+
+
+@extract_app.command("chug")
+def _chug(
+    folder: Annotated[Path, Argument(help="Holds chug.csv, and the videos in it or in its folder videos."), Reads()],
+    out: _Table,
+    scheduler: Scheduler = None,
+    features: Features = "fast",
+    teacher: Teachers = (DEFAULT_TEACHER,),
+    sample: SampleShare = None,
+    within: Within = None,
+    confidence: Confidence = 0.95,
+    seed: SampleSeed = 0,
+    allow_failures: AllowFailures = False,
+    quiet: Quiet = False,
+    measure_bits: MeasureBits = None,
+    allow_hdr: AllowHdr = False,
+    manifest_out: ManifestOut = None,
+) -> None:
+    "CHUG: HDR uploads and the encodes of a ladder of each, measured as they lie."
+    how = {"bits": measure_bits, "allow_hdr": allow_hdr}
+    how["sampling"] = chosen_sampling(sample, within, confidence, seed)
+    options, folder = _measuring(features, teacher, allow_failures, quiet, **how), seen_by_workers(folder, scheduler)
+    with corpora.jobs.cluster_executor(scheduler) as executor:
+        result, scores = corpora.chug.extract_chug(folder, out, executor=executor, **options)
+    _show_extraction(result, result.measured)
+    print(f"{scores}: people's scores of the pairs")
 
 # %% ../../nbs/serve/88_corpus_cli.ipynb #2397ce01
 @extract_app.command("bvi-dvc")
@@ -209,11 +292,15 @@ def _bvi_dvc(
     seed: SampleSeed = 0,
     allow_failures: AllowFailures = False,
     quiet: Quiet = False,
+    measure_bits: MeasureBits = None,
+    allow_hdr: AllowHdr = False,
+    manifest_out: ManifestOut = None,
 ) -> None:
     "BVI-DVC: each sequence is taken out of the archive, encoded, measured and removed."
     place, out = seen_by_workers(place, scheduler), seen_by_workers(out, scheduler)
     tiers = tuple(corpora.bvi_dvc.TIERS) if tier == "all" else listed(tier)
-    how = {"sampling": chosen_sampling(sample, within, confidence, seed)}
+    how = {"bits": measure_bits, "allow_hdr": allow_hdr}
+    how["sampling"] = chosen_sampling(sample, within, confidence, seed)
     options = _measuring(features, teacher, allow_failures, quiet, **how)
     options |= {"tiers": tiers, "codecs": listed(codecs), "qualities": corpora.grid.parse_qualities(crf)}
     options |= {"preset": preset, "workdir": _workdir(workdir, out, scheduler)}
@@ -242,6 +329,7 @@ def _merge(
     out: _LinesOut,
     keep_first: Annotated[bool, Option("--keep-first", help=_KEEP_FIRST)] = False,
     skip_bad_lines: _SkipBadLines = False,
+    manifest_out: ManifestOut = None,
 ) -> None:
     "Merge files of rows into one, each encode once."
     _show_made(corpora.row_tools.merge_rows(rows, out, keep_first, skip_bad_lines))
@@ -257,6 +345,7 @@ def _aggregate(
     out: _LinesOut,
     scale: Annotated[list[str], Option("--scale", help=_SCALE)] = (),
     skip_bad_lines: _SkipBadLines = False,
+    manifest_out: ManifestOut = None,
 ) -> None:
     "Bring opinion scores of several corpora to one scale from 0 to 100, each video once."
     scales = dict(map(corpora.row_tools.parse_scale, scale))
@@ -282,7 +371,9 @@ def _describe(
 
 
 @corpus_app.command("to-parquet")
-def _to_parquet(rows: _Rows, out: _Table, skip_bad_lines: _SkipBadLines = False) -> None:
+def _to_parquet(
+    rows: _Rows, out: _Table, skip_bad_lines: _SkipBadLines = False, manifest_out: ManifestOut = None
+) -> None:
     "Write rows as a table with typed columns."
     _show_made(corpora.rows.rows_to_parquet(rows, out, skip_bad_lines))
 
@@ -322,6 +413,7 @@ def _grid(
     allow_failures: AllowFailures = False,
     scheduler: Scheduler = None,
     quiet: Quiet = False,
+    manifest_out: ManifestOut = None,
 ) -> None:
     "Encode, verify and measure every source by every codec at every quality: one row for each."
     if coarse_to_fine != (target is not None):
@@ -349,6 +441,7 @@ def _bvi_dvc_rows(
     crf: Annotated[float, Option(help="Its quality value.")] = 35.0,
     allow_failures: AllowFailures = False,
     quiet: Quiet = False,
+    manifest_out: ManifestOut = None,
 ) -> None:
     "Turn libvmaf's own JSON about BVI-DVC into rows."
     options = {"videos": videos, "encoder": encoder, "preset": preset, "crf": crf, "allow_failures": allow_failures}

@@ -170,7 +170,8 @@ def _circumstances(manifest: Manifest) -> dict[str, Any]:
     "What may explain a difference."
     past, entry = manifest.document["volatile"], manifest.facts["run_provenance"]["entrypoint"]
     code = {"package": manifest.facts["package"], "code": {entry["path"]: entry["sha256"]}}
-    return code | {"python": past["python"], "platform": past["platform"]}
+    engine = {"engine": past["engine"]["sha256"]} if "engine" in past else {}
+    return code | engine | {"python": past["python"], "platform": past["platform"]}
 
 
 def _compare(recorded: Manifest, repeated: Manifest) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -252,7 +253,7 @@ def replay(
         read = {each: command.given[each] for each in command.paths if each in command.given and each not in new}
         read = {each: [_now(path, recorded, moved) for path in paths] for each, paths in read.items()}
         code, printed = _run_again(make_words(command, read | new), folder, use_cache)
-        repeated = _repeated_manifest(output / recorded.path.name, old, new)
+        repeated = _repeated_manifest(output / recorded.first.name, old, new)
         if not repeated.is_file():
             reason = printed.strip().splitlines()[-1:] or ["it printed nothing"]
             raise BadInput(f"{recorded.path}: the command ended with {code} and wrote no {repeated.name}: {reason[0]}")

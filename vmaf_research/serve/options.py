@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['Width', 'Height', 'PixFmt', 'TrustGeometry', 'Frames', 'Codecs', 'AllowFailures', 'Quiet', 'AsJson', 'Models',
            'Within', 'SampleShare', 'Confidence', 'SampleSeed', 'Recipes', 'Architectures', 'Scheduler', 'Features',
-           'MeasureBits', 'AllowHdr', 'OneTeacher', 'Teachers', 'Reads', 'Changes', 'Writes', 'NotReplayed', 'markers',
-           'several', 'check_all_outputs', 'given', 'listed', 'seen_by_workers', 'chosen_sampling', 'feature_names',
-           'show', 'tell']
+           'MeasureBits', 'AllowHdr', 'OneTeacher', 'ManifestOut', 'Teachers', 'Reads', 'Changes', 'Writes',
+           'NotReplayed', 'markers', 'several', 'check_all_outputs', 'given', 'listed', 'seen_by_workers',
+           'chosen_sampling', 'feature_names', 'show', 'tell']
 
 # %% ../../nbs/serve/85_options.ipynb #bc122af7
 import inspect
@@ -25,7 +25,7 @@ from typer.core import TyperCommand
 
 from ..measure.core import BadInput
 from ..measure.features import FEATURE_SETS, TEACHERS, resolve_features, resolve_teachers
-from ..measure.manifest import manifest_path, pairs_path
+from ..measure.manifest import MANIFEST_SUFFIX, copy_manifest, manifest_path, pairs_path
 from ..measure.provenance import check_writable, working_on
 
 # %% ../../nbs/serve/85_options.ipynb #307705f1
@@ -100,7 +100,10 @@ class _CheckedCommand(TyperCommand):
             changed = [path for marker, _, path in named if isinstance(marker, Writes | Changes)]
             for path in {os.path.realpath(path): path for path in changed}.values():
                 places.enter_context(working_on(path, context.command_path))
-            return super().invoke(context)
+            result = super().invoke(context)
+            if values.get("manifest_out") is not None:
+                copy_manifest(values["out"], values["manifest_out"])
+            return result
 
 
 def check_all_outputs(app: typer.Typer) -> None:
@@ -180,6 +183,16 @@ _ALLOW_HDR = "Let teachers that were made for SDR score HDR, and mark it."
 MeasureBits = Annotated[int | None, Option("--measure-bits", help=_BITS)]
 AllowHdr = Annotated[bool, Option("--allow-hdr", help=_ALLOW_HDR)]
 OneTeacher = Annotated[str, Option("--teacher", help=_TEACHER, callback=lambda name: resolve_teachers([name]) and name)]
+
+
+def _manifest_name(path: Path | None) -> Path | None:
+    if path is not None and not path.name.endswith(MANIFEST_SUFFIX):
+        raise BadInput(f"{path}: expected a name that ends in {MANIFEST_SUFFIX} for the manifest of --manifest-out")
+    return path
+
+
+_COPY = f"Write the manifest once more, a {MANIFEST_SUFFIX} file; the first one lies beside the output."
+ManifestOut = Annotated[Path | None, Option(help=_COPY, callback=_manifest_name), Writes("manifest", ".json")]
 Teachers = Annotated[list[str], Option("--teacher", help=_TEACHERS, callback=lambda ids: resolve_teachers(ids) and ids)]
 
 # %% ../../nbs/serve/85_options.ipynb #5d1a8505

@@ -51,7 +51,8 @@ def _people_read(
     tell("trap", opinions.traps)
     opinions.raise_if_trapped()
     if out is not None:
-        tell("written", [corpora.opinions.write_opinions(opinions, tables, out)])
+        places = {"logs": logs, "references": references}
+        tell("written", [corpora.opinions.write_opinions(opinions, tables, out, one_session, **places)])
 
 # %% ../../nbs/serve/87_people_cli.ipynb #1f67ee81
 _METRICS = ("vmaf_v061", "vmaf_4k", "vmaf_neg", "psnr", "ssim")  # columns that are judged unless others are named

@@ -301,7 +301,9 @@ def run_ensemble(
     if wanted:
         paths = {"predictions": out / PREDICTIONS} | {f"seed{seed}": out / artefact_name(seed) for seed in SEEDS}
         outputs = {name: describe_path(path, {"output": out}) for name, path in paths.items()}
-        arguments = {"recipe": recipe.name, "epochs": recipe.epochs, "seeds": SEEDS}
+        arguments = {"recipe": recipe.name, "epochs": recipe.epochs, "seeds": SEEDS, "teacher": model.name}
+        arguments |= {"folds": len(sources), "device": device, "dry_run": dry_run}
+        arguments["corpus_root_given"] = corpus_root is not None
         provenance = run_provenance(__file__, arguments, checked.inputs, outputs)
         content = {"corpus": {"name": checked.corpus, "sources": list(sources)}, "encoders": checked.encoders}
         roots, volatile = {"output": out, "table": checked.path.parent}, {"seconds": round(seconds, 2)}

@@ -391,5 +391,7 @@ def _write_report(
     outputs = {"report": describe_path(report, {"output": run.folder})}
     outputs |= {"model": describe_path(run.folder / "model" / run.model.row.onnx, {"output": run.folder})}
     args = {"exclude": list(exclude), "held_out": len(held_out), "model_id": run.model.id}
+    args |= {"heads": list(judged.metrics), "licence": run.model.sidecar.corpus.licence}
+    args["limits"] = {each.name: each.threshold for each in run.gate.checks if each.gating}
     provenance = run_provenance(__file__, args, inputs, outputs)
     write_manifest(report, "people-head", provenance, {"counts": opinions.counts}, roots)

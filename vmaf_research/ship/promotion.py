@@ -96,7 +96,8 @@ def export_members(
     part.rename(model)
     place = {"output": run.folder}
     inputs = run.inputs() | {"verdict": describe_path(run.folder / f"{PROMOTE}.json", place)}
-    args, outputs = {"recipe": recipe, "seeds": SEEDS}, describe_files("model", model, place)
+    args, outputs = {"recipe": recipe, "seeds": SEEDS, "device": device}, describe_files("model", model, place)
+    args |= {"teacher": rows.teacher, "floors": list(floors)}
     provenance, roots = run_provenance(__file__, args, inputs, outputs), place | {"table": run.table.path.parent}
     write_manifest(model, "ensemble-members", provenance, {"verdict_digest": verdict.digest}, roots)
     for model_id in ids if install_into is not None else ():

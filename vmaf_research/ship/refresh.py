@@ -319,7 +319,11 @@ def _write_report(result: Refresh, table: dict[str, Any], folder: Path) -> None:
     roots = {"output": result.folder, "table": folder}
     outputs = {name: describe_path(path, roots) for name, path in paths.items()}
     outputs |= describe_files("model", result.folder / "model", roots) if result.shipped else {}
-    args = {"recipes": list(result.reports), "seed": first.seeds[0]}
+    limits = {plan.model_id: {each.name: each.threshold for each in result.gates[plan.model_id].checks if each.gating}
+              for plan in result.plans}  # fmt: skip
+    args = {"recipes": list(result.reports), "seed": first.seeds[0], "teacher": result.teacher, "limits": limits}
+    args["models"] = {plan.model_id: plan.recipe for plan in result.plans}
+    args["strict"] = any(gate.strict for gate in result.gates.values())
     args |= {} if result.clips is None else {"architectures": [ATTENTION]}
     provenance = run_provenance(__file__, args, {"table": table}, outputs)
     write_manifest(paths["report"], "refresh", provenance, {"shipped": list(result.shipped)}, roots)

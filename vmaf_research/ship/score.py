@@ -332,7 +332,7 @@ def score(
     check_paths(scorer, table, out)
     with atomic_path(out) as temporary:
         facts = _score_blocks(scorer, table, temporary, interval)
-    args = {"model_id": scorer.id} | ({} if interval is None else {"interval": interval})
+    args = {"model_id": scorer.id, "interval": interval}
     write_score_manifest(scorer, table, out, args, facts)
     return Scored(out, scorer.id, **facts, compared=scorer.compared)
 

@@ -20,9 +20,9 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from ..learn.metrics import VMAF_RANGE, agreement, rmse
-from ..learn.table import KEY, find_corpus_digest
+from ..learn.table import KEY, find_corpus_digest, read_pairs
 from ..measure.core import BadInput, Record, settings
-from ..measure.manifest import describe_path, manifest_path, run_provenance, write_manifest
+from ..measure.manifest import describe_path, manifest_path, open_manifest, run_provenance, write_manifest
 from ..measure.provenance import SEAL, content_digest, open_sealed, seal, write_json
 from .ensemble import PREDICTIONS, SEEDS, EnsembleRun, artefact_name, ensemble_id, read_run
 from .ensemble import values_digest
@@ -118,6 +118,16 @@ def corpus_problems(run: EnsembleRun, root: Path | None) -> list[str]:
     if root is None or digests == {find_corpus_digest(run.table.path, root)}:
         return []
     return [f"{root} has other files or sizes than the corpus of the run"]
+
+# %% ../../nbs/ship/68_verdict.ipynb #c09b62de
+def _corpus_counts(table: Path) -> dict[str, Any]:  # `ref_count`, `dis_count`, `yuv_count`, `orphans`
+    "How many files the pairs of a table are, as its pairs table has them, and the orphans that its manifest names."
+    pairs = read_pairs(table, ("reference_path", "distorted_path"))
+    names = {part: set() if pairs is None else set(pairs[f"{part}_path"]) for part in ("reference", "distorted")}
+    counts = {"ref_count": len(names["reference"]), "dis_count": len(names["distorted"])}
+    counts["yuv_count"] = sum(name.endswith(".yuv") for name in names["reference"] | names["distorted"])
+    facts = open_manifest(table).facts if manifest_path(table).is_file() else {}
+    return counts | {"orphans": facts.get("corpus", {}).get("orphans", [])}
 
 # %% ../../nbs/ship/68_verdict.ipynb #944893cd
 _LEAST_DIFFERENCE = 0.01  # of two members, as a share of the ensemble's own error
@@ -280,11 +290,12 @@ def judge(run: EnsembleRun, corpus_root: Path | None = None) -> Verdict:  # see 
             "digest": table.rows.digest, "n_rows": len(table.rows), "sources": list(table.rows.sources),
             "encoders": table.encoders,
         },
-        "corpus": {"name": table.corpus, "present": digest is not None, "sha256": digest},
+        "corpus": {"name": table.corpus, "present": digest is not None, "sha256": digest} | _corpus_counts(table.path),
         "artefacts": run.digests, "recipe": first["recipe"], "package_version": first["package_version"],
         "notes": list(table.notes), "parent_adrs": ["ADR-0303", "ADR-0309"],
     }  # fmt: skip
     volatile = {"generated_at_utc": datetime.now(UTC).isoformat(timespec="seconds"), "run_folder": run.folder.name}
+    volatile["corpus_root"] = None if corpus_root is None else str(Path(corpus_root).absolute())
     return Verdict(document | {"volatile": volatile | {"corpus_files_compared": corpus_root is not None}})
 
 # %% ../../nbs/ship/68_verdict.ipynb #f5eedc6c
@@ -306,7 +317,8 @@ def validate(
     write_json(path, seal(verdict.document))
     outputs = {"verdict": describe_path(path, {"output": run.folder})}
     roots = {"output": run.folder, "table": run.table.path.parent}
-    provenance = run_provenance(__file__, {}, run.inputs(), outputs)
+    args = {each.name: each.threshold for each in verdict.checks} | {"corpus_root_given": corpus_root is not None}
+    provenance = run_provenance(__file__, args, run.inputs(), outputs)
     write_manifest(path, "ensemble-verdict", provenance, {"verdict": name}, roots)
     return verdict
 

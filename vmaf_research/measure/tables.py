@@ -22,9 +22,10 @@ from .provenance import scan_lines
 
 # %% ../../nbs/measure/25_tables.ipynb #26a00006
 NAME_COLUMNS = (
-    "source", "dis_basename", "codec", "preset", "src", "encoder", "dataset", "subset", "video", "scale",
+    "source", "dis_basename", "codec", "preset", "src", "encoder", "dataset", "subset", "video", "scale", "corpus",
 )  # fmt: skip
 _BLOCK_ROWS = 1 << 16  # rows in memory at a time
+_BLOCK_BYTES = 1 << 22  # of a csv file
 _UNREADABLE = (pa.ArrowException, pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeError, KeyError, OSError)
 
 
@@ -46,6 +47,7 @@ def refuse_repeated(names: Sequence[str], path: Path) -> None:
 def read_blocks(
     path: Path,  # .csv, .jsonl or, with any other ending, Parquet
     as_text: bool = False,  # leave the fields of a csv file as they are written
+    columns: Sequence[str] | None = None,  # only these, and not all rows of a csv file at once; empty: all columns
 ) -> Iterator[pa.Table]:  # at least one, all of the same columns
     "A table block by block, with `NAME_COLUMNS` as text; raises `BadInput` if it cannot be read."
     with reading(path):
@@ -56,16 +58,34 @@ def read_blocks(
             for part in pd.read_csv(path, dtype=str, keep_default_na=False, chunksize=_BLOCK_ROWS):
                 yield pa.Table.from_pandas(part, preserve_index=False)
         elif path.suffix == ".csv":
-            options = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(NAME_COLUMNS, pa.string()))
-            yield pyarrow.csv.read_csv(path, convert_options=options)
+            options = {"column_types": dict.fromkeys(NAME_COLUMNS, pa.string()), "include_columns": columns or None}
+            yield from _csv_blocks(path, pyarrow.csv.ConvertOptions(**options), whole=columns is None)
         elif path.suffix == ".jsonl":
             rows = pd.DataFrame([row for _, row in scan_lines(path, dict)])
             yield pa.Table.from_pandas(rows.astype({name: "str" for name in NAME_COLUMNS if name in rows}))
         else:
-            file = pq.ParquetFile(path)
+            file = pq.ParquetFile(path, pre_buffer=False)  # else it reads ahead
             refuse_repeated(file.schema_arrow.names, path)
-            yield file.schema_arrow.empty_table()
-            yield from (pa.Table.from_batches([batch]) for batch in file.iter_batches(_BLOCK_ROWS))
+            yield file.schema_arrow.empty_table().select(columns or file.schema_arrow.names)
+            for batch in file.iter_batches(_BLOCK_ROWS, columns=columns or None):
+                yield pa.Table.from_batches([batch])
+
+
+def _csv_blocks(path: Path, options: pyarrow.csv.ConvertOptions, whole: bool) -> Iterator[pa.Table]:
+    "A csv file as one table, or block by block as long as its columns go on as in the first block."
+    done = 0
+    try:
+        if not whole:
+            size = pyarrow.csv.ReadOptions(block_size=_BLOCK_BYTES)
+            with pyarrow.csv.open_csv(path, size, convert_options=options) as reader:
+                yield reader.schema.empty_table()
+                for batch in reader:
+                    yield pa.Table.from_batches([batch])
+                    done += batch.num_rows
+            return
+    except pa.ArrowInvalid:
+        pass  # what is a whole number first may be another number, or text, later
+    yield pyarrow.csv.read_csv(path, convert_options=options).slice(done)
 
 # %% ../../nbs/measure/25_tables.ipynb #26a0000b
 def as_text(

@@ -531,7 +531,7 @@ def _read_groups(
 
 # %% ../../nbs/learn/47_table.ipynb #3ac64981
 def load_training_table(
-    table: Path | str | pd.DataFrame | Sequence[Path | str],  # FULL_FEATURES, or what has the columns needed; or several
+    table: Path | str | pd.DataFrame | Sequence[Path | str],  # FULL_FEATURES or what has the columns needed; or several
     features: Sequence[str] = CANONICAL_6,  # columns to learn from, in the order that the model will keep
     target: str = CLIPPED_TEACHER,  # column with the teacher's score
     name: Path | str = "table",  # what errors call a frame; a file has its own name
@@ -665,6 +665,12 @@ class FoldPlan:
     def judged(self) -> tuple[str, ...]:  # sorted
         "The sources that are judged."
         return tuple(sorted(source for fold in self.folds for source in fold.sources))
+
+    @property
+    def rows_learned(self) -> dict[str, int]:
+        "Of how many rows the model knew that judges a source."
+        rows = {fold: sum(end - first for first, end in fold.learned) for fold in self.folds}
+        return {source: count for fold, count in rows.items() for source in fold.sources}
 
     def to_json(self) -> dict[str, Any]:
         "As plain values: the rule, the sentence, and the sources of every fold."

@@ -24,10 +24,11 @@ from ..measure.manifest import running_command
 from .corpus_cli import build_corpus, corpus_app, extract_app
 from .manifests import manifest_app
 from .model_cli import ensemble_app, predictor_app, registry_app
-from .options import AllowFailures, AllowHdr, Codecs, Confidence, Features, Frames, Height
-from .options import MeasureBits, Models, NotReplayed, OneTeacher, PixFmt, Quiet, Reads, SampleSeed
-from .options import SampleShare, Teachers, TrustGeometry, Width, Within, Writes, check_all_outputs
-from .options import feature_names, given, show, tell
+from .options import AllowFailures, AllowHdr, Codecs, Confidence, Features, Folds, Frames
+from .options import Height, MeasureBits, Models, NotReplayed, OneTeacher, PixFmt, Quiet
+from .options import Reads, SameSource, SampleSeed, SampleShare, Teachers, TrustGeometry
+from .options import Width, Within, Writes, check_all_outputs, feature_names, given, show
+from .options import tell
 from .people_cli import people_app
 
 # %% ../../nbs/serve/98_cli.ipynb #db8501ea
@@ -95,28 +96,35 @@ _Strict = Annotated[bool, Option("--strict", help="Gate also on error, bias and 
 
 
 _MODEL = "The model to train; nano: the copy of --teacher."
+_TABLES = "A FULL_FEATURES table, or a folder of its parts; may be repeated: all of them are one data set."
+_MORE = "A table of another corpus, to learn from it as well; may be repeated."
+_JUDGE = "A table of another corpus, to judge by it instead of leaving sources out; may be repeated."
+_JudgeOn = Annotated[list[Path], Option("--judge-on", help=_JUDGE), Reads()]
 
 
 @app.command("train")
 def _train(
     model: Annotated[Literal["fr-regressor-v1", "fr-regressor-nano-v1", "nano"], Argument(help=_MODEL)],
-    parquet: Annotated[Path, Option(help="A FULL_FEATURES table."), Reads()],
+    parquet: Annotated[list[Path], Option(help=_TABLES), Reads()],
     out: Annotated[Path | None, Option(help="Folder of the run [default: runs/MODEL]."), Writes("run")] = None,
     seed: Annotated[int | None, Option(help="Of weights and shuffling [default: that of settings.ini].")] = None,
     ship_threshold: Annotated[float | None, Option(help="Least mean PLCC [default: that of settings.ini].")] = None,
     teacher: OneTeacher = DEFAULT_TEACHER,
+    folds: Folds = None,
+    judge_on: _JudgeOn = (),
+    same_source: SameSource = None,
     strict: _Strict = False,
     no_export: Annotated[bool, Option("--no-export", help="Evaluate and gate only.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    "Leave-one-source-out evaluation, ship gate and export of one model on a table."
+    "Evaluation on sources left out, ship gate and export of one model on a table, or on several."
     *_, plan = ship.refresh.plans_for(teacher)
     if model != "nano":
         plan = ship.refresh.PLANS[model.replace("-", "_")]
         if teacher != DEFAULT_TEACHER:
             raise BadInput(f"{model} is a model of {DEFAULT_TEACHER}: for {teacher} train nano")
     options = {"strict": strict, "threshold": ship_threshold, "seed": seed, "export": not no_export}
-    options["teacher"] = teacher
+    options |= {"teacher": teacher, "folds": folds, "judge_on": judge_on, "same_source": same_source}
     folder = out or settings().run_path / plan.model_id
     print(ship.refresh.train_and_package(parquet, folder, (plan,), (), progress=not quiet, **options))
 
@@ -136,6 +144,10 @@ def _refresh(
     teacher: OneTeacher = DEFAULT_TEACHER,
     measure_bits: MeasureBits = None,
     allow_hdr: AllowHdr = False,
+    parquet: Annotated[list[Path], Option(help=_MORE), Reads()] = (),
+    folds: Folds = None,
+    judge_on: _JudgeOn = (),
+    same_source: SameSource = None,
     strict: _Strict = False,
     install: Annotated[bool, Option("--install", help="Also put accepted models into model/."), NotReplayed()] = False,
     allow_failures: AllowFailures = False,
@@ -159,6 +171,7 @@ def _refresh(
     tell("warning", corpus.warnings)
     options = {"features": feature_names(features), "strict": strict, "allow_failures": allow_failures}
     options |= {"teacher": teacher, "bits": measure_bits, "allow_hdr": allow_hdr}
+    options |= {"tables": parquet, "folds": folds, "judge_on": judge_on, "same_source": same_source}
     install_into = ship.registry.own_registry() if install else None
     print(run(corpus, folder, install_into=install_into, progress=not quiet, **options))
 

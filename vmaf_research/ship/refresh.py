@@ -312,9 +312,9 @@ def train_and_package(
     corpus, names = corpus_facts(tables, inputs), corpus_names(tables)
     judge = _judged_corpora(names, tables, len(judge_on), folds)
     seeds, floors, reports = (settings().seed if seed is None else seed,), None, {}
-    plan = plan_folds(rows, folds, seeds[0], judge)
+    fold_plan = plan_folds(rows, folds, seeds[0], judge)
     for recipe, final in ({plan.recipe: export for plan in plans} | dict.fromkeys(compared, False)).items():
-        report = loso(rows, recipe, seeds, floors=floors is None, final=final, progress=progress, plan=plan)
+        report = loso(rows, recipe, seeds, floors=floors is None, final=final, progress=progress, plan=fold_plan)
         floors = report.floors if floors is None else floors
         reports[recipe] = replace(report, floors=floors)
     expected = None if expected_sources is None else tuple(expected_sources)
@@ -330,7 +330,7 @@ def train_and_package(
         report, gate = reports[plan.recipe], gates[plan.model_id]
         package_model(plan.model_id, report, gate, model, corpus, plan.description, plan.notes)
     result = Refresh(out, corpus, plans, reports, gates, tuple(plan.model_id for plan in accepted))
-    options = {"teacher": teacher, "strict": strict, "threshold": threshold, "folds": plan.rule, "judge_on": judge}
+    options = {"teacher": teacher, "strict": strict, "threshold": threshold, "folds": fold_plan.rule, "judge_on": judge}
     _write_report(result, inputs, places, options)
     _raise_if_refused(result)
     for model_id in result.shipped if install_into is not None else ():

@@ -59,18 +59,18 @@ class _Table:
         self.columns = {RENAMED.get(name, name): name for name in names}
         check_columns(needed, self.columns, path)
 
-    def frame(self, names: Sequence[str]) -> pd.DataFrame:
-        "Columns in memory, with names of clips as categories."
+    def frame(self, names: Sequence[str], coded: bool = False) -> pd.DataFrame:
+        "Columns in memory, if asked with names of sources and clips as categories."
         columns = [self.columns[name] for name in names]
         with reading(self.path):
             if self._held is not None:
                 found = self._held
             elif self.path.suffix == ".csv":
-                blocks = map(_coded, read_blocks(self.path, columns=columns))
-                found = pa.concat_tables(blocks, promote_options="permissive")
+                blocks = read_blocks(self.path, columns=columns)
+                found = pa.concat_tables(map(_coded, blocks) if coded else blocks, promote_options="permissive")
             else:
-                coded = [self.columns[name] for name in KEY[:2] if name in self.columns]
-                found = pq.ParquetFile(self.path, read_dictionary=coded, pre_buffer=False).read(columns)
+                clips = [self.columns[name] for name in KEY[:2] if name in self.columns]
+                found = pq.ParquetFile(self.path, read_dictionary=clips, pre_buffer=False).read(columns)
             found = found.unify_dictionaries()
         return pd.DataFrame({name: self._series(found, name) for name in names}, copy=False)
 
@@ -271,7 +271,7 @@ def _references(table: Path) -> frozenset[tuple[str, str]]:
 def _read_part(part: _Part) -> tuple[list[tuple[str, str]], np.ndarray, pd.Categorical, np.ndarray]:
     "Corpora and names of the sources of a part; and of every row the number of its source, its clip, its frame."
     wanted, name = [*KEY, *[_CORPUS] * (part.corpus is None)], part.name
-    keys = part.table[wanted] if isinstance(part.table, pd.DataFrame) else part.table.frame(wanted)
+    keys = part.table[wanted] if isinstance(part.table, pd.DataFrame) else part.table.frame(wanted, coded=True)
     if keys.empty:
         raise BadInput(f"{name}: no rows")
     for column in wanted:

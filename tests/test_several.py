@@ -1,8 +1,10 @@
 """Several tables are one data set: their corpora, what is the same in them, what they contradict, and their folds."""
 
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -10,9 +12,10 @@ import pytest
 from made_up import make_codec_rows, make_table
 
 from vmaf_research.learn.table import corpus_names, load_ensemble_table, load_training_table, plan_folds, take_sources
-from vmaf_research.measure.core import BadInput
+from vmaf_research.measure.core import BadInput, ShipRefused
 from vmaf_research.measure.manifest import manifest_path, open_manifest, pairs_path, verify
 from vmaf_research.serve.cli import main
+from vmaf_research.ship import refresh as refresh_module
 from vmaf_research.ship.ensemble import SEEDS, artefact_name, run_ensemble
 from vmaf_research.ship.gate import ship_gate
 from vmaf_research.ship.refresh import Plan, train_and_package
@@ -145,7 +148,7 @@ def test_folds_of_every_kind(tables):
         check_plan(plan, table)
     assert len(loso.folds) == 8 and not loso.plain and "one/source2 + two/source0" in loso.says
     assert [fold.source for fold in corpus.folds] == ["one", "three", "two"]
-    assert "2 times a source was not learned from" in corpus.says
+    assert "left out under another name: 2 times" in corpus.says
     assert three.to_json() == plan_folds(load_training_table(tables[::-1]), "3").to_json()
     assert three.to_json() != plan_folds(table, 3, seed=1).to_json()
     assert plan_folds(table, 8).rule == "loso"
@@ -236,6 +239,17 @@ def test_a_model_is_judged_on_another_corpus(larger, tmp_path):
     with pytest.raises(BadInput, match="nothing is left out in turn"):
         run(larger[:1], tmp_path / "other", judge_on=larger[1:], folds="loso")
     assert not (tmp_path / "other").exists()
+
+
+def test_a_refresh_learns_from_other_tables_as_well(larger, tmp_path, monkeypatch):
+    corpus = SimpleNamespace(sources=[f"source{k}" for k in range(5)])  # one of which is not in the table
+    monkeypatch.setattr(refresh_module, "extract", lambda _, out, **options: shutil.copy(larger[0], out))
+    monkeypatch.setattr(refresh_module, "plans_for", lambda teacher: PLANS)
+    (tmp_path / "run").mkdir()
+    with pytest.raises(ShipRefused, match="no fold for features/source4"):
+        refresh_module.refresh(corpus, tmp_path / "run", tables=[larger[1]], folds=2, progress=False)
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert report["corpus"]["name"] == "features + two" and len(report["recipes"]["tuned"]["per_corpus"]) == 2
 
 
 def test_the_command_takes_several_tables(larger, tmp_path, capsys):

@@ -683,6 +683,7 @@ class FoldPlan:
 # %% ../../nbs/learn/47_table.ipynb #cb5b405f
 LOSO_MOST = 100  # sources, beyond which groups of them are left out by default
 _GROUPS = 10  # then
+_NAMED = 5  # sources that are named where many are meant
 
 
 def plan_folds(
@@ -715,9 +716,9 @@ def plan_folds(
         rule, label, left_out = str(count), f"{count}-fold", _deal(groups, corpus_of, count, seed)
         dealt = "dealt by corpus, " if corpora else ""
         says = f"{count} groups of {len(groups)} sources, each left out in turn ({dealt}seed {seed})"
-    shared = [group for group, members in groups.items() if len(members) > 1]
-    if shared:
-        says += f"; {len(shared)} of the sources are there more than once: {'; '.join(shared)}"
+    if shared := [group for group, members in groups.items() if len(members) > 1]:
+        more = f", and {len(shared) - _NAMED} more" if len(shared) > _NAMED else ""
+        says += f"; there more than once: {', '.join(shared[:_NAMED])}{more}"
     group_of, ends = {number: group for group, numbers in groups.items() for number in numbers}, table.source_ends
     folds, lost = [], 0
     for name, numbers in left_out.items():
@@ -729,7 +730,7 @@ def plan_folds(
         learned, judged = (_ranges(each, ends) for each in (known, numbers))
         folds.append(Fold(name, tuple(table.sources[number] for number in numbers), learned, judged))
     if lost:
-        says += f"; {lost} times a source was not learned from, because it is one of those left out"
+        says += f"; not learned from, as it is left out under another name: {lost} times a source"
     return FoldPlan(rule, label, says, tuple(folds))
 
 
@@ -758,7 +759,7 @@ def _group_count(rule: str | int, table: TrainingTable) -> int:
     if not str(rule).isdecimal() or int(rule) < 2:
         raise BadInput(f"folds {rule}: expected loso, corpus, or a number of groups of at least 2")
     if int(rule) > len(table.groups):
-        listed = f"{len(table.groups)} sources ({', '.join(list(table.groups)[:20])})"
+        listed = f"{len(table.groups)} sources ({', '.join(list(table.groups)[:20])}{', …' * (len(table.groups) > 20)})"
         raise BadInput(f"there are {listed}, {rule} folds were asked for")
     return int(rule)
 

@@ -135,7 +135,7 @@ def seconds_per_job(jobs: int = 20_000) -> float:
 def run_scale(rows: int) -> tuple[str, float]:
     "What benchmarks/scale.py prints, and the bytes per row that loading needs."
     done = subprocess.run([sys.executable, str(SCALE), "--rows", str(rows)], capture_output=True, text=True, check=True)
-    load = next(line for line in done.stdout.splitlines() if line.startswith("load"))
+    load = next(line for line in done.stdout.splitlines() if line.startswith("load "))
     peak, idle = (int(word.replace(",", "")) for word in load.split()[1:3])
     return done.stdout.rstrip(), (peak - idle) * 2**20 / rows
 
@@ -210,16 +210,16 @@ features, {CORPORA[1].frames} frames a clip ({CORPORA[0].frames} in KoNViD-1k):
 
 ## Memory
 
-Tables are written pair by pair and read by columns, batch by batch. What `python benchmarks/scale.py --rows {rows}`
-printed:
+Tables are written pair by pair and read in blocks, each number straight to its place. What
+`python benchmarks/scale.py --rows {rows}` printed:
 
 ```text
 {printed}
 ```
 
 Loading needs {loaded:.0f} bytes per row: {8 * (canonical + 2)} for {canonical} features, the score and the frame
-number, 8 for the numbers of source and clip, the rest for buffers. A table that is not sorted by source, clip and
-frame, or a csv, is read the long way and needs several times that.
+number, 8 for the numbers of source and clip, the rest for buffers. Tables that are not sorted by source, clip and
+frame need 8 more for the place of every row. `load-several` reads four of those as one data set, `load-csv` one file.
 
 ## More machines
 

@@ -110,6 +110,18 @@ def encodes(change: Callable[[pd.DataFrame], pd.DataFrame]) -> Callable[[Path], 
     return lambda folder: change(make_codec_rows(3, 4, 6)).to_parquet(folder / "bad.parquet", index=False)
 
 
+def parts(change: Callable[[pd.DataFrame], pd.DataFrame]) -> Callable[[Path], None]:
+    "A folder with the parts of a table, of which the second one repeats the first but for a change."
+
+    def write(folder: Path) -> None:
+        (folder / "parts").mkdir()
+        make_table(4, 3, 4).to_parquet(folder / "parts" / "a.parquet", index=False)
+        rows = change(make_table(4, 3, 4))
+        rows.astype({"adm2": float}).to_parquet(folder / "parts" / "b.parquet", index=False)
+
+    return write
+
+
 def third(column: str, value: object) -> Callable[[pd.DataFrame], pd.DataFrame]:
     "Another value in one row."
     return lambda rows: rows.assign(**{column: rows[column].astype(object).where(rows.index != 3, value)})
@@ -368,6 +380,32 @@ REFUSALS: dict[str, tuple[Refusal, ...]] = {
         Refusal("The same frame twice", "a frame that is learned from and judged by is no judgement", TRAIN,
             "bad.csv: the same frame twice: 2 of 50 rows, first …; was a clip extracted twice, or a corpus "
             "appended to itself?", frames(lambda rows: pd.concat([rows, rows.tail(2)]))),
+        Refusal("Frames that two tables contradict", "which of the two is true is not known",
+            "train fr-regressor-nano-v1 --parquet parts --out r -q",
+            "parts/a.parquet and parts/b.parquet: contradict each other: 1 of 96 rows, first …; adm2 is … and 0.5 in "
+            "the first; keep the rows of one of them", parts(third("adm2", 0.5))),
+        Refusal("Frames that are in two tables", "they would count twice",
+            "train fr-regressor-nano-v1 --parquet parts --out r -q",
+            "parts/a.parquet and parts/b.parquet: have the same frames: 48 of 96 rows, first …; give every frame once",
+            parts(lambda rows: rows)),
+        Refusal("A folder without tables", "there is nothing to learn from",
+            "train fr-regressor-nano-v1 --parquet videos --out r -q",
+            "videos: a folder without .parquet files; name a table, or the folder of its parts"),
+        Refusal("Two tables of one name", "their sources could not be told apart",
+            "train fr-regressor-nano-v1 --parquet frames.parquet --parquet parts/frames.parquet --out r -q",
+            "frames.parquet and parts/frames.parquet are tables of other files, and are all called frames; give them "
+            "other file names, or put the parts of one table into one folder",
+            both(parts(lambda rows: rows), lambda folder: shutil.copy(folder / "frames.parquet", folder / "parts"))),
+        Refusal("Same sources that are not there", "a slip would put a source on both sides",
+            "train fr-regressor-nano-v1 --parquet frames.parquet --same-source same.csv --out r -q",
+            "same.csv: source9 is none of the 4 sources, such as source0",
+            text("same.csv", "source,group\nsource9,dog\n")),
+        Refusal("Folds of corpora where there is one", "leaving it out leaves nothing",
+            "train fr-regressor-nano-v1 --parquet frames.parquet --folds corpus --out r -q",
+            "there is one corpus; to leave one out takes at least two, in tables of their own"),
+        Refusal("Folds that are none", "what they mean would be guessed",
+            "train fr-regressor-nano-v1 --parquet frames.parquet --folds many --out r -q",
+            "folds many: expected loso, corpus, or a number of groups of at least 2"),
         Refusal("Rows without a source", "they could not be left out with their source", TRAIN,
             "bad.csv: no source in 1 of 48 rows, first (, clip0.mkv, 3); add it or remove them",
             frames(third("source", ""))),
@@ -411,7 +449,7 @@ REFUSALS: dict[str, tuple[Refusal, ...]] = {
             "appended to itself?", encodes(lambda rows: rows.assign(crf=30))),
         Refusal("Other sources than asked for", "a corpus that is smaller than it should be is another experiment",
             "ensemble run rows.parquet --folds 9 --out e -q",
-            "rows.parquet: has 3 sources (source0, source1, source2), 9 folds were asked for"),
+            "there are 3 sources (source0, source1, source2), 9 folds were asked for"),
         Refusal("A finished run of other settings", "a verdict is about seeds of one experiment",
             "ensemble run rows.parquet --out run --recipe tuned -q",
             "run/loso_seed0.json: was made with other settings (recipe.name: 'adr0303' recorded, 'tuned' now; …); "

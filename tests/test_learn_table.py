@@ -141,7 +141,7 @@ def test_files_that_are_no_tables_are_refused(tmp_path, suffix, data):
 
 
 def test_folders_are_no_tables(tmp_path):
-    with pytest.raises(BadInput, match="no such file"):
+    with pytest.raises(BadInput, match="a folder without .parquet files"):
         load_training_table(tmp_path)
 
 

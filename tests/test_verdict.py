@@ -137,7 +137,7 @@ def made_up_run(table, change=lambda seed, values: values, folder="run", **facts
 
 
 def folder_of(table, name):
-    return table.path.parent / name
+    return table.paths[0].parent / name
 
 
 def test_a_run_in_order_is_promoted(table):
@@ -162,7 +162,7 @@ def test_a_run_in_order_is_promoted(table):
         (lambda run: run.artefacts[artefact_name(2)].update(n_folds=2), "differ in n_folds"),
         (lambda run: run.artefacts[artefact_name(2)]["folds"].pop(), "differ in folds"),
         (lambda run: run.artefacts[artefact_name(2)]["folds"][0].update(n_train=3), "differ in folds"),
-        (lambda run: run.artefacts[artefact_name(2)]["folds"][0].update(plcc=None), "undefined or not that of"),
+        (lambda run: run.artefacts[artefact_name(2)]["folds"][0].update(plcc=None), "PLCC of source0 is not that of"),
         (lambda run: run.artefacts[artefact_name(2)].update(mean_plcc=None), "mean_plcc None is not that"),
         (
             lambda run: run.artefacts[artefact_name(2)].update(
@@ -248,17 +248,17 @@ def write_run(run):
 
 def test_the_opposite_verdict_goes_and_the_bytes_stay(table):
     folder = write_run(made_up_run(table, folder="files"))
-    assert validate(folder, table.path).promoted
+    assert validate(folder, table.paths[0]).promoted
     first = (folder / "PROMOTE.json").read_bytes()
-    assert validate(folder, table.path).promoted
+    assert validate(folder, table.paths[0]).promoted
     second = (folder / "PROMOTE.json").read_bytes()
     lines = [line for line in itertools.zip_longest(first.splitlines(), second.splitlines()) if line[0] != line[1]]
     assert all(b"generated_at_utc" in line[0] or b"sha256_of_content" in line[0] for line in lines)
     write_run(made_up_run(table, lambda seed, values: 100 - values, folder="files"))
-    assert validate(folder, table.path).document["verdict"] == HOLD
+    assert validate(folder, table.paths[0]).document["verdict"] == HOLD
     assert not (folder / "PROMOTE.json").exists()
     write_run(made_up_run(table, folder="files"))
-    assert validate(folder, table.path).document["verdict"] == PROMOTE
+    assert validate(folder, table.paths[0]).document["verdict"] == PROMOTE
     assert not (folder / "HOLD.json").exists()
     (folder / "HOLD.json").write_bytes((folder / "PROMOTE.json").read_bytes())
     with pytest.raises(BadInput, match="HOLD.json lies beside it"):
@@ -267,10 +267,10 @@ def test_the_opposite_verdict_goes_and_the_bytes_stay(table):
 
 def test_rows_in_another_order_give_the_same_verdict(table):
     folder = write_run(made_up_run(table, folder="order"))
-    expected = validate(folder, table.path).lasting
+    expected = validate(folder, table.paths[0]).lasting
     predictions = pd.read_parquet(folder / PREDICTIONS)
     predictions.sample(frac=1, random_state=0).to_parquet(folder / PREDICTIONS)
-    found = validate(folder, table.path).lasting
+    found = validate(folder, table.paths[0]).lasting
     different = [name for name in expected if expected[name] != found[name]]
     assert different == ["artefacts"]  # the bytes of the file are others, what is in it is not
 
@@ -278,15 +278,15 @@ def test_rows_in_another_order_give_the_same_verdict(table):
 @pytest.mark.parametrize("name", [PREDICTIONS, artefact_name(0)])
 def test_an_unreadable_run_is_bad_input_and_leaves_the_verdict(name, table):
     folder = write_run(made_up_run(table, folder=f"unreadable-{name}"))
-    validate(folder, table.path)
+    validate(folder, table.paths[0])
     before = (folder / "PROMOTE.json").read_bytes()
     (folder / name).write_bytes((folder / name).read_bytes()[:-30])
     with pytest.raises(BadInput, match=name):
-        validate(folder, table.path)
+        validate(folder, table.paths[0])
     (folder / name).unlink()
     if name == PREDICTIONS:
         with pytest.raises(BadInput, match="ensemble run"):
-            validate(folder, table.path)
+            validate(folder, table.paths[0])
         assert (folder / "PROMOTE.json").read_bytes() == before
 
 

@@ -20,7 +20,7 @@ from .. import learn  # training needs torch, calibrating does not
 from .conformal import ENCODE, UNITS, Calibration, Calibrations, Novelty, attainable_level
 from .conformal import conformal_rank, distance_scale, ensemble_mean, plain_features
 from .metrics import show_number
-from .table import TrainingTable, source_folds
+from .table import TrainingTable
 from ..measure.core import BadInput
 
 # %% ../../nbs/learn/53_intervals.ipynb #bd22d1fa
@@ -124,20 +124,23 @@ def nested_predictions(
     Rows of source k itself have their ordinary leave-one-source-out prediction there. A table with a codec block is
     learned as the members of an ensemble learn it.
     """
-    folds = source_folds(table)
-    if len(folds) < 3:
-        raise BadInput(f"nested leave-one-source-out needs at least 3 sources, the table has {len(folds)}")
-    owner = table.source_names.codes
-    pairs = [(first, second) for first in range(len(folds)) for second in range(first, len(folds))]
-    row_sets = [np.flatnonzero((owner != first) & (owner != second)) for first, second in pairs]
+    count, ends = len(table.sources), table.source_ends
+    if len(table.groups) < 3:
+        raise BadInput(f"nested leave-one-source-out needs at least 3 sources, the table has {len(table.groups)}")
+    group = np.empty(count, int)  # sources that are the same are left out together
+    for number, members in enumerate(table.groups.values()):
+        group[members] = number
+    owner = group[table.source_names.codes]
+    pairs = [(first, second) for first in range(count) for second in range(first, count)]
+    row_sets = [np.flatnonzero((owner != group[first]) & (owner != group[second])) for first, second in pairs]
     fit_seeds = [seed for seed in seeds for _ in pairs]
     names, row_sets = table.feature_names, row_sets * len(seeds)
     rows, how = (table.features, table.target), {"score_range": table.score_range}
     models = learn.training.train_regressors(*rows, row_sets, fit_seeds, recipe, names, device, **how)
-    result = np.full((len(seeds), len(folds), len(table)), np.nan)
+    result = np.full((len(seeds), count, len(table)), np.nan)
     for model, (member, (first, second)) in zip(models, product(range(len(seeds)), pairs), strict=True):
         for aside, left_out in {(first, second), (second, first)}:
-            rows = folds[left_out].test
+            rows = slice(ends[left_out], ends[left_out + 1])
             result[member, aside, rows] = model.predict(table.features[rows], clip=False)
     return result
 

@@ -8,7 +8,8 @@ __all__ = ['NUSVR_ROWS', 'floor_models', 'floor_predictions', 'Evaluation', 'eva
 
 # %% ../../nbs/learn/52_loso.ipynb #3bcc5317
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from html import escape
 from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
@@ -27,7 +28,7 @@ from sklearn.utils.parallel import Parallel, delayed
 from .. import learn
 from .metrics import Agreement, Interval, agreement, clip_agreement, cluster_bootstrap, plcc, rmse
 from .metrics import show_number
-from .table import KEY, Fold, TrainingTable, source_folds
+from .table import KEY, Fold, FoldPlan, TrainingTable, plan_folds, take_sources
 from .recipes import Recipe
 
 if TYPE_CHECKING:  # training needs torch, reading and judging predictions does not
@@ -51,9 +52,10 @@ def floor_models(seed: int = 0) -> dict[str, RegressorMixin]:  # by name, not ye
 def floor_predictions(
     table: TrainingTable,
     seed: int = 0,  # of the rows drawn for NuSVR and of the trees
+    plan: FoldPlan | None = None,  # default: that of `plan_folds`
 ) -> dict[str, np.ndarray]:  # by floor: float64 [rows], clipped to the teacher's range
     "Out-of-fold predictions of the floors: each row is predicted by a model that saw no row of its source."
-    folds = source_folds(table)
+    folds = (plan or plan_folds(table)).folds
     per_fold = Parallel(n_jobs=-1, prefer="threads")(delayed(_predict_fold)(table, fold, seed) for fold in folds)
     predictions = {name: np.full(len(table), np.nan) for name in floor_models()}
     for fold, found in zip(folds, per_fold, strict=True):
@@ -84,6 +86,7 @@ class Evaluation:
     pooled: Agreement  # over all rows
     clips: Agreement  # over the frame means of the distorted clips
     intervals: dict[str, Interval]  # of the pooled "rmse" and "plcc", sources drawn with replacement
+    per_corpus: dict[str, Agreement] = field(default_factory=dict)  # over the rows of each corpus, if there are several
 
     @property
     def summary(self) -> dict[str, float | int | str | None]:
@@ -112,9 +115,11 @@ class Evaluation:
 
     def to_json(self) -> dict:
         "All but the predictions, as plain values for JSON."
+        corpora = {corpus: each.to_json() for corpus, each in self.per_corpus.items()}
         return {
             "summary": self.summary,
             "per_source": {source: each.to_json() for source, each in self.per_source.items()},
+            **({"per_corpus": corpora} if corpora else {}),
             "pooled": self.pooled.to_json(),
             "clips": self.clips.to_json(),
             "intervals": {metric: interval.to_json() for metric, interval in self.intervals.items()},
@@ -131,18 +136,31 @@ def evaluate(
     predictions: np.ndarray,  # [rows], each by a model that did not see the row's source; NaN where there is none
 ) -> Evaluation:
     "Judge out-of-fold predictions; a prediction that is not finite makes what it touches undefined."
-    predictions = np.asarray(predictions, dtype=float)
-    folds = source_folds(table)
-    both = {fold.source: (predictions[fold.test], table.target[fold.test]) for fold in folds}
+    predictions, codes = np.asarray(predictions, dtype=float), table.source_names.codes
+    ends = zip(table.source_ends, table.source_ends[1:], strict=False)
+    both = {source: (predictions[first:end], table.target[first:end])
+            for source, (first, end) in zip(table.sources, ends, strict=True)}  # fmt: skip
     per_source = {source: agreement(*columns, table.score_range) for source, columns in both.items()}
+    own = {corpus: np.array([each == corpus for each in table.corpus_of])[codes] for corpus in table.corpora}
+    per_corpus = {corpus: agreement(predictions[rows], table.target[rows], table.score_range)
+                  for corpus, rows in own.items()}  # fmt: skip
     clipped = predictions.clip(*table.score_range)
-    both = {"rmse": rmse, "plcc": plcc}
-    intervals = {name: cluster_bootstrap(each, clipped, table.target, table.source) for name, each in both.items()}
+    both, cluster = {"rmse": rmse, "plcc": plcc}, np.asarray(table.group_of or table.sources)[codes]
+    intervals = {name: cluster_bootstrap(each, clipped, table.target, cluster) for name, each in both.items()}
     pooled = agreement(predictions, table.target, table.score_range)
     clips = clip_agreement(predictions, table.target, table.pair, table.score_range)
-    return Evaluation(name, predictions, per_source, pooled, clips, intervals)
+    return Evaluation(name, predictions, per_source, pooled, clips, intervals, per_corpus)
 
 # %% ../../nbs/learn/52_loso.ipynb #e9203731
+_SHOWN = 40  # sources in one picture
+
+
+def _by_name(evaluation: Evaluation) -> dict[str, Agreement]:
+    "Agreement of the sources, of the corpora if there are several, and over all rows."
+    corpora = {f"{corpus}, all sources": each for corpus, each in evaluation.per_corpus.items()}
+    return {**evaluation.per_source, **corpora, "all rows": evaluation.pooled}
+
+
 @dataclass(frozen=True, repr=False)
 class LosoReport:
     "Result of `loso`. What it says without naming a seed is about the first one, whose final model may ship."
@@ -153,6 +171,8 @@ class LosoReport:
     members: dict[int, Evaluation]  # by seed
     floors: dict[str, Evaluation]  # by name; empty if they were not asked for
     final: "FittedRegressor | None" = None  # trained on all rows with the first seed
+    plan: FoldPlan | None = None  # of the folds; None: every source is left out on its own
+    learned: TrainingTable | None = None  # what the final model learned from, if that are not the rows of `table`
 
     @property
     def shipped(self) -> Evaluation:
@@ -164,7 +184,18 @@ class LosoReport:
 
     @property
     def summary(self) -> dict[str, float | int | str | None]:
-        return self.shipped.summary
+        folds = {} if self.plain else {"n_folds": len(self.plan.folds)}
+        return self.shipped.summary | folds
+
+    @property
+    def plain(self) -> bool:
+        "Whether every source was left out on its own."
+        return self.plan is None or self.plan.plain
+
+    @property
+    def label(self) -> str:
+        "What to put before the name of a metric."
+        return "LOSO" if self.plan is None else self.plan.label
 
     @property
     def best_floor(self) -> Evaluation | None:
@@ -174,21 +205,22 @@ class LosoReport:
     @property
     def in_sample(self) -> Agreement | None:
         "How the final model agrees with the rows that it was trained on."
-        predicted = None if self.final is None else self.final.predict(self.table.features)
-        return None if predicted is None else agreement(predicted, self.table.target, self.table.score_range)
+        table = self.table if self.learned is None else self.learned
+        predicted = None if self.final is None else self.final.predict(table.features)
+        return None if predicted is None else agreement(predicted, table.target, table.score_range)
 
     def comparison(self) -> pd.DataFrame:
-        "Per source and over all rows: agreement of the network, and the RMSE of the floors."
-        rows = {}
-        for source, each in [*self.per_source.items(), ("all rows", self.shipped.pooled)]:
+        "Per source, per corpus and over all rows: agreement of the network, and the RMSE of the floors."
+        rows, floors = {}, {name: _by_name(floor) for name, floor in self.floors.items()}
+        for source, each in _by_name(self.shipped).items():
             others = each.nonsaturated
             rows[source] = {
                 "rows": each.n, "saturated": each.saturated_share, "PLCC": each.plcc, "SROCC": each.srocc,
                 "tau-b": each.kendall, "PLCC not saturated": None if others is None else others.plcc,
                 "bias": each.bias, "RMSE": each.rmse,
             }  # fmt: skip
-            for name, floor in self.floors.items():
-                rows[source][f"RMSE {name}"] = {**floor.per_source, "all rows": floor.pooled}[source].rmse
+            for name, floor in floors.items():
+                rows[source][f"RMSE {name}"] = floor[source].rmse
         return pd.DataFrame.from_dict(rows, orient="index")
 
     def to_json(self) -> dict:
@@ -205,21 +237,29 @@ class LosoReport:
             "n_pairs": len(np.unique(table.pair)),
             "n_sources": len(table.sources),
             "sources": list(table.sources),
+            **({} if self.plain else {"folds": self.plan.to_json()}),
             **self.shipped.to_json(),
+            "summary": self.summary,
             "seeds": {str(seed): member.summary for seed, member in self.members.items()},
             "floors": {name: floor.to_json() for name, floor in self.floors.items()},
             "in_sample": None if self.in_sample is None else self.in_sample.to_json(),
         }
 
     def plot(self) -> plt.Axes:
-        "RMSE per source, network and floors, on a logarithmic axis: equal distances are equal ratios of errors."
-        everyone = {self.recipe: self.shipped, **self.floors}
-        _, axes = plt.subplots(figsize=(6, 1 + 0.3 * len(self.per_source)))
+        """RMSE per source, network and floors, on a logarithmic axis: equal distances are equal ratios of errors.
+
+        Of more than 40 sources those are shown on which the network is worst.
+        """
+        everyone, shown = {self.recipe: self.shipped, **self.floors}, list(self.per_source)
+        if len(shown) > _SHOWN:
+            shown = sorted(shown, key=lambda source: -_worse(self.per_source[source].rmse))[:_SHOWN]
+        _, axes = plt.subplots(figsize=(6, 1 + 0.3 * len(shown)))
         for number, (name, evaluation) in enumerate(everyone.items()):
-            errors = [each.rmse or np.nan for each in evaluation.per_source.values()]
+            errors = [evaluation.per_source[source].rmse or np.nan for source in shown]
             style = {"linestyle": "", "marker": "os^Dv"[number % 5], "zorder": 3 - number / 10}
-            axes.plot(errors, list(self.per_source), label=name, **style)
-        axes.set(xscale="log", xlabel="RMSE on the source left out [VMAF]")
+            axes.plot(errors, shown, label=name, **style)
+        which = "" if len(shown) == len(self.per_source) else f", the worst {_SHOWN} of {len(self.per_source)}"
+        axes.set(xscale="log", xlabel=f"RMSE on the source left out{which} [VMAF]")
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_locator(LogLocator(subs=(2, 5)))
         axes.xaxis.set_minor_formatter("{x:g}")
@@ -230,14 +270,16 @@ class LosoReport:
 
     def __repr__(self) -> str:
         values = self.summary
+        folds = f"{values['n_folds']} folds" if self.plain else str(self.plan)
         return (
-            f"LosoReport({self.recipe}, {values['n_folds']} folds, seeds {', '.join(map(str, self.seeds))}: "
+            f"LosoReport({self.recipe}, {folds}, seeds {', '.join(map(str, self.seeds))}: "
             f"mean PLCC {show_number(values['mean_plcc'])}, RMSE {show_number(values['pooled_rmse'])}, "
             f"worst {values['worst_source']} {show_number(values['worst_source_rmse'])})"
         )
 
     def _repr_html_(self) -> str:
-        return f"<p>{self!r}</p>" + self.comparison().to_html(float_format=show_number, na_rep=show_number(None))
+        rows = self.comparison().to_html(float_format=show_number, na_rep=show_number(None))
+        return f"<p>{escape(repr(self))}</p>{rows}"
 
 # %% ../../nbs/learn/52_loso.ipynb #d269cd3c
 def out_of_fold(
@@ -248,11 +290,17 @@ def out_of_fold(
     progress: bool = False,
     checkpoint: "Checkpoint | None" = None,  # see `train_regressors`
     final: bool = False,  # also train a model on all rows, with the first seed
+    plan: FoldPlan | None = None,  # default: that of `plan_folds`
 ) -> tuple[dict[int, np.ndarray], "FittedRegressor | None"]:  # by seed float64 [rows], not clipped; the final model
-    "Every row predicted by networks that saw no row of its source: seeds times folds, trained together."
-    folds = source_folds(table)
-    row_sets = [fold.train for _ in seeds for fold in folds] + [np.arange(len(table))] * final
-    fit_seeds = [seed for seed in seeds for _ in folds] + [seeds[0]] * final
+    """Every row predicted by networks that saw no row of its source: seeds times folds, trained together.
+
+    Where one part of the sources judges what was learned from the other, the rest has no predictions (NaN), and the
+    final model is the one that was judged.
+    """
+    plan = plan or plan_folds(table)
+    folds, more = plan.folds, final and plan.rule != "judge"
+    row_sets = [fold.train for _ in seeds for fold in folds] + [np.arange(len(table))] * more
+    fit_seeds = [seed for seed in seeds for _ in folds] + [seeds[0]] * more
     names = table.feature_names
     fitted = learn.training.train_regressors(
         table.features, table.target, row_sets, fit_seeds, recipe, names, device, progress, checkpoint=checkpoint,
@@ -262,7 +310,7 @@ def out_of_fold(
     for number, seed in enumerate(seeds):
         for fold, model in zip(folds, fitted[number * len(folds) :], strict=False):
             predictions[seed][fold.test] = model.predict(table.features[fold.test], clip=False)
-    return predictions, fitted[-1] if final else None
+    return predictions, fitted[-1 if more else 0] if final else None
 
 
 def loso(
@@ -272,13 +320,20 @@ def loso(
     floors: bool = True,  # also fit Ridge, NuSVR and HistGradientBoosting on the same folds
     final: bool = False,  # also train the model on all rows (with the first seed)
     progress: bool = True,  # show a bar
+    plan: FoldPlan | None = None,  # default: that of `plan_folds`: leave one source out, or groups of many sources
 ) -> LosoReport:
-    "Leave-one-source-out evaluation of the regressor on a table."
-    predictions, model = out_of_fold(table, seeds, recipe, progress=progress, final=final)
-    members = {seed: evaluate(f"{recipe}, seed {seed}", table, values) for seed, values in predictions.items()}
-    found = floor_predictions(table) if floors else {}
-    judged = {name: evaluate(name, table, values) for name, values in found.items()}
-    return LosoReport(table, recipe, tuple(seeds), members, judged, model)
+    "Leave-one-source-out evaluation of the regressor on a table, or by other folds."
+    plan = plan or plan_folds(table)
+    predictions, model = out_of_fold(table, seeds, recipe, progress=progress, final=final, plan=plan)
+    found = floor_predictions(table, plan=plan) if floors else {}
+    judged, rows, learned = table, slice(None), None
+    if plan.rule == "judge":
+        judged, rows = take_sources(table, plan.judged), np.sort(plan.folds[0].test)
+        known = np.unique(table.source_names.codes[plan.folds[0].train])
+        learned = take_sources(table, [table.sources[number] for number in known])
+    members = {seed: evaluate(f"{recipe}, seed {seed}", judged, values[rows]) for seed, values in predictions.items()}
+    others = {name: evaluate(name, judged, values[rows]) for name, values in found.items()}
+    return LosoReport(judged, recipe, tuple(seeds), members, others, model, plan, learned)
 
 # %% ../../nbs/learn/52_loso.ipynb #6c2f9a31
 def prediction_table(

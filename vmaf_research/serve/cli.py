@@ -24,10 +24,11 @@ from ..measure.manifest import running_command
 from .corpus_cli import build_corpus, corpus_app, extract_app
 from .manifests import manifest_app
 from .model_cli import ensemble_app, predictor_app, registry_app
-from .options import AllowFailures, AllowHdr, Architectures, Codecs, Confidence, Features, Frames
-from .options import Height, ManifestOut, MeasureBits, Models, NotReplayed, OneTeacher, PixFmt, Quiet
-from .options import Reads, Recipes, SampleSeed, SampleShare, Teachers, TrustGeometry, Width, Within
-from .options import Writes, check_all_outputs, feature_names, given, show, tell
+from .options import AllowFailures, AllowHdr, Architectures, Codecs, Confidence, Features, Folds
+from .options import Frames, Height, ManifestOut, MeasureBits, Models, NotReplayed, OneTeacher
+from .options import PixFmt, Quiet, Reads, Recipes, SameSource, SampleSeed, SampleShare, Teachers
+from .options import TrustGeometry, Width, Within, Writes, check_all_outputs, feature_names, given
+from .options import show, tell
 from .people_cli import people_app
 
 # %% ../../nbs/serve/98_cli.ipynb #db8501ea
@@ -97,11 +98,15 @@ _Strict = Annotated[bool, Option("--strict", help=_STRICT)]
 
 _MODEL = "The model to train; nano: the copy of --teacher. Others by --recipe and --architecture, several in one run."
 _RUN = "Folder of the run [default: runs/MODEL, or runs/train]."
+_TABLES = "A FULL_FEATURES table, or a folder of its parts; may be repeated: all of them are one data set."
+_MORE = "A table of another corpus, to learn from it as well; may be repeated."
+_JUDGE = "A table of another corpus, to judge by it instead of leaving sources out; may be repeated."
+_JudgeOn = Annotated[list[Path], Option("--judge-on", help=_JUDGE), Reads()]
 
 
 @app.command("train")
 def _train(
-    parquet: Annotated[Path, Option(help="A FULL_FEATURES table."), Reads()],
+    parquet: Annotated[list[Path], Option(help=_TABLES), Reads()],
     model: Annotated[Literal["fr-regressor-v1", "fr-regressor-nano-v1", "nano"] | None, Argument(help=_MODEL)] = None,
     recipe: Recipes = (),
     architecture: Architectures = (),
@@ -109,11 +114,14 @@ def _train(
     seed: Annotated[int | None, Option(help="Of weights and shuffling [default: that of settings.ini].")] = None,
     ship_threshold: Annotated[float | None, Option(help="Least mean PLCC [default: that of settings.ini].")] = None,
     teacher: OneTeacher = DEFAULT_TEACHER,
+    folds: Folds = None,
+    judge_on: _JudgeOn = (),
+    same_source: SameSource = None,
     strict: _Strict = False,
     no_export: Annotated[bool, Option("--no-export", help="Evaluate and gate only.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Leave-one-source-out evaluation, ship gate and export of models on a table.
+    """Evaluation on sources left out, ship gate and export of models on a table, or on several.
 
     Exit code 3: no model was accepted, or with --strict one was refused.
     """
@@ -126,6 +134,7 @@ def _train(
             raise BadInput(f"{model} is a model of {DEFAULT_TEACHER}: for {teacher} train nano")
     options = {"strict": strict, "threshold": ship_threshold, "seed": seed, "export": not no_export}
     options |= {"teacher": teacher, "recipes": recipe, "architectures": architecture}
+    options |= {"folds": folds, "judge_on": judge_on, "same_source": same_source}
     folder = out or settings().run_path / ("train" if recipe or architecture else plan.model_id)
     plans = () if model is None else (plan,)
     print(ship.refresh.train_and_package(parquet, folder, plans, (), progress=not quiet, **options))
@@ -148,6 +157,10 @@ def _refresh(
     architecture: Architectures = (),
     measure_bits: MeasureBits = None,
     allow_hdr: AllowHdr = False,
+    parquet: Annotated[list[Path], Option(help=_MORE), Reads()] = (),
+    folds: Folds = None,
+    judge_on: _JudgeOn = (),
+    same_source: SameSource = None,
     strict: _Strict = False,
     install: Annotated[bool, Option("--install", help="Also put accepted models into model/."), NotReplayed()] = False,
     allow_failures: AllowFailures = False,
@@ -177,6 +190,7 @@ def _refresh(
     options = {"features": feature_names(features), "strict": strict, "allow_failures": allow_failures}
     options |= {"teacher": teacher, "bits": measure_bits, "allow_hdr": allow_hdr}
     options |= {"recipes": recipe, "architectures": architecture}
+    options |= {"tables": parquet, "folds": folds, "judge_on": judge_on, "same_source": same_source}
     install_into = ship.registry.own_registry() if install else None
     print(run(corpus, folder, install_into=install_into, progress=not quiet, **options))
 

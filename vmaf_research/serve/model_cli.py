@@ -17,14 +17,16 @@ from .. import predict, serve, ship
 from ..measure.features import DEFAULT_TEACHER
 from ..measure.core import BadInput, settings
 from ..measure.provenance import write_bytes
-from .options import AllowHdr, AsJson, Changes, MeasureBits, Models, NotReplayed, OneTeacher, Quiet
-from .options import Reads, SampleShare, Within, Writes, chosen_sampling, show, tell
+from .options import AllowHdr, AsJson, Changes, Folds, MeasureBits, Models, NotReplayed
+from .options import OneTeacher, Quiet
+from .options import Reads, SameSource, SampleShare, Within, Writes, chosen_sampling, show, tell
 
 # %% ../../nbs/serve/89_model_cli.ipynb #a332a35e
 ensemble_app = Typer(name="ensemble", help="Train the codec-aware ensemble, judge it, and export its members.")
 
 _Run = Annotated[Path | None, Argument(help="Folder of the run [default: runs/ensemble]."), Changes()]
-_Table = Annotated[Path | None, Option("--table", help="The table [default: where the run found it]."), Reads()]
+_TABLE = "The table, may be repeated [default: where the run found it]."
+_Table = Annotated[list[Path], Option("--table", help=_TABLE), Reads()]
 _CorpusRoot = Annotated[Path | None, Option(help="Folder with the files of the corpus, to compare them."), Reads()]
 _Device = Annotated[Literal["auto", "cpu", "cuda"], Option(help="Where to train.")]
 
@@ -33,16 +35,17 @@ def _run_folder(folder: Path | None) -> Path:
     return folder or settings().run_path / "ensemble"
 
 # %% ../../nbs/serve/89_model_cli.ipynb #30f8c9e4
-_ROWS = "FULL_FEATURES with its pairs table, or .parquet, .csv, .jsonl rows."
+_ROWS = "FULL_FEATURES with their pairs tables, or .parquet, .csv, .jsonl rows; several are one data set."
 
 
 @ensemble_app.command("run")
 def _ensemble_run(
-    table: Annotated[Path, Argument(help=_ROWS), Reads()],
+    table: Annotated[list[Path], Argument(help=_ROWS), Reads()],
     out: Annotated[Path | None, Option(help="Folder of the run [default: runs/ensemble]."), Writes("run")] = None,
     recipe: Annotated[Literal["adr0303", "tuned"], Option(help="How the members are trained.")] = "adr0303",
     teacher: OneTeacher = DEFAULT_TEACHER,
-    folds: Annotated[int | None, Option(help="How many sources there must be.")] = None,
+    folds: Folds = None,
+    same_source: SameSource = None,
     corpus_root: _CorpusRoot = None,
     device: _Device = "auto",
     dry_run: Annotated[bool, Option("--dry-run", help="One epoch, to try it; never promoted.")] = False,
@@ -52,15 +55,16 @@ def _ensemble_run(
     serve.doctor.look_at_engine()
     serve.doctor.look_at_golden_pair()
     options = {"folds": folds, "corpus_root": corpus_root, "device": device, "dry_run": dry_run, "teacher": teacher}
+    options["same_source"] = same_source
     result = ship.ensemble.run_ensemble(table, _run_folder(out), recipe, progress=not quiet, **options)
     tell("note", result.table.notes)
     show(result)
 
 # %% ../../nbs/serve/89_model_cli.ipynb #4f0d7c51
 @ensemble_app.command("validate")
-def _ensemble_validate(run: _Run = None, table: _Table = None, corpus_root: _CorpusRoot = None) -> None:
+def _ensemble_validate(run: _Run = None, table: _Table = (), corpus_root: _CorpusRoot = None) -> None:
     "Judge a run: PROMOTE.json and exit code 0, or HOLD.json and exit code 1."
-    verdict = ship.verdict.validate(_run_folder(run), table, corpus_root)
+    verdict = ship.verdict.validate(_run_folder(run), table or None, corpus_root)
     show(verdict, ok=verdict.promoted)
 
 
@@ -70,7 +74,7 @@ _INSTALL = "Also register the members, as placeholders."
 @ensemble_app.command("export")
 def _ensemble_export(
     run: _Run = None,
-    table: _Table = None,
+    table: _Table = (),
     device: _Device = "auto",
     install: Annotated[bool, Option("--install", help=_INSTALL), NotReplayed()] = False,
     models: Models = None,
@@ -78,7 +82,7 @@ def _ensemble_export(
 ) -> None:
     "Train the members on all rows and write them to RUN/model, with smoke: true; needs a PROMOTE verdict."
     target = ship.registry.own_registry(models) if install else None
-    ids = ship.promotion.export_members(_run_folder(run), table, device, target, progress=not quiet)
+    ids = ship.promotion.export_members(_run_folder(run), table or None, device, target, progress=not quiet)
     print(f"{_run_folder(run) / 'model'}: {', '.join(ids)}")
 
 # %% ../../nbs/serve/89_model_cli.ipynb #8353c0b1

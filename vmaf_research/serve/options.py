@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['Width', 'Height', 'PixFmt', 'TrustGeometry', 'Frames', 'Codecs', 'AllowFailures', 'Quiet', 'AsJson', 'Models',
-           'Within', 'SampleShare', 'Confidence', 'SampleSeed', 'Recipes', 'Architectures', 'Scheduler', 'Features',
-           'MeasureBits', 'AllowHdr', 'OneTeacher', 'ManifestOut', 'Teachers', 'Reads', 'Changes', 'Writes',
-           'NotReplayed', 'markers', 'several', 'check_all_outputs', 'given', 'listed', 'seen_by_workers',
-           'chosen_sampling', 'feature_names', 'show', 'tell']
+           'Within', 'SampleShare', 'Confidence', 'SampleSeed', 'Recipes', 'Architectures', 'Scheduler', 'Folds',
+           'SameSource', 'Features', 'MeasureBits', 'AllowHdr', 'OneTeacher', 'ManifestOut', 'Teachers', 'Reads',
+           'Changes', 'Writes', 'NotReplayed', 'markers', 'several', 'check_all_outputs', 'given', 'listed',
+           'seen_by_workers', 'chosen_sampling', 'feature_names', 'show', 'tell']
 
 # %% ../../nbs/serve/85_options.ipynb #bc122af7
 import inspect
@@ -141,6 +141,10 @@ _ARCHITECTURE = (
 Architectures = Annotated[list[str], Option("--architecture", help=_ARCHITECTURE)]
 _SCHEDULER = "Work on the cluster of this dask scheduler, tcp://HOST:PORT [default: here]."
 Scheduler = Annotated[str | None, Option(help=_SCHEDULER), NotReplayed()]
+_FOLDS = "loso, corpus, or a number of groups of sources [default: loso; of more than 100 sources 10 groups]."
+Folds = Annotated[str | None, Option(help=_FOLDS)]
+_SAME = "A csv file with the columns corpus, source and group: sources of one group are left out together."
+SameSource = Annotated[Path | None, Option(help=_SAME), Reads()]
 
 # %% ../../nbs/serve/85_options.ipynb #5d1a8502
 def given(**options: Any) -> dict[str, Any]:

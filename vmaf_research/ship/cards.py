@@ -67,6 +67,7 @@ def _quoted(names: Iterable[str]) -> str:
 # %% ../../nbs/ship/63_cards.ipynb #fe10abba
 def _what_it_does(sidecar: Sidecar) -> str:
     training, corpus, group = sidecar.training, sidecar.corpus, sidecar.ensemble
+    known = training.learned or training
     text = (
         f"{sidecar.description}\n\nA network of {training.parameters:,} parameters that takes the features "
         f"{_quoted(sidecar.feature_order)} of a frame, as libvmaf computes them from a reference and a distorted "
@@ -97,8 +98,8 @@ def _what_it_does(sidecar: Sidecar) -> str:
     if group and len(group.encoders) == 1:
         text += " With a single encoder in the table, what it makes of the codec block is untested."
     return (
-        f"{text}\n\nIt was trained on {training.n_rows:,} frames of {training.n_pairs} distorted clips made from "
-        f"{training.n_sources} sources ({corpus.name}). Its target is the teacher's score, not the opinion of viewers."
+        f"{text}\n\nIt was trained on {known.n_rows:,} frames of {known.n_pairs} distorted clips made from "
+        f"{known.n_sources} sources ({corpus.name}). Its target is the teacher's score, not the opinion of viewers."
     )
 
 # %% ../../nbs/ship/63_cards.ipynb #541d2bc6
@@ -178,6 +179,7 @@ _SHOWN_LEVELS = (0.5, 0.8)  # beside the greatest that can be had
 
 def _results(sidecar: Sidecar) -> str:
     training, interval = sidecar.training, sidecar.training.intervals["rmse"]
+    how = training.folds.says if training.folds else "leave one source out"
     head = ["source", "rows", "at the ceiling", "PLCC", "SROCC", "Kendall τ-b", "RMSE", "bias", "largest error"]
     rows = [
         (name, s.n, f"{s.saturated_share:.0%}", s.plcc, s.srocc, s.kendall, s.rmse, s.bias, s.max_abs_error)
@@ -185,13 +187,18 @@ def _results(sidecar: Sidecar) -> str:
     ]
     text = (
         f"Fidelity to the teacher, each source predicted by a network that was trained in the same way without it "
-        f"(leave one source out). Predictions are clipped, ties have average ranks, errors are VMAF points. Mean PLCC "
+        f"({how}). Predictions are clipped, ties have average ranks, errors are VMAF points. Mean PLCC "
         f"{show_number(training.loso_mean_plcc)} (standard deviation {show_number(training.loso_std_plcc)}), RMSE over "
         f"all rows {show_number(training.loso_pooled_rmse)} ({interval.level:.0%} bootstrap interval over the sources "
         f"{show_number(interval.low)} to {show_number(interval.high)}), worst source `{training.loso_worst_source}` "
         f"with {show_number(training.loso_worst_source_rmse)}. On its own training rows the shipped network has RMSE "
         f"{show_number(training.in_sample_rmse)}.\n\n{_table(head, rows)}\n\n"
     )
+    if training.per_corpus:
+        found = training.per_corpus.items()
+        rows = [(name, s.n, s.plcc, s.srocc, s.rmse, s.bias, s.max_abs_error) for name, s in found]
+        by_corpus = _table(["corpus", "rows", "PLCC", "SROCC", "RMSE", "bias", "largest error"], rows)
+        text += f"Over all rows of each corpus:\n\n{by_corpus}\n\n"
     own = (training.loso_mean_plcc, training.loso_pooled_rmse, training.loso_worst_source)
     rows = [("this model", *own, training.loso_worst_source_rmse)]
     rows += [(k, f.mean_plcc, f.pooled_rmse, f.worst_source, f.worst_source_rmse) for k, f in training.floors.items()]
@@ -230,7 +237,9 @@ def _origin(sidecar: Sidecar) -> str:
         ("table", corpus.table),
         ("SHA-256 of the table", corpus.table_sha256),
         ("SHA-256 of its manifest", corpus.manifest_sha256),
-        ("digest of the training rows", training.table_digest),
+        *((f"table of {each.name}", f"{each.table}, SHA-256 {each.table_sha256}") for each in corpus.tables),
+        ("digest of the training rows", (training.learned or training).table_digest),
+        ("digest of the judged rows", training.table_digest if training.learned else None),
         ("recipe", f"{recipe.pop('name')}, seed {training.seed} ({_spelled(recipe)})"),
         ("ONNX operator set", sidecar.opset),
         *((f"SHA-256 of {name}", digest) for name, digest in sidecar.graphs.items()),

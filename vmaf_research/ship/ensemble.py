@@ -8,7 +8,7 @@ __all__ = ['SEEDS', 'ENSEMBLE_ID', 'PREDICTIONS', 'ensemble_id', 'member_id', 'a
 
 # %% ../../nbs/ship/67_ensemble.ipynb #ab5801ae
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from html import escape
@@ -27,7 +27,8 @@ from ..learn.codecs import CODEC_BLOCKS
 from ..learn.loso import Evaluation, evaluate, out_of_fold, prediction_table
 from ..learn.metrics import show_number
 from ..learn.recipes import Recipe, find_recipe
-from ..learn.table import KEY, EnsembleTable, find_corpus_digest, load_ensemble_table
+from ..learn.table import KEY, EnsembleTable, FoldPlan, find_corpus_digest, load_ensemble_table
+from ..learn.table import plan_folds, recorded_tables
 from ..measure.core import BadInput, Record
 from ..measure.features import DEFAULT_TEACHER, TEACHERS, resolve_teachers
 from ..measure.manifest import describe_path, fact_differences, manifest_path, open_manifest, run_provenance
@@ -64,15 +65,18 @@ def values_digest(values: np.ndarray) -> str:
     return sha256_bytes(np.ascontiguousarray(values, dtype="<f8").tobytes())
 
 # %% ../../nbs/ship/67_ensemble.ipynb #58bc59ae
-def run_identity(table: EnsembleTable, corpus_digest: str | None, recipe: Recipe, dry_run: bool) -> dict[str, Any]:
-    "What all seeds of a run must have in common."
+def run_identity(
+    table: EnsembleTable, corpus_digest: str | None, recipe: Recipe, dry_run: bool, plan: FoldPlan | None = None
+) -> dict[str, Any]:
+    "What all seeds of a run must have in common; it says nothing about folds that leave out every source on its own."
+    folds = {} if plan is None or plan.plain else {"fold_rule": plan.rule, "folds_say": plan.says}
     return {
-        "teacher": table.rows.teacher, "corpus": table.corpus, "corpus_digest": corpus_digest, "table": table.path.name,
+        "teacher": table.rows.teacher, "corpus": table.corpus, "corpus_digest": corpus_digest, "table": table.name,
         "table_sha256": table.sha256, "pairs_sha256": table.pairs_sha256, "table_digest": table.rows.digest,
         "n_rows": len(table.rows), "encoders": table.encoders, "notes": list(table.notes),
         "recipe": recipe.model_dump(), "encoder_vocab_version": table.vocabulary,
         "num_codecs": len(CODEC_BLOCKS[table.vocabulary]), "package_version": vmaf_research.__version__,
-    } | ({"note": "dry-run"} if dry_run else {})  # fmt: skip
+    } | folds | ({"note": "dry-run"} if dry_run else {})  # fmt: skip
 
 
 _FOLD = {"held_out": str, "n_train": int, "n_val": int} | dict.fromkeys(("plcc", "srocc", "rmse"), float | None)
@@ -97,13 +101,16 @@ def seed_document(
     identity: Mapping[str, Any],  # see `run_identity`
     evaluation: Evaluation,  # of its out-of-fold predictions
     seconds: float,  # of the training that this seed was part of
+    plan: FoldPlan | None = None,  # default: every source is left out on its own
 ) -> dict[str, Any]:
     "What `loso_seed{N}.json` says; `null` for what is undefined. Only the block `volatile` varies between runs."
     import torch  # whoever reads a run needs none
 
     values, recipe, total = evaluation.summary, identity["recipe"], identity["n_rows"]
+    learned = {source: total - each.n for source, each in evaluation.per_source.items()}
+    learned |= {} if plan is None else plan.rows_learned
     folds = [
-        {"held_out": source, "n_train": total - each.n, "n_val": each.n} | each.to_json()
+        {"held_out": source, "n_train": learned[source], "n_val": each.n} | each.to_json()
         for source, each in evaluation.per_source.items()
     ]
     plccs = [fold["plcc"] for fold in folds]
@@ -148,6 +155,11 @@ class EnsembleRun:
     seconds: float = 0.0
 
     @property
+    def plan(self) -> FoldPlan:
+        "Which sources were left out together."
+        return plan_folds(self.table.rows, next(iter(self.artefacts.values())).get("fold_rule", "loso"), SEEDS[0])
+
+    @property
     def by_seed(self) -> dict[int, dict]:
         "What the expected seeds say; a missing one is left out."
         return {seed: self.artefacts[artefact_name(seed)] for seed in SEEDS if artefact_name(seed) in self.artefacts}
@@ -181,9 +193,10 @@ class EnsembleRun:
 
     def __str__(self) -> str:
         first, values = next(iter(self.by_seed.values())), [each["mean_plcc"] for each in self.by_seed.values()]
+        folds = f"{first['n_folds']} folds" if "folds_say" not in first else first["folds_say"]
         mean, spread = (None, None) if None in values else (float(np.mean(values)), max(values) - min(values))
         return (
-            f"{len(values)} seeds x {first['n_folds']} folds ({first['recipe']['name']}; "
+            f"{len(values)} seeds x {folds} ({first['recipe']['name']}; "
             f"{len(self.trained)} seeds trained now) in {self.seconds:.1f} s: mean PLCC {show_number(mean)}, "
             f"spread {show_number(spread)}; next: vmaf-research ensemble validate {self.folder}"
         )
@@ -203,19 +216,20 @@ def _read_files(folder: Path) -> tuple[dict[str, dict], dict[str, str], pd.DataF
 
 def read_run(
     folder: Path | str,  # see `run_ensemble`
-    table: Path | str | None = None,  # default: where the run found it
+    table: Path | str | Sequence[Path | str] | None = None,  # or tables; default: where the run found them
 ) -> EnsembleRun:
     "Read a run; raises `BadInput` for one that has no results, a result that was damaged, or no table."
     folder = Path(folder)
     files = _read_files(folder)
-    if table is None:
-        manifest = open_manifest(folder / PREDICTIONS)
-        recorded = manifest.inputs["table"]
-        table = manifest.roots()[recorded["root"]] / recorded["path"]
-        if not table.is_file():
-            raise BadInput(f"{table}: the table of {folder} is gone; say where it is now with --table")
+    same_source = None
+    if table is None or manifest_path(folder / PREDICTIONS).is_file():
+        recorded, same_source = recorded_tables(open_manifest(folder / PREDICTIONS))
+        table = recorded if table is None else table
+        for each in table if table is recorded else ():
+            if not each.exists():
+                raise BadInput(f"{each}: the table of {folder} is gone; say where it is now with --table")
     teacher = next(iter(files[0].values())).get("teacher", DEFAULT_TEACHER)
-    return EnsembleRun(folder, load_ensemble_table(table, resolve_teachers([teacher])[0].name), *files)
+    return EnsembleRun(folder, load_ensemble_table(table, resolve_teachers([teacher])[0].name, same_source), *files)
 
 # %% ../../nbs/ship/67_ensemble.ipynb #5e8a2c60
 def _finished_seeds(folder: Path, identity: Mapping[str, Any]) -> dict[int, np.ndarray]:
@@ -257,12 +271,13 @@ def _write_log(folder: Path, document: Mapping[str, Any], started: str) -> None:
 
 # %% ../../nbs/ship/67_ensemble.ipynb #cc7647a2
 def run_ensemble(
-    table: Path | str,  # see `load_ensemble_table`
+    table: Path | str | Sequence[Path | str],  # see `load_ensemble_table`
     out: Path | str,  # folder of the run
     recipe: str | Recipe = "adr0303",
     *,
     teacher: str = DEFAULT_TEACHER,  # whose scores to learn
-    folds: int | None = None,  # how many sources there must be; default: as many as there are
+    folds: int | str | None = None,  # "loso", "corpus", or how many groups of sources; default: see `plan_folds`
+    same_source: Path | str | None = None,  # see `load_training_table`
     corpus_root: Path | None = None,  # folder of the corpus's files, to bind their names and sizes to the run
     device: str = "auto",  # "auto", "cpu" or "cuda"
     dry_run: bool = False,  # one epoch, to see that everything runs; such a run is never promoted
@@ -277,36 +292,35 @@ def run_ensemble(
     """
     started, clock = _now(), time.monotonic()
     model = resolve_teachers([teacher])[0]
-    out, checked, recipe = Path(out), load_ensemble_table(table, model.name), find_recipe(recipe)
-    rows, sources = checked.rows, checked.rows.sources
-    if folds not in (None, len(sources)):
-        listed = f"{len(sources)} sources ({', '.join(sources)})"
-        raise BadInput(f"{checked.path}: has {listed}, {folds} folds were asked for")
+    out, checked, recipe = Path(out), load_ensemble_table(table, model.name, same_source), find_recipe(recipe)
+    rows, plan = checked.rows, plan_folds(checked.rows, folds, SEEDS[0])
     recipe = recipe.changed(epochs=1) if dry_run else recipe
-    identity = run_identity(checked, find_corpus_digest(checked.path, corpus_root), recipe, dry_run)
+    corpus_digest = find_corpus_digest(checked.paths, corpus_root)
+    identity = run_identity(checked, corpus_digest, recipe, dry_run, plan)
     found = _finished_seeds(out, identity)
     wanted = tuple(seed for seed in SEEDS if seed not in found)
     checkpoint = learn.stacks.Checkpoint(out / _CHECKPOINT, json_bytes({**identity, "seeds": wanted}).decode())
     if wanted:
-        found |= out_of_fold(rows, wanted, recipe, device, progress, checkpoint)[0]
+        found |= out_of_fold(rows, wanted, recipe, device, progress, checkpoint, plan=plan)[0]
         remove_partial(out / PREDICTIONS)
         with atomic_path(out / PREDICTIONS) as temporary:
             columns = {f"seed{seed}": found[seed] for seed in SEEDS}
             prediction_table(rows, columns).to_parquet(temporary, index=False)
     seconds = time.monotonic() - clock
     for seed in wanted:
-        document = seed_document(seed, identity, evaluate(f"seed {seed}", rows, found[seed]), seconds)
+        document = seed_document(seed, identity, evaluate(f"seed {seed}", rows, found[seed]), seconds, plan)
         write_json(out / artefact_name(seed), seal(document))
         _write_log(out, document, started)
     if wanted:
         paths = {"predictions": out / PREDICTIONS} | {f"seed{seed}": out / artefact_name(seed) for seed in SEEDS}
         outputs = {name: describe_path(path, {"output": out}) for name, path in paths.items()}
         arguments = {"recipe": recipe.name, "epochs": recipe.epochs, "seeds": SEEDS, "teacher": model.name}
-        arguments |= {"folds": len(sources), "device": device, "dry_run": dry_run}
+        arguments |= {"folds": plan.rule, "device": device, "dry_run": dry_run}
         arguments["corpus_root_given"] = corpus_root is not None
         provenance = run_provenance(__file__, arguments, checked.inputs, outputs)
-        content = {"corpus": {"name": checked.corpus, "sources": list(sources)}, "encoders": checked.encoders}
-        roots, volatile = {"output": out, "table": checked.path.parent}, {"seconds": round(seconds, 2)}
+        content = {"corpus": {"name": checked.corpus, "sources": list(rows.sources)}, "encoders": checked.encoders}
+        content |= {} if plan.plain else {"folds": plan.to_json()}
+        roots, volatile = {"output": out, **checked.roots}, {"seconds": round(seconds, 2)}
         write_manifest(out / PREDICTIONS, "ensemble-run", provenance, content, roots, volatile)
     checkpoint.remove()
     return EnsembleRun(out, checked, *_read_files(out), wanted, time.monotonic() - clock)

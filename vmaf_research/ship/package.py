@@ -22,6 +22,7 @@ from ..learn.intervals import calibrate_predictions
 from ..learn.loso import LosoReport
 from ..learn.metrics import VMAF_RANGE
 from ..learn.recipes import find_recipe, sample_prior
+from ..learn.table import TrainingTable
 from ..learn.training import PRIOR_SEED, FittedRegressor
 from ..measure.core import BadInput, ShipRefused, settings, validated
 from ..measure.features import DEFAULT_TEACHER
@@ -174,6 +175,16 @@ def _add_product(graph: GraphBuilder, name: str, layer: nn.Linear) -> str:
 _FLOOR = ("mean_plcc", "mean_srocc", "mean_rmse", "pooled_rmse", "worst_source", "worst_source_rmse")
 
 
+def _learned(report: LosoReport) -> TrainingTable:
+    "The rows that the final model was trained on."
+    return report.table if report.learned is None else report.learned
+
+
+def _counts(table: TrainingTable) -> dict[str, Any]:
+    counts = {"n_sources": len(table.sources), "n_pairs": len(np.unique(table.pair)), "n_rows": len(table)}
+    return counts | {"table_digest": table.digest}
+
+
 def _training(report: LosoReport, dataset: str) -> dict[str, Any]:
     "The `training` block of a sidecar; every number is taken from the report."
     table, in_sample = report.table, report.in_sample
@@ -183,19 +194,21 @@ def _training(report: LosoReport, dataset: str) -> dict[str, Any]:
     return {
         "dataset": dataset, "recipe": find_recipe(report.recipe).model_dump(), "seed": report.final.seed,
         "parameters": sum(each.numel() for each in report.final.module.parameters()),
-        "n_sources": len(table.sources), "n_pairs": len(np.unique(table.pair)), "n_rows": len(table),
-        "table_digest": table.digest,
+        **_counts(table),
         "in_sample_plcc": in_sample.plcc, "in_sample_rmse": in_sample.rmse,
         "in_sample_max_abs_error": in_sample.max_abs_error,
         "per_source": report.per_source, "clips": report.shipped.clips, "intervals": report.shipped.intervals,
         "floors": floors,
+        **({"per_corpus": report.shipped.per_corpus} if report.shipped.per_corpus else {}),
+        **({} if report.plain else {"folds": report.plan.to_json()}),
+        **({} if report.learned is None else {"learned": _counts(report.learned)}),
     } | {f"loso_{name}": value for name, value in report.summary.items() if name != "n_folds"}  # fmt: skip
 
 
 def _inputs(report: LosoReport) -> dict[str, Any]:
     "The inputs, the scaler of the first one, and the range of the vectors that the final model was trained on."
     fitted, sampled = report.final, find_recipe(report.recipe).sampled_vectors
-    vectors = report.table.features
+    vectors = _learned(report).features
     if sampled:
         vectors = sample_prior(sampled, np.random.default_rng(PRIOR_SEED), fitted.feature_names)
     low, high = vectors.min(axis=0).tolist(), vectors.max(axis=0).tolist()
@@ -223,7 +236,7 @@ def package_model(
     "Export and register the final model of a report; raises `ShipRefused`, with nothing written, if it must not ship."
     gate.raise_if_refused()
     judged = {each.name: each.value for each in gate.checks}
-    found = {"mean LOSO PLCC": report.summary["mean_plcc"], "pooled RMSE": report.shipped.pooled.rmse}
+    found = {f"mean {report.label} PLCC": report.summary["mean_plcc"], "pooled RMSE": report.shipped.pooled.rmse}
     for name, value in found.items():
         if judged.get(name) != value:
             raise ShipRefused(f"the gate judged another report: its {name} is {judged.get(name)}, the report's {value}")
@@ -231,7 +244,7 @@ def package_model(
     if report.final is None:
         raise BadInput(f"{model_id}: the report has no final model; evaluate with `loso(..., final=True)`")
     contract, raw, parity = export_graphs(
-        report.final, model_id, report.table.features, report.table.digest, report.table.teacher
+        report.final, model_id, _learned(report).features, report.table.digest, report.table.teacher
     )
     name, raw_name = model_file_names(model_id)[:2]
     document = {

@@ -44,7 +44,7 @@ def _check_promoted(run: EnsembleRun) -> Verdict:
     if again.lasting != lasting:
         changed = ", ".join(name for name, value in again.lasting.items() if lasting.get(name) != value)
         why = "; ".join(again.reasons) or f"{changed} differs"
-        raise ShipRefused(f"{path}: does not belong to this run and {run.table.path.name} ({why}); validate again")
+        raise ShipRefused(f"{path}: does not belong to this run and {run.table.name} ({why}); validate again")
     return verdict
 
 # %% ../../nbs/ship/69_promotion.ipynb #7001f509
@@ -54,7 +54,7 @@ _NOTES = "Use the mean of all five members; one alone has no spread."
 
 def export_members(
     folder: Path | str,  # of a run with a PROMOTE verdict
-    table: Path | str | None = None,  # default: where the run found it
+    table: Path | str | Sequence[Path | str] | None = None,  # or tables; default: where the run found them
     device: str = "auto",  # "auto", "cpu" or "cuda"
     install_into: Path | str | None = None,  # also register the members there
     progress: bool = True,
@@ -72,20 +72,22 @@ def export_members(
         rows.features, rows.target, everything, SEEDS, recipe, rows.feature_names, device, progress,
         score_range=rows.score_range,
     )  # fmt: skip
-    floors = {name: evaluate(name, rows, values) for name, values in floor_predictions(rows).items()}
+    plan = run.plan
+    found = floor_predictions(rows, plan=plan)
+    floors = {name: evaluate(name, rows, values) for name, values in found.items()}
     shared = {
         "id": ensemble_id(rows.teacher), "members": ids, "verdict_sha256": verdict.digest,
         "mean_plcc": gate["mean_plcc"], "plcc_spread": gate["plcc_spread"], "encoders": run.table.encoders,
         "encoder_vocab_version": run.table.vocabulary, "corpus_digest": verdict.document["corpus"]["sha256"],
         "calibration": calibrate_predictions(rows, run.members()),
     }  # fmt: skip
-    corpus = ship.refresh.corpus_facts(run.table.path, run.table.sha256, list(run.table.encoders))
+    corpus = ship.refresh.corpus_facts(run.table.paths, run.table.inputs, list(run.table.encoders))
     notes = " ".join([_NOTES, *(f"{note}." for note in run.table.notes)])
     model, part = run.folder / "model", run.folder / "model.part"
     shutil.rmtree(part, ignore_errors=True)
     for seed, final in zip(SEEDS, fitted, strict=True):
         member = evaluate(f"{recipe}, seed {seed}", rows, run.predictions[f"seed{seed}"].to_numpy(dtype=float))
-        report = LosoReport(rows, recipe, (seed,), {seed: member}, floors, final)
+        report = LosoReport(rows, recipe, (seed,), {seed: member}, floors, final, plan)
         group = EnsembleRecord(**shared, seed=seed, artefact_sha256=run.digests[artefact_name(seed)])
         name = "VMAF v0.6.1" if rows.teacher == DEFAULT_TEACHER else rows.teacher
         words = _DESCRIPTION.format(seed=seed, name=name), notes
@@ -98,7 +100,7 @@ def export_members(
     inputs = run.inputs() | {"verdict": describe_path(run.folder / f"{PROMOTE}.json", place)}
     args, outputs = {"recipe": recipe, "seeds": SEEDS, "device": device}, describe_files("model", model, place)
     args |= {"teacher": rows.teacher, "floors": list(floors)}
-    provenance, roots = run_provenance(__file__, args, inputs, outputs), place | {"table": run.table.path.parent}
+    provenance, roots = run_provenance(__file__, args, inputs, outputs), place | run.table.roots
     write_manifest(model, "ensemble-members", provenance, {"verdict_digest": verdict.digest}, roots)
     for model_id in ids if install_into is not None else ():
         install(model_id, model, install_into)

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['ModelId', 'Sha256', 'PREDICTOR', 'PEOPLE', 'STUB_WARNING', 'AnySidecar', 'model_file_names', 'RegistryRow',
-           'CorpusRecord', 'FloorRecord', 'TrainingRecord', 'ParityRecord', 'EnsembleRecord', 'check_portable',
-           'Sidecar', 'predictor_id', 'PredictorCorpus', 'PredictorSidecar', 'HeadRecord', 'CurveRecord',
-           'PeopleTraining', 'PeopleSidecar']
+           'TableRecord', 'CorpusRecord', 'FloorRecord', 'FoldsRecord', 'LearnedRecord', 'TrainingRecord',
+           'ParityRecord', 'EnsembleRecord', 'check_portable', 'Sidecar', 'predictor_id', 'PredictorCorpus',
+           'PredictorSidecar', 'HeadRecord', 'CurveRecord', 'PeopleTraining', 'PeopleSidecar']
 
 # %% ../../nbs/ship/62_records.ipynb #50d050cc
 from collections.abc import Iterator, Mapping
@@ -113,6 +113,16 @@ class RegistryRow(_Named):
         return (*self.graphs, self.sidecar, self.card, *signature)
 
 # %% ../../nbs/ship/62_records.ipynb #a363ca0c
+class TableRecord(Record):
+    "One of several tables that a model was trained on."
+
+    name: str  # of its corpus
+    table: str  # file name
+    table_sha256: Sha256
+    codecs: list[str] = []
+    engine: dict[str, Any] = {}
+
+
 class CorpusRecord(Record):
     "Which data a model was trained on."
 
@@ -125,6 +135,7 @@ class CorpusRecord(Record):
     manifest_sha256: Sha256 | None = None  # of its manifest, which lists every clip with its digest
     engine: dict[str, Any] = {}  # what measured the features and the teacher, such as versions
     codecs: list[str] = []  # encoders of the distorted clips
+    tables: list[TableRecord] = []  # if there are several
 
 
 class FloorRecord(Record):
@@ -134,6 +145,23 @@ class FloorRecord(Record):
     pooled_rmse: float | None  # VMAF points
     worst_source: str
     worst_source_rmse: float | None
+
+
+class FoldsRecord(Record):
+    "Which sources were left out together, if not each on its own."
+
+    rule: str  # see `learn.table.plan_folds`
+    says: str
+    left_out: dict[str, list[str]]  # sources by fold
+
+
+class LearnedRecord(Record):
+    "What a model learned from, where others than the judged rows were set aside for that."
+
+    n_sources: _Count
+    n_pairs: _Count
+    n_rows: _Count
+    table_digest: Sha256
 
 
 class _Evaluated(_Consistent):
@@ -172,6 +200,9 @@ class TrainingRecord(_Evaluated):
     intervals: dict[str, Interval]  # of metrics over all rows, sources drawn with replacement; `rmse` at least
     per_source: dict[str, Agreement]
     floors: dict[str, FloorRecord]  # empty if none was fitted
+    per_corpus: dict[str, Agreement] = {}  # if there are several
+    folds: FoldsRecord | None = None  # None: every source was left out on its own
+    learned: LearnedRecord | None = None  # None: from all rows; else `n_sources` and so on are of the judged ones
 
     def _faults(self) -> Iterator[tuple[bool, str]]:
         yield from super()._faults()
@@ -182,6 +213,10 @@ class TrainingRecord(_Evaluated):
         other = worst is None or worst.rmse != self.loso_worst_source_rmse
         yield other, "loso_worst_source and its RMSE are not in per_source"
         yield "rmse" not in self.intervals, "intervals have no rmse"
+        left_out = [] if self.folds is None else [source for each in self.folds.left_out.values() for source in each]
+        yield self.folds is not None and sorted(left_out) != sorted(self.per_source), "folds are not of per_source"
+        rows = sum(each.n for each in self.per_corpus.values())
+        yield self.per_corpus and rows != self.n_rows, "per_corpus is not about all rows"
 
 
 class ParityRecord(Record):

@@ -8,7 +8,7 @@ __all__ = ['PLANS', 'ATTENTION', 'Plan', 'plans_for', 'named_plans', 'corpus_fac
 # %% ../../nbs/ship/66_refresh.ipynb #90436d91
 import shutil
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
@@ -24,12 +24,12 @@ from ..corpora.pairs import Corpus
 from ..learn.loso import Evaluation, LosoReport, evaluate, loso, prediction_table
 from ..learn.metrics import VMAF_RANGE, show_number
 from ..learn.recipes import find_recipe
-from ..learn.table import KEY, TrainingTable, load_training_table
+from ..learn.table import KEY, TrainingTable, corpus_names, load_training_table, plan_folds, table_inputs
 from ..measure.core import BadInput, ShipRefused, html_figure, settings
 from ..measure.features import DEFAULT_TEACHER, resolve_teachers
 from ..measure.manifest import describe_files, describe_path, manifest_path, open_manifest, run_provenance
 from ..measure.manifest import write_manifest
-from ..measure.provenance import atomic_path, parse_json, write_bytes, write_json
+from ..measure.provenance import atomic_path, content_digest, parse_json, write_bytes, write_json
 from .gate import GateResult, ship_gate
 from .package import package_model
 from .registry import install
@@ -134,12 +134,29 @@ _OTHER = {
 
 
 def corpus_facts(
-    table: Path,  # a FULL_FEATURES table; its manifest is read if there is one
-    sha256: str,  # of the table
-    codecs: list[str],  # of its clips
+    tables: Sequence[Path],  # FULL_FEATURES tables; their manifests are read if there are any
+    inputs: Mapping[str, dict],  # the same as `table_inputs` describes them
+    codecs: list[str] | None = None,  # of all clips; default: those in the tables
 ) -> dict[str, Any]:
     "What a model card says about the rows that a model was trained on."
-    facts = {"table": table.name, "table_sha256": sha256, "codecs": codecs}
+    described = [each for name, each in inputs.items() if name.rstrip("0123456789") == "table"]
+    found = [_table_facts(table, each["sha256"]) for table, each in zip(tables, described, strict=True)]
+    union = sorted({codec for each in found for codec in each["codecs"]}) if codecs is None else codecs
+    if len(found) == 1:
+        return found[0] | {"codecs": union}
+    for facts, name in zip(found, corpus_names(tables), strict=True):
+        facts["name"] = name
+    joined = {key: "; ".join(dict.fromkeys(each[key] for each in found)) for key in ("licence", "description")}
+    hdr = {f"{each['name']}/{clip}": why for each in found for clip, why in each.get("hdr", {}).items()}
+    kept = [{key: value for key, value in each.items() if key not in (*joined, "kind", "hdr")} for each in found]
+    facts = {"name": " + ".join(dict.fromkeys(each["name"] for each in found)), "kind": "several", **joined}
+    facts |= {"table": ", ".join(table.name for table in tables), "codecs": union, "tables": kept}
+    facts["table_sha256"] = content_digest(sorted(each["sha256"] for each in described))
+    return facts | ({"hdr": hdr} if hdr else {})
+
+
+def _table_facts(table: Path, sha256: str) -> dict[str, Any]:
+    facts = {"table": table.name, "table_sha256": sha256, "codecs": _codecs(table)}
     if not manifest_path(table).exists():
         return {"name": table.stem, "kind": "table", **_OTHER, **facts}
     content = open_manifest(table).facts
@@ -153,6 +170,8 @@ def corpus_facts(
 
 def _codecs(table: Path) -> list[str]:
     "Names in the column `codec`, if a Parquet table has one."
+    if table.is_dir():
+        return sorted({codec for part in table.rglob("*.parquet") for codec in _codecs(part)})
     if table.suffix != ".parquet" or "codec" not in pq.read_schema(table).names:
         return []
     return sorted(pq.read_table(table, columns=["codec"])["codec"].drop_null().unique().to_pylist())
@@ -208,7 +227,7 @@ _OVERVIEW = {
 }  # fmt: skip
 _PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Refresh on {name}</title>\
 <style>{style}</style></head><body><h1>Refresh on {name}</h1><p>All errors are on sources that the model did not see, \
-in VMAF points, against the teacher {teacher}.{hdr}</p>{body}</body></html>
+in VMAF points, against the teacher {teacher}.{folds}{hdr}</p>{body}</body></html>
 """
 
 
@@ -236,6 +255,12 @@ class Refresh:
         made_for = f"{self.teacher} was made for SDR"
         said = f" {len(clips)} clips are HDR, and {made_for}: their scores say little about what people see."
         return said if clips else ""
+
+    @property
+    def folds_note(self) -> str:
+        "A sentence about what was left out together; nothing if every source was left out on its own."
+        report = next(iter(self.reports.values()))
+        return "" if report.plain else f" Folds: {report.plan}."
 
     def _evaluations(self) -> dict[str, Evaluation]:  # by recipe, then by floor
         floors = next(iter(self.reports.values())).floors
@@ -277,7 +302,7 @@ class Refresh:
     def __str__(self) -> str:
         table = self.overview().to_string(float_format=show_number)
         gates = [f"{model_id}: {gate}" for model_id, gate in self.gates.items()]
-        note = [f"note:{self.hdr_note}"] if self.hdr_note else []
+        note = [f"note:{each}" for each in (self.folds_note, self.hdr_note) if each]
         if self.clips is not None:
             gates = [self.clips.note, self.overview(clips=True).to_string(float_format=show_number), *gates]
         note += [f"not packaged: {sentence}" for sentence in self.refusals]
@@ -298,13 +323,16 @@ class Refresh:
         return "\n".join(parts)
 
 # %% ../../nbs/ship/66_refresh.ipynb #9a4432cb
-def _write_report(result: Refresh, table: dict[str, Any], folder: Path) -> None:
-    "Both reports, the predictions, and their manifest; the table as `describe_path` says it, and where it is."
+def _write_report(
+    result: Refresh, inputs: Mapping[str, dict], places: Mapping[str, Path], options: Mapping[str, Any]
+) -> None:
+    "Both reports, the predictions, and their manifest; the tables as `table_inputs` says it, and what was asked."
     names = {"report": "report.json", "page": "report.html", "predictions": "predictions.parquet"}
     paths, first = {key: result.folder / name for key, name in names.items()}, next(iter(result.reports.values()))
     write_json(paths["report"], result.to_json())
     said = {"name": escape(str(result.corpus["name"])), "style": _STYLE, "teacher": escape(result.teacher)}
-    page = _PAGE.format(**said, hdr=escape(result.hdr_note), body=result._repr_html_())
+    notes = {"hdr": escape(result.hdr_note), "folds": escape(result.folds_note)}
+    page = _PAGE.format(**said, **notes, body=result._repr_html_())
     write_bytes(paths["page"], page.encode())
     with atomic_path(paths["predictions"]) as temporary:
         columns = {name: each.predictions for name, each in result._evaluations().items()}
@@ -316,16 +344,15 @@ def _write_report(result: Refresh, table: dict[str, Any], folder: Path) -> None:
         with atomic_path(clips) as temporary:
             columns = {name: each.predictions for name, each in result.clips.evaluations.items()}
             prediction_table(result.clips.table, columns).drop(columns=KEY[2]).to_parquet(temporary, index=False)
-    roots = {"output": result.folder, "table": folder}
+    roots = {"output": result.folder, **places}
     outputs = {name: describe_path(path, roots) for name, path in paths.items()}
     outputs |= describe_files("model", result.folder / "model", roots) if result.shipped else {}
     limits = {plan.model_id: {each.name: each.threshold for each in result.gates[plan.model_id].checks if each.gating}
               for plan in result.plans}  # fmt: skip
     args = {"recipes": list(result.reports), "seed": first.seeds[0], "teacher": result.teacher, "limits": limits}
-    args["models"] = {plan.model_id: plan.recipe for plan in result.plans}
-    args["strict"] = any(gate.strict for gate in result.gates.values())
+    args |= {"models": {plan.model_id: plan.recipe for plan in result.plans}, **options}
     args |= {} if result.clips is None else {"architectures": [ATTENTION]}
-    provenance = run_provenance(__file__, args, {"table": table}, outputs)
+    provenance = run_provenance(__file__, args, inputs, outputs)
     write_manifest(paths["report"], "refresh", provenance, {"shipped": list(result.shipped)}, roots)
 
 
@@ -351,8 +378,23 @@ def _check_folder(folder: Path, teacher: str) -> None:
         raise BadInput(f"{folder}: {reason}; runs of several teachers do not share a folder, give another --out")
 
 
+def _judged_corpora(
+    names: Sequence[str], tables: Sequence[Path], count: int, folds: str | int | None
+) -> tuple[str, ...]:
+    "The corpora of the last tables, so many of them, which are to be judged by what is learned from the others."
+    if not count:
+        return ()
+    if folds is not None:
+        raise BadInput(f"folds {folds}: other tables than those learned from are judged, nothing is left out in turn")
+    judged = tuple(dict.fromkeys(names[-count:]))
+    if shared := [name for name in judged if name in names[:-count]]:
+        where = tables[names.index(shared[0])]
+        raise BadInput(f"{where}: is of the corpus {shared[0]}, which is to be judged; learn from another one")
+    return judged
+
+
 def train_and_package(
-    table: Path | str,  # a FULL_FEATURES table, or one with at least the key, the teacher's features and its column
+    table: Path | str | Sequence[Path | str],  # FULL_FEATURES, or key, the teacher's features and column; or several
     out: Path | str,  # folder of the run
     plans: Iterable[Plan] | None = None,  # default: those of the teacher
     compared: Iterable[str] = _COMPARED,  # recipes that are evaluated only
@@ -364,17 +406,22 @@ def train_and_package(
     recipes: Iterable[str] = (),  # also make these models, see `named_plans`; without `plans` only these
     architectures: Iterable[str] = (),  # `ATTENTION` is compared only, on clips
     export: bool = True,  # False: evaluate and gate only
-    expected_sources: Iterable[str] | None = None,  # the folds there must be; default: the sources of the table
+    expected_sources: Iterable[str] | None = None,  # of the first table, that there must be; default: those it has
+    folds: str | int | None = None,  # "loso", "corpus" or a number of groups; default: see `plan_folds`
+    judge_on: Sequence[Path | str] = (),  # tables of other corpora: these are judged, instead of folds
+    same_source: Path | str | None = None,  # see `load_training_table`
     install_into: Path | str | None = None,  # also put the accepted models into this folder
     progress: bool = True,
 ) -> Refresh:
-    """Evaluate, gate and package models of one table.
+    """Evaluate, gate and package models of one table, or of several.
 
     Writes report.json, report.html, a manifest and the folder `model`. Raises `ShipRefused` after the reports are
     written if no model is accepted, or with `strict` if one is refused, and `BadInput` before anything is written if
     the table is unusable. Warns before it trains of recipes that need more rows.
     """
-    model, table, out = resolve_teachers([teacher])[0], Path(table), Path(out)
+    model, out, judge_on = resolve_teachers([teacher])[0], Path(out), [Path(each) for each in judge_on]
+    tables = [Path(each) for each in ([table] if isinstance(table, Path | str) else table)] + judge_on
+    same_source = None if same_source is None else Path(same_source)
     architectures = tuple(architectures)
     named = named_plans(recipes, architectures, teacher) if (recipes := tuple(recipes)) or architectures else ()
     default = () if named or architectures else plans_for(teacher)
@@ -382,17 +429,20 @@ def train_and_package(
     compared = list(compared) if plans else list(_COMPARED)
     compared = [recipe for recipe in compared if recipe not in {plan.recipe for plan in plans}]
     _check_folder(out, teacher)
-    rows = load_training_table(table, model.inputs, model.column)
-    described = describe_path(table, {"table": table.parent})
+    rows = load_training_table(tables, model.inputs, model.column, same_source=same_source)
+    inputs, places = table_inputs(tables, same_source)
     if (most := rows.summary()["rows"].max()) < 3:
-        raise BadInput(f"{table}: no source has more than {most} rows; a correlation within it needs 3, better 100")
-    corpus = corpus_facts(table, described["sha256"], _codecs(table))
+        names = ", ".join(map(str, tables))
+        raise BadInput(f"{names}: no source has more than {most} rows; a correlation within it needs 3, better 100")
+    corpus, names = corpus_facts(tables, inputs), corpus_names(tables)
+    judge = _judged_corpora(names, tables, len(judge_on), folds)
     if ATTENTION in architectures:
         _check_scale(rows)
     _warn_of_few_rows(plans, rows)
     seeds, floors, reports = (settings().seed if seed is None else seed,), None, {}
+    fold_plan = plan_folds(rows, folds, seeds[0], judge)
     for recipe, final in ({plan.recipe: export for plan in plans} | dict.fromkeys(compared, False)).items():
-        report = loso(rows, recipe, seeds, floors=floors is None, final=final, progress=progress)
+        report = loso(rows, recipe, seeds, floors=floors is None, final=final, progress=progress, plan=fold_plan)
         floors = report.floors if floors is None else floors
         reports[recipe] = replace(report, floors=floors)
     clips = None
@@ -400,6 +450,11 @@ def train_and_package(
         shown = {name: each.shipped for name, each in reports.items()} | floors
         clips = _compare_on_clips(rows, shown, seeds[0], progress)
     expected = None if expected_sources is None else tuple(expected_sources)
+    if judge:
+        expected = None
+    elif expected is not None and rows.corpora:
+        others = (source for source, each in zip(rows.sources, rows.corpus_of, strict=True) if each != names[0])
+        expected = (*(f"{names[0]}/{source}" for source in expected), *others)
     gates = {plan.model_id: ship_gate(reports[plan.recipe], threshold, strict, expected) for plan in plans}
     model, accepted = out / "model", [plan for plan in plans if export and gates[plan.model_id].passed]
     shutil.rmtree(model, ignore_errors=True)
@@ -407,7 +462,8 @@ def train_and_package(
         report, gate = reports[plan.recipe], gates[plan.model_id]
         package_model(plan.model_id, report, gate, model, corpus, plan.description, plan.notes)
     result = Refresh(out, corpus, plans, reports, gates, tuple(plan.model_id for plan in accepted), clips)
-    _write_report(result, described, table.parent)
+    options = {"strict": strict, "threshold": threshold, "folds": fold_plan.rule, "judge_on": judge}
+    _write_report(result, inputs, places, options)
     _raise_if_refused(result, strict)
     for model_id in result.shipped if install_into is not None else ():
         install(model_id, model, Path(install_into))
@@ -426,6 +482,10 @@ def refresh(
     recipes: Iterable[str] = (),
     architectures: Iterable[str] = (),
     install_into: Path | str | None = None,  # also put the accepted models into this folder
+    tables: Sequence[Path | str] = (),  # of other corpora, to learn from these as well
+    folds: str | int | None = None,  # see `train_and_package`, like the next two
+    judge_on: Sequence[Path | str] = (),
+    same_source: Path | str | None = None,
     allow_failures: bool = False,  # go on without the pairs that cannot be measured
     progress: bool = True,
 ) -> Refresh:
@@ -440,5 +500,6 @@ def refresh(
     how = {"bits": bits, "allow_hdr": allow_hdr, "allow_failures": allow_failures, "progress": progress}
     extract(corpus, table, features=features, teachers=(teacher,), **how)
     options = {"strict": strict, "expected_sources": corpus.sources, "install_into": install_into}
+    options |= {"folds": folds, "judge_on": judge_on, "same_source": same_source}
     options |= {"recipes": recipes, "architectures": architectures}
-    return train_and_package(table, out, teacher=teacher, progress=progress, **options)
+    return train_and_package([table, *tables], out, teacher=teacher, progress=progress, **options)

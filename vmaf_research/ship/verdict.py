@@ -8,7 +8,7 @@ __all__ = ['PROMOTE', 'HOLD', 'seed_problems', 'differences_between_seeds', 'met
 
 # %% ../../nbs/ship/68_verdict.ipynb #9ef14fa5
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import combinations
@@ -45,7 +45,7 @@ def seed_problems(run: EnsembleRun) -> list[str]:
 # %% ../../nbs/ship/68_verdict.ipynb #7d3f1895
 _SHARED = (
     "teacher", "recipe", "corpus", "corpus_digest", "table_digest", "table_sha256", "pairs_sha256", "n_rows",
-    "encoders", "encoder_vocab_version", "num_codecs", "package_version", "n_folds",
+    "encoders", "encoder_vocab_version", "num_codecs", "package_version", "n_folds", "fold_rule", "folds_say",
 )  # fmt: skip
 
 
@@ -82,7 +82,7 @@ def metric_problems(run: EnsembleRun) -> list[str]:
             problems.append(f"{name} has the folds {', '.join(said)}, the predictions {', '.join(found)}")
         wrong = sorted(each for each in said.keys() & found.keys() if not _equal(said[each], found[each]))
         if wrong:
-            problems.append(f"{name}: the PLCC of {', '.join(wrong)} is undefined or not that of the predictions")
+            problems.append(f"{name}: the PLCC of {', '.join(wrong)} is not that of the predictions")
         mean = None if not found or None in found.values() else float(np.mean(list(found.values())))
         if not _equal(document["mean_plcc"], mean):
             problems.append(f"{name}: mean_plcc {document['mean_plcc']} is not that of the predictions, {mean}")
@@ -90,8 +90,16 @@ def metric_problems(run: EnsembleRun) -> list[str]:
 
 
 def _equal(said: float | None, found: float | None) -> bool:
-    "Whether two numbers are defined and the same, but for the rounding of another processor."
-    return said is not None and found is not None and math.isclose(said, found, abs_tol=1e-9)
+    "Whether two numbers are the same, but for the rounding of another processor, or both undefined."
+    return said is found if None in (said, found) else math.isclose(said, found, abs_tol=1e-9)
+
+
+def _undefined_metrics(run: EnsembleRun) -> list[str]:
+    "Sources on which a seed has no PLCC, because its predictions or the scores are not numbers, or all the same."
+    found = {name: [fold["held_out"] for fold in document["folds"] if fold["plcc"] is None]
+             for name, document in run.artefacts.items()}  # fmt: skip
+    why = "its scores or predictions are all the same, or no numbers"
+    return [f"{name}: the PLCC of {', '.join(each)} is undefined: {why}" for name, each in found.items() if each]
 
 # %% ../../nbs/ship/68_verdict.ipynb #fd9561c6
 def table_problems(run: EnsembleRun) -> list[str]:
@@ -102,10 +110,14 @@ def table_problems(run: EnsembleRun) -> list[str]:
     for name, document in run.artefacts.items():
         changed = [field for field, value in now.items() if document.get(field) != value]
         if changed:
-            problems.append(f"{table.path.name} is not what {name} was trained on: {', '.join(changed)} differs")
+            problems.append(f"{table.name} is not what {name} was trained on: {', '.join(changed)} differs")
+    learned = run.plan.rows_learned
+    for name, document in run.artefacts.items():
+        if any(fold["n_train"] != learned.get(fold["held_out"]) for fold in document["folds"]):
+            problems.append(f"the folds of {name} are not those of {table.name}")
     stored = [run.predictions[column].to_numpy() for column in (*KEY, "target")]
     if not all(map(np.array_equal, stored, (rows.source, rows.clip, rows.frame, rows.target))):
-        problems.append(f"{PREDICTIONS} is about other rows or scores than {table.path.name}")
+        problems.append(f"{PREDICTIONS} is about other rows or scores than {table.name}")
     return problems
 
 
@@ -115,7 +127,7 @@ def corpus_problems(run: EnsembleRun, root: Path | None) -> list[str]:
     if None in digests:
         advice = "give --corpus-root to `ensemble run`, with another --out"
         return [f"it is not known which files the table was measured from; {advice}"]
-    if root is None or digests == {find_corpus_digest(run.table.path, root)}:
+    if root is None or digests == {find_corpus_digest(run.table.paths, root)}:
         return []
     return [f"{root} has other files or sizes than the corpus of the run"]
 
@@ -145,6 +157,7 @@ def least_difference(members: np.ndarray, target: np.ndarray) -> float | None:  
 
 # %% ../../nbs/ship/68_verdict.ipynb #330799d2
 _MOST_SPREAD = 0.005  # greatest minus least mean PLCC of the seeds
+_ROUNDING = 1e-12  # of a difference of two correlations
 
 
 def contract_gate(
@@ -161,7 +174,7 @@ def contract_gate(
     failing = [seed for seed, value in values.items() if value is None or value < threshold]
     passes = {
         "mean_plcc_pass": defined and mean >= threshold,
-        "plcc_spread_pass": defined and spread <= _MOST_SPREAD,
+        "plcc_spread_pass": defined and spread <= _MOST_SPREAD + _ROUNDING,
         "per_seed_pass": defined and not failing,
     }
     return {
@@ -179,6 +192,7 @@ _ADVICE = {
     "problems of the seeds": "run `vmaf-research ensemble run` without --dry-run in a folder of its own",
     "differences between seeds": "run the ensemble again in an empty folder, so that all seeds see the same",
     "problems of the metrics": "the files were edited or damaged: run the ensemble again in an empty folder",
+    "undefined metrics": "leave out sources whose scores are all the same, or add encodes of them that lose more",
     "differences to the table": "restore the table that was trained on, or run the ensemble on the new one",
     "problems of the corpus": "say which files were measured: extract with a pairs table, or name --corpus-root",
     "mean LOSO PLCC": "look at the sources with the least PLCC; more sources or another recipe are needed",
@@ -263,20 +277,24 @@ def judge(run: EnsembleRun, corpus_root: Path | None = None) -> Verdict:  # see 
         "differences to the table": (table_problems(run), "the verdict is about these bytes"),
         "problems of the corpus": (corpus_problems(run, corpus_root), "evidence names its files"),
     }
+    if undefined := _undefined_metrics(run):
+        problems["undefined metrics"] = (undefined, "what is not a number passes no gate")
     checks = [check(name, len(found), "equal to", 0, True, why) for name, (found, why) in problems.items()]
     reasons = [sentence for found, _ in problems.values() for sentence in found]
     gate = contract_gate({seed: document["mean_plcc"] for seed, document in run.by_seed.items()})
     worst = None if gate["mean_plcc"] is None else min(gate["per_seed_plccs"].values())
     difference = least_difference(run.members(), run.predictions["target"].to_numpy(dtype=float).clip(*VMAF_RANGE))
-    limit, contract = gate["mean_plcc_threshold"], "contract of the ensemble"
+    limit, contract, plan = gate["mean_plcc_threshold"], "contract of the ensemble", run.plan
+    mean, spread = f"mean {plan.label} PLCC", gate["plcc_spread"]
     numbers = [
-        check("mean LOSO PLCC", gate["mean_plcc"], "at least", limit, True, contract),
-        check("spread of the seeds", gate["plcc_spread"], "at most", _MOST_SPREAD, True, contract),
+        check(mean, gate["mean_plcc"], "at least", limit, True, contract),
+        check("spread of the seeds", min(spread, _MOST_SPREAD) if gate["plcc_spread_pass"] else spread, "at most",
+              _MOST_SPREAD, True, contract),
         check("worst seed", worst, "at least", limit, True, contract),
         check("least difference of two members", difference, "at least", _LEAST_DIFFERENCE, True, "not copies"),
     ]
     checks, reasons = checks + numbers, reasons + [each.sentence() for each in numbers if not each.passed]
-    advice = "; ".join(_ADVICE[each.name] for each in checks if not each.passed)
+    advice = "; ".join((_ADVICE | {mean: _ADVICE["mean LOSO PLCC"]})[each.name] for each in checks if not each.passed)
     next_step = "Export the members, register them, and turn smoke off with `vmaf-research registry promote --verdict`."
     table, first = run.table, next(iter(run.artefacts.values()))
     digest = first.get("corpus_digest")
@@ -286,14 +304,14 @@ def judge(run: EnsembleRun, corpus_root: Path | None = None) -> Verdict:  # see 
         "checks": [each.to_json() for each in checks], "failing": reasons,
         "recommendation": f"Keep smoke: true. {advice}." if advice else next_step,
         "table": {
-            "name": table.path.name, "sha256": table.sha256, "pairs_sha256": table.pairs_sha256,
+            "name": table.name, "sha256": table.sha256, "pairs_sha256": table.pairs_sha256,
             "digest": table.rows.digest, "n_rows": len(table.rows), "sources": list(table.rows.sources),
             "encoders": table.encoders,
         },
         "corpus": {"name": table.corpus, "present": digest is not None, "sha256": digest} | _corpus_counts(table.path),
         "artefacts": run.digests, "recipe": first["recipe"], "package_version": first["package_version"],
-        "notes": list(table.notes), "parent_adrs": ["ADR-0303", "ADR-0309"],
-    }  # fmt: skip
+        "notes": [*table.notes, *([] if plan.plain else [f"folds: {plan}"])], "parent_adrs": ["ADR-0303", "ADR-0309"],
+    } | ({} if plan.plain else {"folds": plan.to_json()})  # fmt: skip
     volatile = {"generated_at_utc": datetime.now(UTC).isoformat(timespec="seconds"), "run_folder": run.folder.name}
     volatile["corpus_root"] = None if corpus_root is None else str(Path(corpus_root).absolute())
     return Verdict(document | {"volatile": volatile | {"corpus_files_compared": corpus_root is not None}})
@@ -301,7 +319,7 @@ def judge(run: EnsembleRun, corpus_root: Path | None = None) -> Verdict:  # see 
 # %% ../../nbs/ship/68_verdict.ipynb #f5eedc6c
 def validate(
     folder: Path | str,  # of the run
-    table: Path | str | None = None,  # default: where the run found it
+    table: Path | str | Sequence[Path | str] | None = None,  # or tables; default: where the run found them
     corpus_root: Path | None = None,  # folder of the corpus's files, to compare them with the run's
 ) -> Verdict:
     """Judge a run and write PROMOTE.json or HOLD.json into its folder; the opposite one of an earlier time goes.
@@ -316,7 +334,7 @@ def validate(
         old.unlink(missing_ok=True)
     write_json(path, seal(verdict.document))
     outputs = {"verdict": describe_path(path, {"output": run.folder})}
-    roots = {"output": run.folder, "table": run.table.path.parent}
+    roots = {"output": run.folder, **run.table.roots}
     args = {each.name: each.threshold for each in verdict.checks} | {"corpus_root_given": corpus_root is not None}
     provenance = run_provenance(__file__, args, run.inputs(), outputs)
     write_manifest(path, "ensemble-verdict", provenance, {"verdict": name}, roots)

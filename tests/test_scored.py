@@ -129,7 +129,10 @@ def copies(dataset, folder, *names):
 
 SETS = {
     "konvid-150k": (
-        ("k150ka/orig_1_540_5s.mp4", "k150kb_extracted/orig_2_540_5s.mp4", "k150ka/._orig_1_540_5s.mp4"),
+        (
+            "k150ka/orig_1_540_5s.mp4", "k150kb_extracted/orig_2_540_5s.mp4",
+            "k150ka/._orig_1_540_5s.mp4", "clips/orig_1_540_5s.mp4",  # not one more video each
+        ),
         {
             "k150ka_scores.csv": "video_name,video_score\norig_1_540_5s.mp4,3.4\n",
             "k150kb_scores.csv": "video_name,mos,video_score\norig_2_540_5s.mp4,2.6,2.5\n",

@@ -46,14 +46,14 @@ _COLUMNS = {  # what is meant -> how the header may call it, in small letters; t
 
 @dataclass(frozen=True)
 class ScoredSet:
-    "How a data set of scored videos is laid out; patterns are held against names in small letters."
+    "How a data set of scored videos is laid out; what fits the first of some patterns, in small letters, is taken."
 
     name: str  # of the corpus
     title: str  # as people call it
     example: str  # name of a video
     scale: tuple[float, float] | None  # least and greatest score that people could give; None: has to be said
-    folders: tuple[str, ...] = ()  # patterns of those with the videos; if none is there, it is the folder itself
-    tables: tuple[str, ...] = ()  # patterns of csv of scores; those of the first one that any name fits are read
+    folders: tuple[str, ...] = ()  # of those with the videos, likewise; if none is there, it is the folder itself
+    tables: tuple[str, ...] = ()  # patterns of names of csv of scores
     suffixes: tuple[str, ...] = (".mp4",)
     nested: bool = False  # videos lie in folders inside of these
     numbered: bool = False  # a number is the name of a video, and the rest says what was done to it
@@ -212,11 +212,10 @@ def find_scored(
     if not folder.is_dir():
         raise BadInput(f"{folder}: no such folder; expected one with the videos of {of.title}")
     folders = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    places = [path for path in folders if _fits(path, of.folders)] or [folder]
+    places = _first_fitting(folders, of.folders) or [folder]
     files = [(path, place) for place in places for path in _visible_files(place, of.nested)]
     if tables is None:
-        tables = _find_tables([folder, *folders])
-        tables = next(filter(None, ([path for path in tables if _fits(path, [like])] for like in of.tables)), [])
+        tables = _first_fitting(_find_tables([folder, *folders]), of.tables)
     scores = read_scores(*tables, of=of, columns=columns) if tables else None
     known = {} if scores is None else scores.of
     videos, notes = [], []
@@ -243,8 +242,10 @@ def find_scored(
     return Found(good, problems, notes), scores
 
 
-def _fits(path: Path, patterns: Iterable[str]) -> bool:
-    return any(fnmatch(path.name.casefold(), pattern) for pattern in patterns)
+def _first_fitting(paths: Sequence[Path], patterns: Iterable[str]) -> list[Path]:
+    "The paths whose names fit the first pattern that any name fits."
+    fitting = ([path for path in paths if fnmatch(path.name.casefold(), pattern)] for pattern in patterns)
+    return next(filter(None, fitting), [])
 
 
 def _visible_files(folder: Path, nested: bool) -> list[Path]:

@@ -15,6 +15,8 @@ from vmaf_research.measure.engine import run_ffmpeg
 from vmaf_research.measure.manifest import verify
 from vmaf_research.measure.provenance import sha256_file
 from vmaf_research.serve.cli import main
+from vmaf_research.ship import refresh as refresh_module
+from vmaf_research.ship.refresh import Plan
 
 distributed = pytest.importorskip("distributed")
 WORKER = "from distributed.cli.dask_worker import main; main()"
@@ -74,6 +76,12 @@ def test_a_killed_worker_changes_nothing(scheduler, tmp_path, monkeypatch, capsy
         killer.join()
         workers[0].wait(10)
         assert workers[1].poll() is None
+        monkeypatch.setattr(refresh_module, "plans_for", lambda teacher: (Plan("a_v1", "adr0249", "None.", "None."),))
+        again = "refresh --clips videos --height 64 --frames 8 --features canonical6 -q".split()
+        codes = {main([*again, "--out", "run", "--scheduler", scheduler]), main([*again, "--out", "alone"])}
+        assert len(codes) == 1 and codes < {0, 3}
+        for name in ("features.parquet", "features.parquet.pairs.parquet", "predictions.parquet", "report.json"):
+            assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "alone" / name).read_bytes(), name
     finally:
         for worker in workers:
             worker.kill()

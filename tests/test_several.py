@@ -243,11 +243,18 @@ def test_a_model_is_judged_on_another_corpus(larger, tmp_path):
 
 def test_a_refresh_learns_from_other_tables_as_well(larger, tmp_path, monkeypatch):
     corpus = SimpleNamespace(sources=[f"source{k}" for k in range(5)])  # one of which is not in the table
-    monkeypatch.setattr(refresh_module, "extract", lambda _, out, **options: shutil.copy(larger[0], out))
+    asked = {}
+
+    def extract(_, out, **options):
+        asked.update(options)
+        shutil.copy(larger[0], out)
+
+    monkeypatch.setattr(refresh_module, "extract", extract)
     monkeypatch.setattr(refresh_module, "plans_for", lambda teacher: PLANS)
     (tmp_path / "run").mkdir()
     with pytest.raises(ShipRefused, match="no fold for features/source4"):
-        refresh_module.refresh(corpus, tmp_path / "run", tables=[larger[1]], folds=2, progress=False)
+        refresh_module.refresh(corpus, tmp_path / "run", tables=[larger[1]], folds=2, executor="there", progress=False)
+    assert asked["executor"] == "there"
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     assert report["corpus"]["name"] == "features + two" and len(report["recipes"]["tuned"]["per_corpus"]) == 2
 

@@ -46,7 +46,8 @@ seeds = st.dictionaries(st.integers(0, 9), numbers, min_size=1, max_size=6)
 def test_the_contract_is_its_three_comparisons(plccs):
     gate = contract_gate(plccs, THRESHOLD)
     values = np.array([plccs[seed] for seed in sorted(plccs)])
-    expected = values.mean() >= THRESHOLD and values.max() - values.min() <= _MOST_SPREAD and values.min() >= THRESHOLD
+    spread = values.max() - values.min()
+    expected = values.mean() >= THRESHOLD and spread <= _MOST_SPREAD + 1e-12 and values.min() >= THRESHOLD
     assert gate["passed"] is bool(expected)
     assert gate["failing_seeds"] == sorted(seed for seed, value in plccs.items() if value < THRESHOLD)
     assert gate["mean_plcc"] == values.mean() and gate["plcc_spread"] == values.max() - values.min()

@@ -17,7 +17,7 @@ import typer
 from typer import Argument, Option
 
 import vmaf_research
-from .. import serve, ship
+from .. import corpora, serve, ship
 from ..measure.core import BadInput, ResearchError, settings
 from ..measure.features import DEFAULT_TEACHER, TEACHERS
 from ..measure.manifest import running_command
@@ -26,9 +26,9 @@ from .manifests import manifest_app
 from .model_cli import ensemble_app, predictor_app, registry_app
 from .options import AllowFailures, AllowHdr, Architectures, Codecs, Confidence, Features, Folds
 from .options import Frames, Height, ManifestOut, MeasureBits, Models, NotReplayed, OneTeacher
-from .options import PixFmt, Quiet, Reads, Recipes, SameSource, SampleSeed, SampleShare, Teachers
-from .options import TrustGeometry, Width, Within, Writes, check_all_outputs, feature_names, given
-from .options import show, tell
+from .options import PixFmt, Quiet, Reads, Recipes, SameSource, SampleSeed, SampleShare, Scheduler
+from .options import Teachers, TrustGeometry, Width, Within, Writes, check_all_outputs, feature_names
+from .options import given, seen_by_workers, show, tell
 from .people_cli import people_app
 
 # %% ../../nbs/serve/98_cli.ipynb #db8501ea
@@ -164,6 +164,7 @@ def _refresh(
     strict: _Strict = False,
     install: Annotated[bool, Option("--install", help="Also put accepted models into model/."), NotReplayed()] = False,
     allow_failures: AllowFailures = False,
+    scheduler: Scheduler = None,
     quiet: Quiet = False,
 ) -> None:
     """All of it: corpus, table, evaluation, gate, models with sidecar and card, report.
@@ -179,20 +180,25 @@ def _refresh(
         raise BadInput("--width, --pix-fmt and --trust-geometry are of raw video: they go with --data-root only")
     column = TEACHERS[teacher].column
     folder = out or settings().run_path / ("refresh" if teacher == DEFAULT_TEACHER else f"refresh_{column}")
-    if data_root:
-        raw = given(width=width, height=height, pix_fmt=pixel_format)
-        corpus = vmaf_research.corpus("netflix", data_root, trust_geometry=trust_geometry, **raw)
-    else:
-        how = {"height": height, "frames": frames, "progress": not quiet}
-        how |= {"allow_hdr": True} if allow_hdr and clips else {}
-        corpus = build_corpus(clips, folder / "corpus", codecs, **how)
-    tell("warning", corpus.warnings)
     options = {"features": feature_names(features), "strict": strict, "allow_failures": allow_failures}
     options |= {"teacher": teacher, "bits": measure_bits, "allow_hdr": allow_hdr}
     options |= {"recipes": recipe, "architectures": architecture}
     options |= {"tables": parquet, "folds": folds, "judge_on": judge_on, "same_source": same_source}
-    install_into = ship.registry.own_registry() if install else None
-    print(run(corpus, folder, install_into=install_into, progress=not quiet, **options))
+    install_into, folder = ship.registry.own_registry() if install else None, seen_by_workers(folder, scheduler)
+    with corpora.jobs.cluster_executor(scheduler) as executor:
+        if data_root:
+            raw = given(width=width, height=height, pix_fmt=pixel_format)
+            place = seen_by_workers(data_root, scheduler)
+            corpus = vmaf_research.corpus("netflix", place, trust_geometry=trust_geometry, **raw)
+        else:
+            how = {"height": height, "frames": frames, "progress": not quiet}
+            how |= {"allow_hdr": True} if allow_hdr and clips else {}
+            how |= {} if executor is None else {"executor": executor}
+            place = None if clips is None else seen_by_workers(clips, scheduler)
+            corpus = build_corpus(place, folder / "corpus", codecs, **how)
+        tell("warning", corpus.warnings)
+        result = run(corpus, folder, install_into=install_into, executor=executor, progress=not quiet, **options)
+    print(result)
 
 # %% ../../nbs/serve/98_cli.ipynb #761799d2
 _OUT = "The table to write: the same with the columns score and in_range."

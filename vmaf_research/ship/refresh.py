@@ -9,6 +9,7 @@ __all__ = ['PLANS', 'ATTENTION', 'Plan', 'plans_for', 'named_plans', 'corpus_fac
 import shutil
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
@@ -487,6 +488,7 @@ def refresh(
     judge_on: Sequence[Path | str] = (),
     same_source: Path | str | None = None,
     allow_failures: bool = False,  # go on without the pairs that cannot be measured
+    executor: Executor | None = None,  # that measures; default: see `extract`
     progress: bool = True,
 ) -> Refresh:
     """Extract a corpus to `out/features.parquet`, then evaluate, gate and package the models.
@@ -498,6 +500,7 @@ def refresh(
     _check_folder(Path(out), teacher)
     named_plans(recipes, architectures, teacher)  # a wrong name is said before anything is measured
     how = {"bits": bits, "allow_hdr": allow_hdr, "allow_failures": allow_failures, "progress": progress}
+    how["executor"] = executor
     extract(corpus, table, features=features, teachers=(teacher,), **how)
     options = {"strict": strict, "expected_sources": corpus.sources, "install_into": install_into}
     options |= {"folds": folds, "judge_on": judge_on, "same_source": same_source}

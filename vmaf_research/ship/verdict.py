@@ -132,14 +132,18 @@ def corpus_problems(run: EnsembleRun, root: Path | None) -> list[str]:
     return [f"{root} has other files or sizes than the corpus of the run"]
 
 # %% ../../nbs/ship/68_verdict.ipynb #c09b62de
-def _corpus_counts(table: Path) -> dict[str, Any]:  # `ref_count`, `dis_count`, `yuv_count`, `orphans`
-    "How many files the pairs of a table are, as its pairs table has them, and the orphans that its manifest names."
-    pairs = read_pairs(table, ("reference_path", "distorted_path"))
-    names = {part: set() if pairs is None else set(pairs[f"{part}_path"]) for part in ("reference", "distorted")}
+def _corpus_counts(tables: Sequence[Path]) -> dict[str, Any]:  # `ref_count`, `dis_count`, `yuv_count`, `orphans`
+    "How many files the pairs of tables are, as their pairs tables have them, and the orphans that manifests name."
+    names, orphans = {"reference": set(), "distorted": set()}, []
+    for table in tables:
+        pairs = read_pairs(table, [f"{part}_path" for part in names])
+        for part in names if pairs is not None else ():
+            names[part] |= {(table, path) for path in pairs[f"{part}_path"]}
+        facts = open_manifest(table).facts if manifest_path(table).is_file() else {}
+        orphans += facts.get("corpus", {}).get("orphans", [])
     counts = {"ref_count": len(names["reference"]), "dis_count": len(names["distorted"])}
-    counts["yuv_count"] = sum(name.endswith(".yuv") for name in names["reference"] | names["distorted"])
-    facts = open_manifest(table).facts if manifest_path(table).is_file() else {}
-    return counts | {"orphans": facts.get("corpus", {}).get("orphans", [])}
+    counts["yuv_count"] = sum(path.endswith(".yuv") for _, path in names["reference"] | names["distorted"])
+    return counts | {"orphans": orphans}
 
 # %% ../../nbs/ship/68_verdict.ipynb #944893cd
 _LEAST_DIFFERENCE = 0.01  # of two members, as a share of the ensemble's own error
@@ -308,7 +312,7 @@ def judge(run: EnsembleRun, corpus_root: Path | None = None) -> Verdict:  # see 
             "digest": table.rows.digest, "n_rows": len(table.rows), "sources": list(table.rows.sources),
             "encoders": table.encoders,
         },
-        "corpus": {"name": table.corpus, "present": digest is not None, "sha256": digest} | _corpus_counts(table.path),
+        "corpus": {"name": table.corpus, "present": digest is not None, "sha256": digest} | _corpus_counts(table.paths),
         "artefacts": run.digests, "recipe": first["recipe"], "package_version": first["package_version"],
         "notes": [*table.notes, *([] if plan.plain else [f"folds: {plan}"])], "parent_adrs": ["ADR-0303", "ADR-0309"],
     } | ({} if plan.plain else {"folds": plan.to_json()})  # fmt: skip

@@ -298,7 +298,7 @@ def test_a_verdict_counts_the_files_of_its_corpus(tmp_path):
     paths["distorted_path"] = "dis/" + pairs.source + pairs.dis_basename
     pairs.assign(encode_height=64, **paths).to_parquet(f"{table}.pairs.parquet")
     counts = {"ref_count": 2, "dis_count": len(pairs), "yuv_count": 2}
-    assert verdict_module._corpus_counts(table) == counts | {"orphans": []}
+    assert verdict_module._corpus_counts([table]) == counts | {"orphans": []}
     content, provenance = {"corpus": {"name": "tree", "orphans": ["dis/old.yuv"]}}, run_provenance(__file__, {}, {}, {})
     write_manifest(table, "full-features", provenance, content, {"output": tmp_path})
-    assert verdict_module._corpus_counts(table) == counts | {"orphans": ["dis/old.yuv"]}
+    assert verdict_module._corpus_counts([table]) == counts | {"orphans": ["dis/old.yuv"]}

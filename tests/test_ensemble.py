@@ -216,8 +216,8 @@ def test_encoders_that_only_the_later_vocabulary_has(tmp_path):
     package("wide_v1", tmp_path / "model", report=report)
     model = load("wide_v1", tmp_path / "model")
     assert model.sidecar.codec_block_layout == list(CODEC_BLOCKS[3])
-    scored = tmp_path / "scored.parquet"
-    assert main(["score", "wide_v1", str(table.paths[0]), "--out", str(scored), "--models", str(tmp_path / "model")]) == 0
+    scored, models = tmp_path / "scored.parquet", str(tmp_path / "model")
+    assert main(["score", "wide_v1", str(table.paths[0]), "--out", str(scored), "--models", models]) == 0
     assert np.abs(pd.read_parquet(scored)["score"] - rows["vmaf"]).mean() < 3
 
 

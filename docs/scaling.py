@@ -228,14 +228,16 @@ machines see the same files under the same paths**: the videos, the folder of th
 `VMAF_RESEARCH_CACHE` puts where all see it. Before anything begins every worker is asked for its version, its engine
 and whether it sees the cache. Give a worker one thread per core (`dask worker ADDRESS --nthreads N`): a job is one
 process of one thread. When a worker dies, dask gives its jobs to others; what was finished is found in the cache.
+Trainings of `refresh` and `ensemble run` are dealt out in as many parts as this machine has threads, because the bytes
+of a result depend on that; `OMP_NUM_THREADS` of the command is the number of parts.
 
 ## What breaks first
 
 In this order, as a corpus grows:
 
 1. **Folds.** Leaving one source out at a time means a fit per source: {CORPORA[0].clips:,} of them for
-   {CORPORA[0].name}. That is neither feasible nor needed with thousands of sources; leave out groups of them. There is
-   no command for that yet.
+   {CORPORA[0].name}. That is neither feasible nor needed with thousands of sources; leave out groups of them:
+   ten groups are the default above 100 sources, and `--folds` says how many.
 2. **Memory of evaluation**, beyond some 20 million rows on a small machine. Frames of one clip resemble each other, so
    take a part of the frames rather than a larger machine.
 3. **The list of files.** The manifest names every file with its digest, and the pairs table is collected in memory

@@ -1,4 +1,4 @@
-"""Extraction on a real dask scheduler with two worker processes, one of which is killed in the middle."""
+"""Extraction and training on a real dask scheduler with two worker processes, one of which is killed in the middle."""
 
 import os
 import signal
@@ -8,8 +8,10 @@ import threading
 import time
 
 import pytest
+import torch
 
 from vmaf_research.corpora.jobs import cluster_executor, run_jobs
+from vmaf_research.learn import stacks
 from vmaf_research.measure.core import EngineError
 from vmaf_research.measure.engine import run_ffmpeg
 from vmaf_research.measure.manifest import verify
@@ -39,9 +41,26 @@ def start_worker(address, folder, cache):
     return subprocess.Popen(command, **options)
 
 
+@pytest.fixture
+def two_threads():
+    "As on a machine of two cores: trainings have two parts."
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
 def stored(cache):
     "When each stored measurement was written, by its file."
     return {path: path.stat().st_mtime_ns for path in (cache / "measure").rglob("*.json") if path.name[0] != "."}
+
+
+def kill_in_training(cache, worker):
+    "Kill a worker as soon as it may have begun to train."
+    deadline = time.monotonic() + 60
+    while not [*cache.glob("vmaf-research-*/models1")] and time.monotonic() < deadline:
+        time.sleep(0.002)
+    worker.send_signal(signal.SIGKILL)
 
 
 def kill_after(cache, number, worker, seen):
@@ -53,7 +72,7 @@ def kill_after(cache, number, worker, seen):
     seen.update(stored(cache))
 
 
-def test_a_killed_worker_changes_nothing(scheduler, tmp_path, monkeypatch, capsys):
+def test_a_killed_worker_changes_nothing(scheduler, tmp_path, monkeypatch, capsys, two_threads):
     videos = tmp_path / "videos"
     videos.mkdir()
     for name, pattern in (("bars", "testsrc2"), ("zoom", "mandelbrot")):
@@ -77,9 +96,16 @@ def test_a_killed_worker_changes_nothing(scheduler, tmp_path, monkeypatch, capsy
         workers[0].wait(10)
         assert workers[1].poll() is None
         monkeypatch.setattr(refresh_module, "plans_for", lambda teacher: (Plan("a_v1", "adr0249", "None.", "None."),))
+        monkeypatch.setattr(stacks, "_MUCH", 0)  # however short, the training is work for others
+        workers.append(start_worker(scheduler, tmp_path / "worker2", cache))
+        with distributed.Client(scheduler, set_as_default=False) as client:
+            client.wait_for_workers(2, timeout=60)
+        killer = threading.Thread(target=kill_in_training, args=(cache, workers[1]))
+        killer.start()
         again = "refresh --clips videos --height 64 --frames 8 --features canonical6 -q".split()
         codes = {main([*again, "--out", "run", "--scheduler", scheduler]), main([*again, "--out", "alone"])}
-        assert len(codes) == 1 and codes < {0, 3}
+        killer.join()
+        assert len(codes) == 1 and codes < {0, 3} and workers[1].wait(10) and workers[2].poll() is None
         for name in ("features.parquet", "features.parquet.pairs.parquet", "predictions.parquet", "report.json"):
             assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "alone" / name).read_bytes(), name
     finally:

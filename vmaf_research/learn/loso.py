@@ -8,6 +8,7 @@ __all__ = ['NUSVR_ROWS', 'floor_models', 'floor_predictions', 'Evaluation', 'eva
 
 # %% ../../nbs/learn/52_loso.ipynb #3bcc5317
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING
@@ -286,7 +287,7 @@ def out_of_fold(
     table: TrainingTable,
     seeds: Sequence[int],
     recipe: str | Recipe,
-    device: str = "auto",  # "auto", "cpu" or "cuda"
+    device: str | Executor = "auto",  # see `train_regressors`
     progress: bool = False,
     checkpoint: "Checkpoint | None" = None,  # see `train_regressors`
     final: bool = False,  # also train a model on all rows, with the first seed
@@ -321,10 +322,11 @@ def loso(
     final: bool = False,  # also train the model on all rows (with the first seed)
     progress: bool = True,  # show a bar
     plan: FoldPlan | None = None,  # default: that of `plan_folds`: leave one source out, or groups of many sources
+    device: str | Executor = "auto",  # see `train_regressors`
 ) -> LosoReport:
     "Leave-one-source-out evaluation of the regressor on a table, or by other folds."
     plan = plan or plan_folds(table)
-    predictions, model = out_of_fold(table, seeds, recipe, progress=progress, final=final, plan=plan)
+    predictions, model = out_of_fold(table, seeds, recipe, device, progress, final=final, plan=plan)
     found = floor_predictions(table, plan=plan) if floors else {}
     judged, rows, learned = table, slice(None), None
     if plan.rule == "judge":

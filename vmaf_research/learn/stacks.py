@@ -19,6 +19,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, as_completed
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
 from itertools import islice
@@ -33,7 +34,7 @@ from tqdm import tqdm
 from .metrics import VMAF_RANGE
 from .recipes import Recipe, rate_factor, recipe_units
 from .regressor import FRRegressor, linear_layers
-from ..measure.core import BadInput, EngineError
+from ..measure.core import BadInput, EngineError, cache_root
 from ..measure.provenance import atomic_path, remove_partial
 
 # %% ../../nbs/learn/50_stacks.ipynb #01bc3438
@@ -463,18 +464,21 @@ def _train_stack(
 _WORKER = "import sys; from vmaf_research.learn.stacks import _work; _work(sys.argv[1], int(sys.argv[2]))"
 
 
-def _work(folder: str, number: int) -> None:
-    "What a process does: one part of a training."
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+def _train_part(folder: str, number: int, report: Callable[[int, int], None] = lambda step, steps: None) -> None:
+    "One part of a training, from the files of a folder into it: what a process does, or a worker of an executor."
     torch.set_num_threads(1)
     place = Path(folder)
     features, target = (np.load(place / f"{name}.npy", mmap_mode="r") for name in ("features", "target"))
     *models, recipe, limits, checkpoint = pickle.loads((place / f"models{number}").read_bytes())
-    trained = _train_stack(
-        features, target, _Models(*models), recipe, limits, torch.device("cpu"), checkpoint,
-        lambda step, steps: print(step, steps, flush=True),
-    )  # fmt: skip
+    device = torch.device("cpu")
+    trained = _train_stack(features, target, _Models(*models), recipe, limits, device, checkpoint, report)
     (place / f"trained{number}").write_bytes(pickle.dumps(trained))
+
+
+def _work(folder: str, number: int) -> None:
+    "What a process of this machine does."
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _train_part(folder, number, lambda step, steps: print(step, steps, flush=True))
 
 
 def _end_with_parent() -> None:
@@ -484,20 +488,40 @@ def _end_with_parent() -> None:
 
 def _train_apart(
     features: np.ndarray, target: np.ndarray, models: _Models, recipe: Recipe, limits: tuple[float, float] | None,
-    checkpoint: Checkpoint | None, processes: int, report: Callable[[int, int], None],
+    checkpoint: Checkpoint | None, count: int, executor: Executor | None, report: Callable[[int, int], None],
 ) -> list[FRRegressor]:  # fmt: skip
-    "Deal the models out to processes of one thread each; raises `EngineError` if one of them ends too early."
-    with tempfile.TemporaryDirectory(prefix="vmaf-research-") as folder, ExitStack() as running:
+    "Deal the models out in so many parts, to processes of one thread each or to an executor that sees the cache."
+    shared = None if executor is None else cache_root()
+    if shared is not None:
+        shared.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="vmaf-research-", dir=shared) as folder:
         place = Path(folder)
         np.save(place / "features.npy", features)
         np.save(place / "target.npy", target)
-        paths = os.pathsep.join(path for path in sys.path if path)
-        environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-        started = []
-        for number in range(processes):
-            mine = None if checkpoint is None else checkpoint.part(number, processes)
-            dealt = vars(models.part(number, processes)).values()
+        for number in range(count):
+            mine = None if checkpoint is None else checkpoint.part(number, count)
+            dealt = vars(models.part(number, count)).values()
             (place / f"models{number}").write_bytes(pickle.dumps((*dealt, recipe, limits, mine)))
+        if executor is None:
+            _run_processes(folder, count, report)
+        else:
+            jobs = [executor.submit(_train_part, folder, number) for number in range(count)]
+            for done, job in enumerate(as_completed(jobs), 1):
+                job.result()
+                report(done, count)
+        trained: list[FRRegressor | None] = [None] * len(models.starts)
+        for number in range(count):
+            trained[number::count] = pickle.loads((place / f"trained{number}").read_bytes())
+    return trained
+
+
+def _run_processes(folder: str, count: int, report: Callable[[int, int], None]) -> None:
+    "A process for each part, of which the first tells how far it is; `EngineError` if one of them ends too early."
+    paths = os.pathsep.join(path for path in sys.path if path)
+    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    with ExitStack() as running:
+        started = []
+        for number in range(count):
             command = [sys.executable, "-c", _WORKER, folder, str(number)]
             pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE if number == 0 else subprocess.DEVNULL}
             process = running.enter_context(subprocess.Popen(command, env=environment, text=True, **pipes))
@@ -508,10 +532,6 @@ def _train_apart(
         for process in started:
             if process.wait():
                 raise EngineError(f"a training process ended with exit code {process.returncode}; start it again")
-        trained: list[FRRegressor | None] = [None] * len(models.starts)
-        for number in range(processes):
-            trained[number::processes] = pickle.loads((place / f"trained{number}").read_bytes())
-    return trained
 
 # %% ../../nbs/learn/50_stacks.ipynb #a82d1a08
 _MUCH = 10_000_000  # rows of all batches of a training, which take about ten seconds
@@ -525,24 +545,29 @@ def train_stacks(
     seeds: Sequence[int],  # K: shuffling and dropout
     recipe: Recipe,
     starts: Sequence[FRRegressor],  # K networks to go on from
-    device: torch.device | str = "cpu",
+    device: torch.device | str | Executor = "cpu",  # an executor's workers see the folder `cache_root()`
     progress: bool = False,
-    checkpoint: Checkpoint | None = None,  # where to write the training down, and to go on from if it was killed
+    checkpoint: Checkpoint | None = None,  # where to write a training here down, and to go on from if it was killed
     score_range: tuple[float, float] = VMAF_RANGE,  # of the target, for recipes that take its ends for bounds
 ) -> list[FRRegressor]:  # K, that return `recipe_units`
-    "Train K networks; apart from rounding, what each becomes depends on its own rows, scaler, seed and start alone."
-    device, models = torch.device(device), _Models(row_sets, scalers, seeds, starts)
+    """Train K networks; apart from rounding, what each becomes depends on its own rows, scaler, seed and start alone.
+
+    An executor gets as many parts as there would be processes here, so that its results have the same bytes.
+    """
+    executor = device if isinstance(device, Executor) else None
+    device, models = torch.device("cpu" if executor else device), _Models(row_sets, scalers, seeds, starts)
     limits = tuple(recipe_units(recipe, score_range).tolist()) if recipe.censored else None
     much = recipe.epochs * sum(map(len, row_sets)) >= _MUCH
-    processes = min(torch.get_num_threads(), len(starts)) if much and device.type == "cpu" else 1
+    parts = min(torch.get_num_threads(), len(starts)) if much and device.type == "cpu" else 1
     with tqdm(desc=recipe.name, disable=not progress) as bar, _one_thread():
 
         def report(step: int, steps: int) -> None:
             bar.total = steps
             bar.update(step - bar.n)
 
-        if processes > 1:
-            return _train_apart(features, target, models, recipe, limits, checkpoint, processes, report)
+        if parts > 1 or executor is not None and much:
+            kept = checkpoint if executor is None else None
+            return _train_apart(features, target, models, recipe, limits, kept, parts, executor, report)
         return _train_stack(features, target, models, recipe, limits, device, checkpoint, report)
 
 

@@ -9,6 +9,7 @@ __all__ = ['PRIOR_SEED', 'FittedRegressor', 'input_scaler', 'train_regressors', 
 import copy
 import math
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -92,7 +93,7 @@ PRIOR_SEED, _REFINING_SEED = 0, 1  # of the generators; the seeds of the models 
 
 @lru_cache(maxsize=4)
 def _learn_prior(
-    recipe: Recipe, name: str, seeds: tuple[int, ...], layers: tuple[tuple[str, Any], ...], device: str, progress: bool
+    recipe: Recipe, name: str, seeds: tuple[int, ...], layers: tuple[tuple[str, Any], ...], device, progress: bool
 ) -> tuple[list[FRRegressor], _Scaler]:
     "A network per seed that knows the prior of a teacher, in units of the recipe, and their scaler; made once."
     teacher = load_teacher(name)
@@ -137,8 +138,10 @@ def _learn_teacher(
     return train_stacks(vectors, labels, sets, scalers, seeds, refining, starts, device, progress), scaler
 
 # %% ../../nbs/learn/51_training.ipynb #9ad28228
-def _find_device(name: str) -> str:  # "cpu" or "cuda"
+def _find_device(name: str | Executor) -> str | Executor:  # "cpu", "cuda" or the executor
     "Where to train; raises `BadInput` for CUDA where PyTorch finds none."
+    if isinstance(name, Executor):
+        return name
     if name not in ("auto", "cpu", "cuda"):
         raise BadInput(f"device {name}: expected auto, cpu or cuda")
     if name == "cuda" and not torch.cuda.is_available():
@@ -161,7 +164,7 @@ def train_regressors(
     seeds: Sequence[int],  # K: initial weights, shuffling and dropout of model k
     recipe: str | Recipe = "adr0249",
     feature_names: Sequence[str] = CANONICAL_6,
-    device: str = "auto",  # "auto", "cpu" or "cuda"
+    device: str | Executor = "auto",  # "auto", "cpu", "cuda", or an executor, such as that of a cluster
     progress: bool = False,
     hidden: Sequence[int] | None = None,  # units of the hidden layers; default: those of the recipe's architecture
     checkpoint: Checkpoint | None = None,  # see `train_stacks`; recipes that sample the teacher have none

@@ -13,12 +13,12 @@ from typing import Annotated, Any, Literal
 from typer import Argument, Exit, Option, Typer
 
 import vmaf_research
-from .. import predict, serve, ship
+from .. import corpora, predict, serve, ship
 from ..measure.features import DEFAULT_TEACHER
 from ..measure.core import BadInput, settings
 from ..measure.provenance import write_bytes
 from .options import AllowHdr, AsJson, Changes, Folds, MeasureBits, Models, NotReplayed
-from .options import OneTeacher, Quiet
+from .options import OneTeacher, Quiet, Scheduler
 from .options import Reads, SameSource, SampleShare, Within, Writes, chosen_sampling, show, tell
 
 # %% ../../nbs/serve/89_model_cli.ipynb #a332a35e
@@ -48,15 +48,19 @@ def _ensemble_run(
     same_source: SameSource = None,
     corpus_root: _CorpusRoot = None,
     device: _Device = "auto",
+    scheduler: Scheduler = None,
     dry_run: Annotated[bool, Option("--dry-run", help="One epoch, to try it; never promoted.")] = False,
     quiet: Quiet = False,
 ) -> None:
     "Train five seeds on all folds; started again, it goes on where it was stopped."
+    if scheduler is not None and device != "auto":
+        raise BadInput("--scheduler trains on the processors of a cluster: --device does not go with it")
     serve.doctor.look_at_engine()
     serve.doctor.look_at_golden_pair()
-    options = {"folds": folds, "corpus_root": corpus_root, "device": device, "dry_run": dry_run, "teacher": teacher}
-    options["same_source"] = same_source
-    result = ship.ensemble.run_ensemble(table, _run_folder(out), recipe, progress=not quiet, **options)
+    options = {"folds": folds, "corpus_root": corpus_root, "dry_run": dry_run, "teacher": teacher}
+    options |= {"same_source": same_source, "progress": not quiet}
+    with corpora.jobs.cluster_executor(scheduler) as executor:
+        result = ship.ensemble.run_ensemble(table, _run_folder(out), recipe, device=executor or device, **options)
     tell("note", result.table.notes)
     show(result)
 

@@ -9,6 +9,7 @@ __all__ = ['SEEDS', 'ENSEMBLE_ID', 'PREDICTIONS', 'ensemble_id', 'member_id', 'a
 # %% ../../nbs/ship/67_ensemble.ipynb #ab5801ae
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from html import escape
@@ -279,7 +280,7 @@ def run_ensemble(
     folds: int | str | None = None,  # "loso", "corpus", or how many groups of sources; default: see `plan_folds`
     same_source: Path | str | None = None,  # see `load_training_table`
     corpus_root: Path | None = None,  # folder of the corpus's files, to bind their names and sizes to the run
-    device: str = "auto",  # "auto", "cpu" or "cuda"
+    device: str | Executor = "auto",  # see `train_regressors`
     dry_run: bool = False,  # one epoch, to see that everything runs; such a run is never promoted
     progress: bool = True,
 ) -> EnsembleRun:
@@ -315,7 +316,8 @@ def run_ensemble(
         paths = {"predictions": out / PREDICTIONS} | {f"seed{seed}": out / artefact_name(seed) for seed in SEEDS}
         outputs = {name: describe_path(path, {"output": out}) for name, path in paths.items()}
         arguments = {"recipe": recipe.name, "epochs": recipe.epochs, "seeds": SEEDS, "teacher": model.name}
-        arguments |= {"folds": plan.rule, "device": device, "dry_run": dry_run}
+        arguments |= {"folds": plan.rule, "device": "cpu" if isinstance(device, Executor) else device}
+        arguments |= {"dry_run": dry_run}
         arguments["corpus_root_given"] = corpus_root is not None
         provenance = run_provenance(__file__, arguments, checked.inputs, outputs)
         content = {"corpus": {"name": checked.corpus, "sources": list(rows.sources)}, "encoders": checked.encoders}

@@ -412,6 +412,7 @@ def train_and_package(
     judge_on: Sequence[Path | str] = (),  # tables of other corpora: these are judged, instead of folds
     same_source: Path | str | None = None,  # see `load_training_table`
     install_into: Path | str | None = None,  # also put the accepted models into this folder
+    device: str | Executor = "auto",  # see `train_regressors`
     progress: bool = True,
 ) -> Refresh:
     """Evaluate, gate and package models of one table, or of several.
@@ -443,7 +444,8 @@ def train_and_package(
     seeds, floors, reports = (settings().seed if seed is None else seed,), None, {}
     fold_plan = plan_folds(rows, folds, seeds[0], judge)
     for recipe, final in ({plan.recipe: export for plan in plans} | dict.fromkeys(compared, False)).items():
-        report = loso(rows, recipe, seeds, floors=floors is None, final=final, progress=progress, plan=fold_plan)
+        how = {"progress": progress, "plan": fold_plan, "device": device}
+        report = loso(rows, recipe, seeds, floors=floors is None, final=final, **how)
         floors = report.floors if floors is None else floors
         reports[recipe] = replace(report, floors=floors)
     clips = None
@@ -488,7 +490,7 @@ def refresh(
     judge_on: Sequence[Path | str] = (),
     same_source: Path | str | None = None,
     allow_failures: bool = False,  # go on without the pairs that cannot be measured
-    executor: Executor | None = None,  # that measures; default: see `extract`
+    executor: Executor | None = None,  # that measures and trains; default: see `extract` and `train_regressors`
     progress: bool = True,
 ) -> Refresh:
     """Extract a corpus to `out/features.parquet`, then evaluate, gate and package the models.
@@ -505,4 +507,5 @@ def refresh(
     options = {"strict": strict, "expected_sources": corpus.sources, "install_into": install_into}
     options |= {"folds": folds, "judge_on": judge_on, "same_source": same_source}
     options |= {"recipes": recipes, "architectures": architectures}
-    return train_and_package([table, *tables], out, teacher=teacher, progress=progress, **options)
+    options |= {"device": executor or "auto", "progress": progress}
+    return train_and_package([table, *tables], out, teacher=teacher, **options)

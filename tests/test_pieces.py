@@ -178,9 +178,10 @@ def test_what_is_refused(folder, zoom, tmp_path):
 
 
 REAL = json.loads((CLIPS / "index.json").read_text())["clips"] if CLIPS.is_dir() else []
+REAL = [pytest.param(each, marks=[pytest.mark.slow] * (each["frames"] > 100), id=each["file"]) for each in REAL]
 
 
-@pytest.mark.parametrize("clip", REAL, ids=lambda clip: clip["file"])
+@pytest.mark.parametrize("clip", REAL)
 def test_pieces_of_real_clips(tmp_path, clip):
     reference, path = open_clip(CLIPS / clip["file"], count=False), tmp_path / "x.mp4"
     small = ["-vf", f"scale={reference.width}:{reference.height}", "-pix_fmt", reference.pix_fmt]

@@ -378,7 +378,7 @@ def rows_from_logs(
         raise BadInput(f"{folder}: {problem_report(problems)}, or pass --allow-failures")
     counts = {"rows": write_rows(out, rows), "with digest of the source": sum(bool(row["src_sha256"]) for row in rows)}
     counts["failures"] = len(problems)
-    digests = {key: digest for key, (digest, _) in sorted(seen.items())}
+    digests = {key: video.digest for key, video in sorted(seen.items())}
     told = {"notes": [f"left out: {problem}" for problem in problems], "failures": [each.told() for each in problems]}
     told |= {"row_schema_version": rows[0]["schema_version"], "cache_files": len(logs), "videos": digests}
     args = settings | {"allow_failures": allow_failures, "videos_given": videos is not None}

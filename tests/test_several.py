@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -252,9 +253,10 @@ def test_a_refresh_learns_from_other_tables_as_well(larger, tmp_path, monkeypatc
     monkeypatch.setattr(refresh_module, "extract", extract)
     monkeypatch.setattr(refresh_module, "plans_for", lambda teacher: PLANS)
     (tmp_path / "run").mkdir()
+    there = ThreadPoolExecutor(1)
     with pytest.raises(ShipRefused, match="no fold for features/source4"):
-        refresh_module.refresh(corpus, tmp_path / "run", tables=[larger[1]], folds=2, executor="there", progress=False)
-    assert asked["executor"] == "there"
+        refresh_module.refresh(corpus, tmp_path / "run", tables=[larger[1]], folds=2, executor=there, progress=False)
+    assert asked["executor"] is there
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     assert report["corpus"]["name"] == "features + two" and len(report["recipes"]["tuned"]["per_corpus"]) == 2
 

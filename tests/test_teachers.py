@@ -20,7 +20,7 @@ from vmaf_research.learn.table import load_training_table
 from vmaf_research.measure.core import BadInput, settings
 from vmaf_research.measure.engine import run_ffmpeg
 from vmaf_research.measure.features import FEATURE_BY_NAME, FULL_FEATURES, TEACHERS, teacher_for
-from vmaf_research.measure.libvmaf import measure
+from vmaf_research.measure.libvmaf import EncodedAs, measure
 from vmaf_research.measure.manifest import open_manifest
 from vmaf_research.measure.teacher import TEACHER_TOLERANCE, check_against_teacher, load_teacher
 from vmaf_research.measure.video import open_clip
@@ -82,6 +82,14 @@ def test_a_small_picture_has_no_colour_for_v1(pair, tmp_path):
     assert "360x300 is too small for that, it needs 320 pixels a side" in result.warnings[0]
     with pytest.raises(BadInput, match="vmaf_v1.0.16_3d0h_2160, which needs 320 pixels"):
         measure(*clips, teachers=["vmaf_v1.0.16_3d0h_2160"])
+
+
+@pytest.mark.parametrize("size", [(242, 136), (180, 320), (200, 200)])
+def test_cambi_is_not_told_sizes_that_it_refuses(pair, size):
+    name, how = "vmaf_v1.0.16_3d0h", {"features": (), "teachers": ["vmaf_v1.0.16_3d0h"]}
+    both = [measure(*pair, **how, encoded=encoded) for encoded in (None, EncodedAs(*size))]
+    scores = [each.columns[TEACHERS[name].column] for each in both]
+    assert np.array_equal(*scores) == (size != (180, 320))
 
 
 def test_records_are_those_of_the_model_files():

@@ -238,7 +238,11 @@ class EncodedAs:
 
     @property
     def _given(self) -> dict[str, tuple[str, int]]:
+        "What CAMBI is told; a size that is too small for it is kept from it, as if that had been compared."
         names = {"bits": ("enc_bitdepth", "encbd"), "height": ("enc_height", "ench"), "width": ("enc_width", "encw")}
+        width, height = self.width or 216, self.height or 216
+        if width < 180 or height < 150 or max(width, height) < 216:
+            names = {"bits": names["bits"]}
         return {option: (short, getattr(self, name)) for name, (option, short) in names.items() if getattr(self, name)}
 
     def told(self, teacher: TeacherModel) -> TeacherModel:

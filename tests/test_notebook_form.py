@@ -27,6 +27,9 @@ def test_notebook_has_title_subtitle_and_outputs(path):
     found = outputs(path)
     assert found, "run it with nbdev_test --save, and let a cell show what the code does"
     assert not [output for output in found if output.output_type == "error"]
+    told = [output.get("text", "") for output in found]
+    told += [text for output in found for kind, text in output.get("data", {}).items() if kind.startswith("text/")]
+    assert not re.findall(r"/(?:tmp|root|home|work)/\S*", "\n".join(told)), "a place of this machine"
 
 
 @pytest.mark.parametrize("path", TUTORIALS, **BY_NAME)

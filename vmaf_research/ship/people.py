@@ -258,11 +258,11 @@ class PeopleRun:
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["left out", "head"])
 
     def __str__(self) -> str:
-        scope, notes = self.model.sidecar.scope, [f"note: {note}" for note in self.notes]
-        text = f"{self.folder}: {self.model.id} for {scope}"
-        return "\n".join([text, self.table().to_string(), str(self.gate), *notes])
+        return f"{self.folder}: {self!r}"
 
-    __repr__ = __str__
+    def __repr__(self) -> str:
+        text, notes = f"{self.model.id} for {self.model.sidecar.scope}", [f"note: {note}" for note in self.notes]
+        return "\n".join([text, self.table().to_string(), str(self.gate), *notes])
 
     def _repr_html_(self) -> str:
         return f"<p>{self.model.id} for {self.model.sidecar.scope}</p>{self.table().to_html()}{self.gate._repr_html_()}"

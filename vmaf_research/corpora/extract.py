@@ -463,7 +463,7 @@ def _write_manifest(
         "cache_policy": "measurements are keyed by the content of both files, geometry, engine, features and teachers",
     }
     if (sampling := jobs[0].how.sampling) is not None:
-        drawn = "pieces of two frames, two by chance from each of the equal stretches of a clip; see the pairs table"
+        drawn = "single frames, two by chance from each stretch of a clip; see the pairs table"
         content["sampling"] = vars(sampling) | {"drawn": drawn}
     provenance = run_provenance(__file__, args, inputs, outputs)
     return write_manifest(out, "full-features", provenance, content, roots, volatile)

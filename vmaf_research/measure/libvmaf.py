@@ -173,12 +173,14 @@ def libvmaf_options(
     teachers: Iterable[TeacherModel],
     threads: int = 1,
     log: str = _LOG_NAME,  # name of the file with the result
+    step: int = 1,  # of the frames that it is given, score every so-many-th
 ) -> str:  # options of ffmpeg's `libvmaf` filter
     "Options of the filter: the log, the models and the extractors, escaped as a filter graph wants it."
     colon = r"\\:"  # inside a value inside a filter graph
     models = "|".join(f"{teacher.model.replace(':', colon)}{colon}name={teacher.column}" for teacher in teachers)
     extractors = "|".join(f"name={name}" for name in _extractors(features))
     options = f"log_fmt=json:log_path={log}:n_threads={threads}:model={models}"
+    options += f":n_subsample={step}" if step > 1 else ""
     return f"{options}:feature={extractors}" if extractors else options
 
 
@@ -258,8 +260,8 @@ class EncodedAs:
         return FEATURE_BY_NAME[feature].key + suffix
 
 # %% ../../nbs/measure/17_libvmaf.ipynb #21e83aee
-def _check_counts(reference: Clip, distorted: Clip, log: FfmpegLog, scored: int) -> None:
-    "Raise `BadInput` or `EngineError` unless both clips were decoded without error and every frame was scored."
+def _check_counts(reference: Clip, distorted: Clip, log: FfmpegLog, scored: int, step: int) -> None:
+    "Raise `BadInput` or `EngineError` unless both clips were decoded without error and all frames were scored."
     if log.errors:
         raise BadInput(f"{distorted.path.name} against {reference.path.name}: damaged or cut off: {log.errors[0]}")
     of_distorted, of_reference = log.decoded
@@ -269,7 +271,7 @@ def _check_counts(reference: Clip, distorted: Clip, log: FfmpegLog, scored: int)
     for clip, count in ((distorted, of_distorted), (reference, of_reference)):
         if clip.frames not in (None, count):
             raise EngineError(f"{clip.path.name}: {count} of {clip.frames} frames were decoded")
-    if scored != of_reference:
+    if scored != -(-of_reference // step):
         raise EngineError(f"{distorted.path.name}: libvmaf scored {scored} frames of {of_reference}")
 
 # %% ../../nbs/measure/17_libvmaf.ipynb #687125e0
@@ -328,6 +330,7 @@ class Comparison:
     encoded: EncodedAs
     hdr: str | None  # as in `Measurement`
     parts: tuple[Part | None, Part | None] = (None, None)  # only these frames: of distorted, reference
+    step: int = 1  # every so-many-th of them is scored, the others are its neighbours
 
     def _asked(self) -> tuple[list[str], list[TeacherModel]]:
         "What libvmaf computes."
@@ -343,7 +346,7 @@ class Comparison:
         suffix: str = "",  # of labels, where there are several comparisons in one graph
     ) -> str:  # for `-filter_complex`; its only output has no label
         "The filter graph."
-        options = libvmaf_options(*self._asked(), threads, log)
+        options = libvmaf_options(*self._asked(), threads, log, self.step)
         return comparison_graph(self.reference, self.distorted, options, pads, self.bits, self.parts, suffix)
 
     def run(self, folder: str, threads: int = 1, timeout: float | None = None) -> FfmpegLog:
@@ -365,13 +368,13 @@ class Comparison:
     def read(self, folder: str, log: FfmpegLog, name: str = _LOG_NAME) -> Measurement:
         "The result of a run in a folder, checked; raises what `measure` raises."
         frames = read_log(Path(folder) / name, self.distorted.path.name).metrics
-        _check_counts(self.reference, self.distorted, log, len(frames))
+        _check_counts(self.reference, self.distorted, log, len(frames), self.step)
         label = f"{self.distorted.path.name} against {self.reference.path.name}"
         columns = {model.column: _read_column(frames, model.key, None, label)[0] for model in self.teachers}
         capped = {}
         for feature in map(FEATURE_BY_NAME.get, self.features):
             if feature.name == "ssimulacra2":
-                columns[feature.name] = ssimulacra2_scores(self.reference, self.distorted, self.parts)
+                columns[feature.name] = ssimulacra2_scores(self.reference, self.distorted, self.parts)[:: self.step]
             else:
                 columns[feature.name], capped[feature.name] = _read_column(frames, feature.key, feature.cap, label)
         keys = {feature: self.encoded.key(feature) for model in self.teachers for feature in model.extra_features}
@@ -402,6 +405,7 @@ def compare(
     encoded: EncodedAs | None = None,
     allow_hdr: bool = False,
     parts: tuple[Part | None, Part | None] = (None, None),  # only these frames: of distorted, reference
+    step: int = 1,  # score every so-many-th of them
 ) -> Comparison:
     "Check that a pair can be measured, and say what is measured of it; raises what `measure` raises."
     teachers = tuple(teachers)
@@ -416,7 +420,7 @@ def compare(
         name = distorted.path.name
         raise BadInput(f"{name}: nothing to measure; name at least one feature or teacher that suits its size")
     skipped = {name: reason for name, reason in reasons.items() if reason}
-    how = (engine, bits, encoded or EncodedAs(), hdr, parts)
+    how = (engine, bits, encoded or EncodedAs(), hdr, parts, step)
     return Comparison(reference, distorted, models, wanted, skipped, *how)
 
 # %% ../../nbs/measure/17_libvmaf.ipynb #d3c75af4

@@ -17,7 +17,7 @@ from .core import BadInput
 from .engine import Engine
 from .features import DEFAULT_TEACHER, resolve_teachers
 from .libvmaf import EncodedAs, Measurement, measure
-from .pieces import Piece, count_frames, measure_frames, select_rows
+from .pieces import Piece, count_frames, frame_times, measure_frames, select_rows
 from .sample import SampledMean, check_promise, draw_sample
 from .video import Clip, open_clip
 
@@ -107,6 +107,14 @@ def measure_pair(
         found.append(measure_frames(*clips, pieces, **options))
         return found[-1].columns[column]
 
-    sample = draw_sample(clips[0].frames, look, within, confidence, seed, share)
+    sample = draw_sample(clips[0].frames, look, within, confidence, seed, share, _key_frames(clips))
     rows = select_rows(found, sample.pieces)
     return SampledMeasurement(**{each.name: getattr(rows, each.name) for each in fields(rows)}, sample=sample)
+
+
+def _key_frames(clips: Sequence[Clip]) -> Sequence[int]:
+    "Where shots may begin: key frames of the first clip that has others as well."
+    for times in map(frame_times, clips):
+        if times and len(times.keys) < len(times.times):
+            return times.keys
+    return ()

@@ -8,7 +8,7 @@ __all__ = ['Picture', 'PictureSizes', 'Packet', 'list_packets', 'pictures', 'pic
 # %% ../../nbs/measure/19_packets.ipynb #30f09908
 import re
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -56,39 +56,65 @@ class Packet:
     time: int  # when the picture is shown, in ticks
     size: int  # bytes
     key: bool  # decoding can begin here
+    fresh: bool  # and nothing that is shown after it is predicted from what came before
+    spare: bool = False  # no other picture is predicted from it, as far as the codec tells that
+
+
+@dataclass(frozen=True)
+class _Listing:
+    "What ffmpeg says of the packets of a stream."
+
+    codec: str  # ffmpeg's name
+    tick: Fraction  # seconds
+    packets: tuple[Packet, ...]  # in the order of decoding
 
 # %% ../../nbs/measure/19_packets.ipynb #f0802b41
 _SHOWN = re.compile(r"\] n: *\d+ pts: *(-?\d+) .* type:(\S)")
 
 
-def _read_listing(listing: str) -> tuple[Fraction, tuple[Packet, ...]]:
-    "Seconds per tick and the packets, in the order of decoding, out of ffmpeg's framecrc format."
-    tick, packets = re.search(r"^#tb 0: *(\S+)", listing, re.M), []
+def _read_listing(listing: str) -> _Listing:
+    "Out of ffmpeg's framecrc format."
+    told, packets = dict(re.findall(r"^#(tb|codec_id) 0: *(\S+)", listing, re.M)), []
     for line in re.findall(r"^[^#].*", listing, re.M):
         _, _, time, _, size, _, *flags = (field.strip() for field in line.split(","))
         flag = next((int(text[2:], 16) for text in flags if text.startswith("F=")), 1)
-        packets.append(Packet(int(time), int(size), bool(flag & 1)))
-    return Fraction(tick[1] if tick else 0), tuple(packets)
+        packets.append(Packet(int(time), int(size), bool(flag & 1), bool(flag & 1)))
+    return _Listing(told.get("codec_id", ""), Fraction(told.get("tb", 0)), tuple(packets))
 
 
-def _run_listing(path: Path, outputs: list[str]) -> tuple[Fraction, tuple[Packet, ...], FfmpegLog]:
-    "List the packets, and do something else with the stream in the same run."
+def _run_listing(path: Path, outputs: list[str], pick: tuple[str, ...] = ()) -> tuple[_Listing, FfmpegLog]:
+    "List the packets that a bit stream filter picks, and do something else with the stream in the same run."
     if not path.is_file() or path.stat().st_size == 0:
         raise BadInput(f"{path}: no such file, or an empty one; expected a video")
     with tempfile.TemporaryDirectory() as folder:
         listing = Path(folder) / "packets.txt"
-        copy = ["-copyts", *file_input(path), "-map", "0:v:0", "-c", "copy", "-f", "framecrc", str(listing)]
+        copy = ["-copyts", *file_input(path), "-map", "0:v:0", "-c", "copy", *pick, "-f", "framecrc", str(listing)]
         try:
             log = run_ffmpeg([*copy, *outputs])
-            return *_read_listing(listing.read_text()), log
+            return _read_listing(listing.read_text()), log
         except (EngineError, ValueError) as error:
             raise BadInput(f"{path}: not a video stream that can be read, or cut off ({error})") from error
 
 # %% ../../nbs/measure/19_packets.ipynb #817b9810
+_IDR = "5"  # type of H.264's units in pictures after which nothing is predicted from those before
+
+
 def list_packets(path: Path | str) -> tuple[Fraction, tuple[Packet, ...]]:  # seconds per tick; packets as decoded
     "The packets of the first video stream of a file; raises `BadInput` if there is none that can be read."
-    tick, packets, _ = _run_listing(Path(path), [])
-    return tick, packets
+    listing, _ = _run_listing(Path(path), [])
+    packets = listing.packets
+    if listing.codec in ("h264", "hevc"):
+        needed = _picked(path, "discard=nonref")
+        packets = tuple(replace(packet, spare=packet.time not in needed) for packet in packets)
+    if listing.codec == "h264":  # its other keys are pictures at which an error of decoding heals, sooner or later
+        fresh = _picked(path, f"pass_types={_IDR}")
+        packets = tuple(replace(packet, fresh=packet.time in fresh) for packet in packets)
+    return listing.tick, packets
+
+
+def _picked(path: Path | str, units: str) -> set[int]:  # times
+    "The packets that have some units of their codec's syntax."
+    return {packet.time for packet in _run_listing(Path(path), [], ("-bsf:v", f"filter_units={units}"))[0].packets}
 
 # %% ../../nbs/measure/19_packets.ipynb #48f69b78
 _KINDS = {"I": "I", "i": "I", "P": "P", "p": "P", "S": "P", "B": "B", "b": "B"}  # by ffmpeg; S: MPEG-4 sprites
@@ -98,11 +124,11 @@ def pictures(path: Path | str) -> tuple[Picture, ...]:  # in the order in which 
     "Kind and size of every picture; raises `BadInput` for a stream that is missing, empty, damaged or has no times."
     path = Path(path)
     show = ["-map", "0:v:0", "-vf", "showinfo=checksum=0", "-fps_mode", "passthrough", "-f", "null", "-"]
-    _, packets, log = _run_listing(path, show)
+    listing, log = _run_listing(path, show)
     if log.errors:
         raise BadInput(f"{path}: damaged or cut off: {log.errors[0]}; encode it again")
     shown = [(int(match[1]), match[2]) for match in map(_SHOWN.search, log.lines) if match]
-    sizes = {packet.time: packet.size for packet in packets}
+    packets, sizes = listing.packets, {packet.time: packet.size for packet in listing.packets}
     if not shown or len(packets) != len(shown) or sizes.keys() != {time for time, _ in shown}:
         found = f"{len(packets)} packets and {len(shown)} pictures, whose time stamps do not match one to one"
         raise BadInput(f"{path}: {found}; put the stream into an mp4 file that has a time stamp for every picture")

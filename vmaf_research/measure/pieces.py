@@ -13,7 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from .core import BadInput, ResearchError
 from .engine import Engine, FfmpegLog
 from .features import DEFAULT_TEACHER, FEATURE_BY_NAME, TeacherModel, resolve_teachers
 from .libvmaf import Measurement, compare, engine_for, measure, measuring_folder
-from .packets import list_packets
+from .packets import Packet, list_packets
 from .video import Clip, Part, open_clip, pixel_format
 
 # %% ../../nbs/measure/21_pieces.ipynb #989ba98d
@@ -60,9 +61,19 @@ def _check_pieces(
 
 
 def _widen(pieces: Sequence[Piece], margin: tuple[int, int], count: int) -> tuple[Piece, ...]:
-    "Pieces with their neighbours, as far as the clip has them."
+    "Pieces with their neighbours, as far as the clip has them; the first frames take what they lack from the next."
     before, after = margin
-    return _check_pieces([(max(0, a - before), min(count, b + after)) for a, b in pieces], count, "")
+    ends = [(max(0, a - before), b + (after if a >= before else before)) for a, b in pieces]
+    return _check_pieces([(start, min(count, end)) for start, end in ends], count, "")
+
+
+def _lone_frames(pieces: Sequence[Piece], margin: tuple[int, int]) -> list[Piece]:
+    "Pieces of one frame whose neighbours before them are all there, and are no other's."
+    (before, after), found = margin, []
+    for start, end in pieces:
+        if end - start == 1 and start - before >= (found[-1][1] + after if found else 0):
+            found.append((start, end))
+    return found
 
 # %% ../../nbs/measure/21_pieces.ipynb #9e8b3374
 _INDEXED = (".mp4", ".m4v", ".mov", ".mkv", ".webm")  # containers that find the key frame before a time
@@ -76,10 +87,43 @@ class FrameTimes:
     times: Sequence[int]  # of all frames, in ticks, ascending
     keys: Sequence[int]  # numbers of the frames at which decoding can begin, ascending
     early: Fraction = Fraction(0)  # seconds that ffmpeg takes from a time before it looks for a key frame
+    packets: Sequence[Packet] = ()  # in the order of decoding; empty where every frame is read alone
 
     def key_before(self, frame: int) -> int:
         "The frame at which decoding has to begin to reach a frame."
         return self.keys[max(0, bisect_right(self.keys, frame) - 1)]
+
+    def needless(self, windows: Sequence[Piece]) -> list[int]:  # numbers, ascending
+        "Frames that need not be decoded for some others, from the key frame before them on."
+        if not self.packets:
+            return []
+        wanted = {self.times[frame] for start, end in windows for frame in range(start, end)}
+        first = self._places[self.times[self.key_before(windows[0][0])]]
+        packets = self.packets[first : 1 + max(self._places[time] for time in wanted)]
+        number = {time: frame for frame, time in enumerate(self.times[: windows[-1][1]])}
+        return sorted(number[time] for time in _needless(packets, wanted) if time in number)
+
+    @cached_property
+    def _places(self) -> dict[int, int]:  # time -> place in `packets`
+        return {packet.time: place for place, packet in enumerate(self.packets)}
+
+
+def _needless(packets: Sequence[Packet], wanted: set[int]) -> set[int]:  # times
+    "Packets without which those that are wanted can be decoded."
+    starts = [0, *(place for place, each in enumerate(packets) if place and each.fresh), len(packets)]
+    found, cut = set(), True  # before the first, nothing is decoded
+    stretches = [packets[start:end] for start, end in pairwise(starts)]
+    for stretch, later in pairwise([*stretches, ()]):
+        places = [place for place, each in enumerate(stretch, 1) if each.time in wanted]
+        last = max(places, default=0)
+        if any(each.time in wanted and each.time < later[0].time for each in later):  # it leans on this stretch
+            last = len(stretch)
+        for place, each in enumerate(stretch, 1):
+            lost = place > last or (cut and each.time < stretch[0].time)
+            if each.time not in wanted and (lost or each.spare):
+                found.add(each.time)
+        cut = last < len(stretch)
+    return found
 
 
 @lru_cache(maxsize=16)
@@ -91,7 +135,7 @@ def _container_times(path: Path, size: int, changed: int) -> FrameTimes | None: 
         return None
     number = {time: frame for frame, time in enumerate(times)}
     keys = sorted(number[packet.time] for packet in packets if packet.key)
-    return FrameTimes(tick, tuple(times), tuple(keys) or (0,), early)
+    return FrameTimes(tick, tuple(times), tuple(keys) or (0,), early, packets)
 
 
 def _y4m_frames(clip: Clip) -> int | None:
@@ -128,43 +172,80 @@ _SEEK = ("-threads", "1", "-copyts", "-seek_timestamp", "1", "-noaccurate_seek",
 _SHOWN = re.compile(r"\[showinfo@(\w+) @ .*\] n: *\d+ pts: *(-?\d+)")
 
 
+_LONGEST = 100_000  # characters of an option
+
+
+@dataclass(frozen=True)
+class _Run:
+    "What one process measures."
+
+    windows: tuple[Piece, ...]  # frames that are read
+    fill: int = 0  # copies of the first of them that come before it
+    step: int = 1  # of all these, every so-many-th is scored
+
+    def index(self) -> np.ndarray:  # int32, numbers of the frames that reach libvmaf; -1: a copy
+        "What libvmaf is given."
+        frames = [np.arange(start, end) for start, end in self.windows]
+        return np.concatenate([np.full(self.fill, -1), *frames]).astype(np.int32)
+
+    def part(self, seek: tuple[str, ...], passes: str) -> Part:
+        "Read the windows in some way."
+        copies = f",loop=loop={self.fill}:size=1:start=0" if self.fill else ""
+        return Part(seek, f"{passes}{copies}", len(self.index()))
+
+
+def _any(terms: Sequence[str]) -> str:
+    "An expression that is true if one of these is; in halves, because ffmpeg takes no long sums."
+    if len(terms) <= 32:
+        return "+".join(terms)
+    half = len(terms) // 2
+    return f"({_any(terms[:half])})+({_any(terms[half:])})"
+
+
 def _passes(name: str, windows: Iterable[Piece]) -> str:
     "The filter that lets only values of `pts` or `n` in half-open ranges pass."
-    inside = "+".join(f"between({name},{start},{end - 1})" for start, end in windows)
-    return f"select='{inside}'"
+    return f"select='{_any([f'between({name},{start},{end - 1})' for start, end in windows])}'"
 
 
-def _seek_part(label: str, found: FrameTimes, windows: Sequence[Piece]) -> Part:
-    "Reach windows of frames by their time stamps."
-    first, last = found.times[windows[0][0]], found.times[windows[-1][1] - 1]
-    stamps = [(found.times[start], found.times[end - 1] + 1) for start, end in windows]
-    filters = f"settb={found.tick},trim=start_pts={first}:end_pts={last + 1},showinfo@{label}=checksum=0"
-    key = found.times[found.key_before(windows[0][0])]
-    begin = min(key * found.tick + found.early, first * found.tick) + found.tick / 4  # rounding must not end before it
-    return Part((*_SEEK, f"{float(begin):.6f}"), f"{filters},{_passes('pts', stamps)}", _total(windows))
+def _drop(found: FrameTimes, frames: Sequence[int]) -> tuple[str, ...]:  # options of an input
+    "Keep packets from the decoder."
+    ranges = _check_pieces([(frame, frame + 1) for frame in frames], len(found.times), "") if frames else ()
+    both = [(found.times[start], found.times[end - 1]) for start, end in ranges]
+    return ("-bsf:v", f"noise=amount=0:drop='{_any([f'between(pts,{a},{b})' for a, b in both])}'") if both else ()
 
 
-def _start_part(windows: Sequence[Piece]) -> Part:
-    "Reach windows of frames by counting from the first frame of the clip."
-    end = windows[-1][1]
-    return Part((), f"trim=end_frame={end},{_passes('n', windows)}", _total(windows))
+def _seek_part(label: str, found: FrameTimes, run: _Run) -> tuple[Part, list[int]]:  # and the times that must be shown
+    "Reach the windows of a run by their time stamps."
+    windows, times = run.windows, found.times
+    first, end = windows[0][0], windows[-1][1]
+    stamps = [(times[a], times[b - 1] + 1) for a, b in windows]
+    needless = found.needless(windows)
+    drop = _drop(found, needless)
+    if len("".join(drop)) > _LONGEST:
+        needless, drop = [], ()
+    filters = f"settb={found.tick},trim=start_pts={times[first]}:end_pts={times[end - 1] + 1}"
+    filters += f",showinfo@{label}=checksum=0,{_passes('pts', stamps)}"
+    begin = min(times[found.key_before(first)] * found.tick + found.early, times[first] * found.tick)
+    seek = (*drop, *_SEEK, f"{float(begin + found.tick / 4):.6f}")  # rounding must not end before it
+    return run.part(seek, filters), [times[frame] for frame in sorted({*range(first, end)} - {*needless})]
 
 
-def _total(windows: Iterable[Piece]) -> int:
-    return sum(end - start for start, end in windows)
+def _start_part(run: _Run) -> Part:
+    "Reach the windows of a run by counting from the first frame of the clip."
+    return run.part((), f"trim=end_frame={run.windows[-1][1]},{_passes('n', run.windows)}")
 
 # %% ../../nbs/measure/21_pieces.ipynb #8d13ec39
-_START = 50  # frames that are decoded in the time in which a process starts
-_MOST_WINDOWS = 32  # of one run, so that several runs can share the cores
+_FAR = 2000  # frames that are rather jumped than read and dropped
+_MANY_WINDOWS, _MOST_WINDOWS = 12, 48  # of one run
 
 
 def _plan_runs(windows: Sequence[Piece], times: Sequence[FrameTimes]) -> list[list[Piece]]:
     "Windows of frames, grouped into runs; each run is one process."
     runs = [[windows[0]]]
     for window in windows[1:]:
-        go_on = len(times) * (window[0] - runs[-1][-1][1])
-        again = _START + sum(window[0] - each.key_before(window[0]) for each in times)
-        if again < go_on or len(runs[-1]) == _MOST_WINDOWS:
+        length, end = len(runs[-1]), runs[-1][-1][1]
+        anew = any(each.key_before(window[0]) < end for each in times)
+        if length == _MOST_WINDOWS or (not anew and (length >= _MANY_WINDOWS or window[0] - end > _FAR)):
             runs.append([window])
         else:
             runs[-1].append(window)
@@ -179,34 +260,45 @@ class _Task:
     distorted: Clip
     options: Mapping[str, Any]  # of `compare`
 
-    def measure(self, windows: Sequence[Piece], parts: tuple[Part, Part]) -> tuple[Measurement, FfmpegLog]:
+    def measure(self, run: _Run, parts: tuple[Part, Part]) -> tuple[Measurement, FfmpegLog]:
         "Measure windows that are read in some way: of distorted, of reference."
-        total = _total(windows)
-        clips = [replace(clip, frames=total) for clip in (self.reference, self.distorted)]
-        comparison = compare(*clips, **self.options, parts=parts)
+        index = run.index()
+        clips = [replace(clip, frames=len(index)) for clip in (self.reference, self.distorted)]
+        comparison = compare(*clips, **self.options, parts=parts, step=run.step)
         with measuring_folder() as folder:
-            log = replace(comparison.run(folder), decoded=(total, total))  # of which others were decoded on the way
+            log = replace(comparison.run(folder), decoded=(len(index),) * 2)  # of which others were decoded on the way
             result = comparison.read(folder, log)
-        index = np.concatenate([np.arange(start, end) for start, end in windows])
-        return replace(result, frame_index=index.astype(np.int32)), log
+        return replace(result, frame_index=index[:: run.step]), log
 
     def from_start(self, windows: Sequence[Piece]) -> Measurement:
         "Decode from the first frame and count: what the whole does, and as slow to decode."
-        return self.measure(windows, (_start_part(windows),) * 2)[0]
+        run = _Run(tuple(windows))
+        return self.measure(run, (_start_part(run),) * 2)[0]
 
-    def seek(self, windows: Sequence[Piece], times: Sequence[FrameTimes]) -> Measurement | None:  # None: not sure
+    def seek(self, run: _Run, times: Sequence[FrameTimes]) -> Measurement | None:  # None: not sure
         "Reach the windows by time stamps (of distorted, of reference), and check that these frames were there."
         labels = ("distorted", "reference")
-        parts = tuple(_seek_part(*each, windows) for each in zip(labels, times, strict=True))
+        parts, expected = zip(*(_seek_part(*each, run) for each in zip(labels, times, strict=True)), strict=True)
         try:
-            result, log = self.measure(windows, parts)
+            result, log = self.measure(run, parts)
         except ResearchError:
             return None  # counting from the start finds out whether the file or the way to its frames is at fault
         shown = [match.groups() for match in map(_SHOWN.search, log.lines) if match]
-        for label, each in zip(labels, times, strict=True):
-            if [int(time) for name, time in shown if name == label] != list(each.times[windows[0][0] : windows[-1][1]]):
+        for label, each in zip(labels, expected, strict=True):
+            if [int(time) for name, time in shown if name == label] != each:
                 return None
         return result
+
+
+def _runs(pieces: Sequence[Piece], margin: tuple[int, int], times: Sequence[FrameTimes]) -> list[_Run]:
+    "All that has to be run for some pieces."
+    before, after = margin
+    lone = _lone_frames(pieces, margin)
+    runs = []
+    for frames, copies in ((lone, (1 + after, before + 1 + after)), (sorted({*pieces} - {*lone}), ())):
+        planned = _plan_runs(_widen(frames, margin, len(times[0].times)), times) if frames else ()
+        runs += [_Run(tuple(windows), *copies) for windows in planned]
+    return runs
 
 # %% ../../nbs/measure/21_pieces.ipynb #266c62e0
 def measure_frames(
@@ -239,7 +331,7 @@ def measure_frames(
     times = [frame_times(clip) for clip in clips]
     if None not in times:
         task = _Task(*clips[::-1], options)
-        found = _side_by_side(lambda run: task.seek(run, times), _plan_runs(windows, times), threads)
+        found = _side_by_side(lambda run: task.seek(run, times), _runs(pieces, margin, times), threads)
         if None not in found:
             return select_rows(found, pieces)
     clips = _decoded(clips)

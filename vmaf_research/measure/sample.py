@@ -15,19 +15,31 @@ from scipy import stats
 from .core import BadInput, html_table
 
 # %% ../../nbs/measure/22_sample.ipynb #215efcc1
-_PIECE = 2  # frames
-_FLOOR = 50.0  # the mean of this many points is asked of the floor: strata number `_FLOOR / within`
+_SLOT = 3  # frames
+_WIDE = 0.25  # share of the frames from which on slots would be too few
+_FLOOR = 80.0  # the mean of this many points is asked of the floor: strata number `_FLOOR / within`
 _FEWEST = 20  # strata of a first look, however wide the promise
 _GROWTH = 3.0  # at most so many times the strata in one step
 
 
-def _strata(pieces: int, count: int) -> np.ndarray:  # [pieces], number of the stratum of each piece
-    "Stretches of equal length."
-    return np.arange(pieces) * count // pieces
+def _strata(
+    slots: int,
+    count: int,  # about so many stretches
+    cuts: Sequence[int] = (),  # slots at which shots may begin
+) -> np.ndarray:  # [slots], number of the stratum of each
+    "Stretches of about equal length that do not go over a cut, unless shots are shorter than half a stretch."
+    length, edges = slots / count, [0]
+    for cut in [*sorted({cut for cut in cuts if 0 < cut < slots}), slots]:
+        start = edges[-1]
+        if cut < slots and cut - start < length / 2:
+            continue
+        parts = max(1, round((cut - start) / length))
+        edges += [start + (cut - start) * part // parts for part in range(1, parts + 1)]
+    return np.searchsorted(edges, np.arange(slots), "right") - 1
 
 
-def _top_up(strata: np.ndarray, seen: np.ndarray, rng: np.random.Generator) -> np.ndarray:  # bool [pieces]
-    "Draw pieces by chance until every stratum has two; those that were seen before count."
+def _top_up(strata: np.ndarray, seen: np.ndarray, rng: np.random.Generator) -> np.ndarray:  # bool [slots]
+    "Draw slots by chance until every stratum has two; those that were seen before count."
     count = strata[-1] + 1
     missing = np.maximum(0, 2 - np.bincount(strata[seen], minlength=count))
     luck = np.where(seen, 2.0, rng.random(len(strata)))  # those that were seen are last in their stratum
@@ -40,16 +52,16 @@ def _top_up(strata: np.ndarray, seen: np.ndarray, rng: np.random.Generator) -> n
 
 # %% ../../nbs/measure/22_sample.ipynb #ef8a7ab5
 def _estimate(
-    values: np.ndarray,  # [seen pieces]
-    sizes: np.ndarray,  # [pieces] frames
-    strata: np.ndarray,  # [pieces]
-    seen: np.ndarray,  # [pieces] bool
+    values: np.ndarray,  # [seen slots]
+    sizes: np.ndarray,  # [slots] frames
+    strata: np.ndarray,  # [slots]
+    seen: np.ndarray,  # [slots] bool
     confidence: float,
 ) -> tuple[float, float]:  # mean, half the width of its interval
     "Mean of a stratified sample; the degrees of freedom are those of Satterthwaite."
     count, mine = strata[-1] + 1, strata[seen]
-    weight = np.bincount(strata, sizes, count) / sizes.sum()
-    drawn, there = np.bincount(mine, minlength=count), np.bincount(strata, minlength=count)
+    drawn, there = np.bincount(mine, minlength=count), np.bincount(strata, sizes, count)
+    weight = there / sizes.sum()
     mean = np.bincount(mine, values * sizes[seen], count) / np.bincount(mine, sizes[seen], count)
     freedom = np.maximum(drawn - 1, 1)
     spread = np.bincount(mine, (values - mean[mine]) ** 2, count) / freedom
@@ -130,7 +142,7 @@ def _percentile(rank: int, values: np.ndarray, weights: np.ndarray, interval: Ca
     value, p = float(ordered[min(np.searchsorted(share, rank / 100), len(ordered) - 1)]), rank / 100
     _, half = interval((values <= value).astype(float))
     error = half / stats.norm.ppf((1 + confidence) / 2)
-    number = min(len(values), p * (1 - p) / error**2) if error > 0 else len(values) / _PIECE
+    number = min(len(values), p * (1 - p) / error**2) if error > 0 else len(values)
     tail = (1 - confidence) / 2
     lowest, highest = stats.beta.ppf(tail, p * number, (1 - p) * number + 1), 1.0
     if p * number < number:
@@ -152,47 +164,48 @@ def draw_sample(
     confidence: float = 0.95,  # with which the promise is kept
     seed: int = 0,
     share: float | None = None,  # look at so much instead, without a promise
+    cuts: Sequence[int] = (),  # frames at which shots may begin
 ) -> SampledMean:
-    """Look at pieces of a series until its mean is known as well as was promised, or at a share of it.
+    """Look at frames of a series until its mean is known as well as was promised, or at a share of it.
 
-    If the pieces, with what is measured around them, would cost as much as the whole, the whole is looked at, and the
+    If the frames, with what is read around them, would cost as much as the whole, the whole is looked at, and the
     result is exact. Raises `BadInput` for a promise that makes no sense.
     """
     check_promise(within, confidence, share)
     rng = np.random.default_rng(seed)
-    count = -(-frames // _PIECE)
-    sizes = np.full(count, _PIECE)
-    sizes[-1] = frames - _PIECE * (count - 1)
+    slot = _SLOT if share is None or share <= _WIDE else 1
+    count = -(-frames // slot)
+    sizes = np.full(count, slot)
+    sizes[-1] = frames - slot * (count - 1)
+    place = slot * np.arange(count) + np.floor(rng.random(count) * sizes).astype(int)  # the frame that is looked at
     if within is None:
-        strata_count = max(2, round(share * count / 2))
+        strata_count = max(2, round(share * frames / 2))
     else:
         strata_count = max(_FEWEST, int(np.ceil(_FLOOR / within)))
-    values, seen, stages = np.full(frames, np.nan), np.zeros(count, bool), 0
-    most = count // 2 if within is not None else count
+    values, seen, stages = np.full(count, np.nan), np.zeros(count, bool), 0
     why = "every frame was asked for" if share == 1 else f"{frames} frames are too few for such a sample"
-    while 2 * strata_count < most:
-        strata, stages = _strata(count, strata_count), stages + 1
+    while 2 * strata_count < count:
+        strata, stages = _strata(count, strata_count, [cut // slot for cut in cuts]), stages + 1
         new = _top_up(strata, seen, rng)
-        pieces = _ranges(new, sizes)
-        found = np.asarray(look(pieces), dtype=np.float64)
-        values[_frame_numbers(pieces)] = _finite(found)
+        values[new] = _finite(look(_ranges(place[new])))
         seen |= new
-        means = _piece_means(values, seen, sizes)
-        mean, half = _estimate(means, sizes, strata, seen, confidence)
+        mean, half = _estimate(values[seen], sizes, strata, seen, confidence)
         if within is None or half <= within:
             margin = half if within is None else within
             note = "no promise" if within is None else f"promise kept after {stages} look{'s' * (stages > 1)}"
-            drawn = (float(sizes[seen].sum() / frames), confidence, seed, frames, _ranges(seen, sizes), note)
+            drawn = (float(seen.sum() / frames), confidence, seed, frames, _ranges(place[seen]), note)
             weights = _frame_weights(sizes, strata, seen)
-            pooled = _statements(values, sizes, strata, seen, weights, confidence)
+            pooled = _statements(values[seen], sizes, strata, seen, weights, confidence)
             return SampledMean(mean, mean - margin, mean + margin, *drawn, pooled, weights)
         strata_count = int(np.ceil(strata_count * min(_GROWTH, max(1.15, (half / within) ** 1.2))))
-        why = f"the pieces differ too much for ±{within:g}: {seen.sum()} of them gave ±{half:.2g}"
-    rest = _ranges(~seen, sizes)
-    values[_frame_numbers(rest)] = _finite(np.asarray(look(rest), dtype=np.float64))
-    mean, note = float(values.mean()), f"exact: {why}"
+        why = f"the frames differ too much for ±{within:g}: {seen.sum()} of them gave ±{half:.2g}"
+    whole = np.full(frames, np.nan)
+    whole[place[seen]] = values[seen]
+    rest = np.flatnonzero(np.isnan(whole))
+    whole[rest] = _finite(look(_ranges(rest)))
+    mean, note = float(whole.mean()), f"exact: {why}"
     drawn = (1.0, confidence, seed, frames, ((0, frames),), note)
-    return SampledMean(mean, mean, mean, *drawn, _whole_statements(values), np.full(frames, 1 / frames))
+    return SampledMean(mean, mean, mean, *drawn, _whole_statements(whole), np.full(frames, 1 / frames))
 
 
 def check_promise(within: float | None, confidence: float, share: float | None) -> None:
@@ -207,42 +220,33 @@ def check_promise(within: float | None, confidence: float, share: float | None) 
         raise BadInput(f"confidence {confidence:g}: expected a number from 0.5 to below 1, such as 0.95")
 
 
-def _ranges(chosen: np.ndarray, sizes: np.ndarray) -> tuple[tuple[int, int], ...]:
-    "Half-open ranges of frames of the chosen pieces, joined where they meet."
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], chosen.astype(np.int8), [0]])))
-    ends = np.concatenate([[0], np.cumsum(sizes)])
-    return tuple((int(ends[a]), int(ends[b])) for a, b in edges.reshape(-1, 2))
+def _ranges(numbers: np.ndarray) -> tuple[tuple[int, int], ...]:
+    "Half-open ranges of frames, of their numbers in order."
+    first = np.flatnonzero(np.diff(numbers, prepend=-2) > 1)
+    return tuple((int(run[0]), int(run[-1]) + 1) for run in np.split(numbers, first[1:]) if len(run))
 
 
 def _frame_numbers(pieces: Sequence[tuple[int, int]]) -> np.ndarray:
     return np.concatenate([np.arange(start, end) for start, end in pieces]) if pieces else np.arange(0)
 
 
-def _finite(values: np.ndarray) -> np.ndarray:
+def _finite(values: Sequence[float]) -> np.ndarray:
+    values = np.asarray(values, dtype=np.float64)
     if not np.isfinite(values).all():
         raise BadInput(f"the series has {np.sum(~np.isfinite(values))} values that are no numbers; leave them out")
     return values
 
 
-def _piece_means(values: np.ndarray, seen: np.ndarray, sizes: np.ndarray) -> np.ndarray:  # [seen pieces]
-    return np.add.reduceat(values, np.arange(0, len(values), _PIECE))[seen] / sizes[seen]
-
-
 def _frame_weights(sizes: np.ndarray, strata: np.ndarray, seen: np.ndarray) -> np.ndarray:  # [frames seen], sum 1
-    looked, of_frame = np.repeat(seen, sizes), np.repeat(strata, sizes)
-    stands_for = np.bincount(of_frame) / np.bincount(of_frame[looked], minlength=strata[-1] + 1)
-    return stands_for[of_frame[looked]] / len(looked)
+    stands_for = np.bincount(strata, sizes) / np.bincount(strata[seen], sizes[seen], minlength=strata[-1] + 1)
+    return stands_for[strata[seen]] * sizes[seen] / sizes.sum()
 
 
-def _statements(values, sizes, strata, seen, weights, confidence) -> dict[str, Statement]:
+def _statements(known, sizes, strata, seen, weights, confidence) -> dict[str, Statement]:
     "What the frames of a sample say about other ways to pool."
-    looked = np.repeat(seen, sizes)
-    known = values[looked]
-    scratch = np.full(len(values), np.nan)
 
     def interval(of_known: np.ndarray) -> tuple[float, float]:
-        scratch[looked] = of_known
-        return _estimate(_piece_means(scratch, seen, sizes), sizes, strata, seen, confidence)
+        return _estimate(of_known, sizes, strata, seen, confidence)
 
     found = {}
     if known.min() >= 0:
@@ -263,6 +267,7 @@ def sample_mean(
     within: float = 0.5,  # promised distance from the mean of the whole series
     confidence: float = 0.95,  # with which the promise is kept
     seed: int = 0,
+    cuts: Sequence[int] = (),  # frames at which shots may begin, if that is known: such as key frames
 ) -> SampledMean:
     """The mean of a series from a sample of it, as `measure(…, within=…)` draws it from a clip.
 
@@ -271,4 +276,4 @@ def sample_mean(
     series = np.asarray(series, dtype=np.float64)
     if series.ndim != 1 or len(series) == 0:
         raise BadInput(f"a series of shape {series.shape}: expected the score of every frame, in one dimension")
-    return draw_sample(len(series), lambda pieces: series[_frame_numbers(pieces)], within, confidence, seed)
+    return draw_sample(len(series), lambda pieces: series[_frame_numbers(pieces)], within, confidence, seed, cuts=cuts)

@@ -101,6 +101,18 @@ def test_loose_files_of_before_are_read_and_bundled(tmp_path):
     assert store.files([key_of(1000)]) == set() and store.load("cd" * 32) is None
 
 
+def test_a_large_cache_of_before_is_bundled_bit_by_bit(tmp_path):
+    store, left = Store(tmp_path), []
+    for number in range(300):
+        write_json(store.path(key_of(number)), seal({"key": key_of(number), "number": number}), durable=False)
+    for number in range(300, 304):
+        fill(store, [number])
+        left.append(len(list(tmp_path.rglob("*.json"))))
+    assert left == [173, 46, 0, 1]
+    assert [store.load(key_of(number))["number"] for number in range(304)] == [*range(304)]
+    assert [len(zipfile.ZipFile(path).namelist()) for path in bundles(store)].count(128) == 2
+
+
 def test_damage_is_noticed_and_made_good(tmp_path):
     store = Store(tmp_path)
     saved = fill(store, range(8))

@@ -25,7 +25,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache, partial
-from itertools import chain
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
 
@@ -350,9 +350,11 @@ class Store:
     def files(self, keys: Iterable[str]) -> set[Path]:
         "The files in which the records of some keys are."
         found = set()
-        for path in map(self.path, keys):
-            there = [path] if path.exists() else _bundles(path.parent)
-            found |= {each for each in there if each == path or path.stem in _bundled_keys(each)}
+        for folder, paths in groupby(sorted(map(self.path, keys)), lambda path: path.parent):
+            bundles = _bundles(folder)
+            for path in paths:
+                there = [path] if path.exists() else [each for each in bundles if path.stem in _bundled_keys(each)]
+                found.update(there)
         return found
 
 
@@ -403,7 +405,7 @@ def _bundle_loose(folder: Path) -> None:
             path.unlink(missing_ok=True)
     joined: dict[str, tuple] = {}  # by key: date and bytes
     used = []
-    for path in loose:
+    for path in sorted(loose)[:_FULL]:  # the next ones when a record is saved again
         with suppress(BadInput):
             if _is_whole(raw := _read_file(path), path.stem):
                 joined[path.stem] = (_zip_date(files[path].st_mtime), raw)

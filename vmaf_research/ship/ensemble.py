@@ -236,8 +236,12 @@ def read_run(
         for each in table if table is recorded else ():
             if not each.exists():
                 raise BadInput(f"{each}: the table of {folder} is gone; say where it is now with --table")
-    teacher = next(iter(files[0].values())).get("teacher", DEFAULT_TEACHER)
-    return EnsembleRun(folder, load_ensemble_table(table, resolve_teachers([teacher])[0].name, same_source), *files)
+    first = next(iter(files[0].values()))
+    teacher, judge = resolve_teachers([first.get("teacher", DEFAULT_TEACHER)])[0], first.get("judge_on", [])
+    read = load_ensemble_table(table, teacher.name, same_source)
+    if absent := [corpus for corpus in judge if corpus not in read.rows.corpora]:
+        raise BadInput(f"{folder}: was judged on {absent[0]}, which is none of the tables; name all of them (--table)")
+    return EnsembleRun(folder, read, *files)
 
 # %% ../../nbs/ship/67_ensemble.ipynb #5e8a2c60
 def _finished_seeds(folder: Path, identity: Mapping[str, Any]) -> dict[int, np.ndarray]:

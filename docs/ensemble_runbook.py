@@ -47,7 +47,8 @@ written beside the table holds the encode parameters, and the manifest says whic
         "## 2. Train every seed without every source",
         """Five seeds times all sources, in one stack. Several tables are one data set. `--folds` leaves out something
 else: `corpus`, or so many groups of sources (as many as there are sources: each on its own); beyond 100 sources ten
-groups are the default. `--corpus-root` looks at the files of a single table again. A run that is started again
+groups are the default. `--judge-on` trains on the tables and judges on other corpora, instead of leaving anything out.
+`--corpus-root` looks at the files again: a folder for each table, in their order. A run that is started again
 trains only the seeds that are not finished: a seed is finished when its `loso_seed{N}.json` is whole and was made
 from the same table, corpus, recipe and version. A run that was killed while it trained goes on from its last
 checkpoint (`training.part`, written every few seconds), and ends with the bytes of an undisturbed one. The recipe is

@@ -450,6 +450,12 @@ REFUSALS: dict[str, tuple[Refusal, ...]] = {
         Refusal("Other sources than asked for", "a corpus that is smaller than it should be is another experiment",
             "ensemble run rows.parquet --folds 9 --out e -q",
             "there are 3 sources (source0, source1, source2), 9 folds were asked for"),
+        Refusal("A corpus that is learned from and judged", "a model knows what it learned from",
+            "ensemble run rows.parquet --judge-on rows.parquet --out e -q",
+            "rows.parquet: is of the corpus rows, which is to be judged; learn from another one"),
+        Refusal("More folders of files than tables", "nobody can say which table is of which files",
+            "ensemble run rows.parquet --corpus-root videos --corpus-root videos --out e -q",
+            "folders of files: 2, tables: 1; give one folder for each table, in their order, or none"),
         Refusal("A finished run of other settings", "a verdict is about seeds of one experiment",
             "ensemble run rows.parquet --out run --recipe tuned -q",
             "run/loso_seed0.json: was made with other settings (recipe.name: 'adr0303' recorded, 'tuned' now; …); "

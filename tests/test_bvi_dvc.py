@@ -1,5 +1,6 @@
 """BVI-DVC on stand-ins: photographs in the names and layout of the set, killed runs, archives that make trouble."""
 
+import json
 import os
 import random
 import signal
@@ -15,6 +16,7 @@ import pytest
 
 from vmaf_research.corpora.bvi_dvc import extract_bvi_dvc, list_videos, take_out
 from vmaf_research.corpora.embedded import load_still, still_planes
+from vmaf_research.corpora.row_tools import rows_from_logs
 from vmaf_research.measure.core import BadInput
 from vmaf_research.measure.engine import run_ffmpeg
 from vmaf_research.measure.manifest import open_manifest
@@ -248,3 +250,11 @@ def test_hdr_sequences_are_guarded_and_marked_every_time(tmp_path, capsys):
         {"size": sequence.stat().st_size, "sha256": sha256_file(sequence)}
     ]
     assert main(command) == 2  # what was allowed once is no permission
+    metrics = {"vmaf": 90.0, "adm2": 1.0, "motion2": 0.0} | {f"vif_scale{k}": 0.5 for k in range(4)}
+    log = {"version": "3.2", "frames": [{"frameNum": number, "metrics": metrics} for number in range(2)]}
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / f"{sequence.stem}.json").write_text(json.dumps(log))
+    made = rows_from_logs(tmp_path / "logs", tmp_path / "rows.jsonl", videos=folder, progress=False)
+    row = json.loads(made.out.read_text())
+    colours = {"hdr_transfer": "arib-std-b67", "hdr_primaries": "bt2020", "hdr_forced": False}
+    assert colours.items() <= row.items()

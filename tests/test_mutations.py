@@ -33,7 +33,7 @@ from vmaf_research.measure.core import ResearchError, settings
 from vmaf_research.measure.engine import run_ffmpeg
 from vmaf_research.measure.features import CANONICAL_6
 from vmaf_research.measure.manifest import manifest_path
-from vmaf_research.measure.provenance import SEAL, json_bytes, open_sealed, seal, sha256_file
+from vmaf_research.measure.provenance import SEAL, Store, json_bytes, open_sealed, seal, sha256_file
 from vmaf_research.measure.video import input_arguments, open_clip
 from vmaf_research.predict.training import read_codec_rows
 from vmaf_research.serve import manifests
@@ -383,6 +383,17 @@ def make_cache(folder: Path, quick_run: Path) -> Format:
     return Format(path, mutate_json, {"extract": again}, exact=True)
 
 
+def make_bundle(folder: Path, _: Path) -> Format:
+    store, keys = Store(folder / "store"), [f"ab{number:062}" for number in range(8)]
+    saved = [store.save(key, {"number": number}) for number, key in enumerate(keys)]
+    (path,) = store.files(keys)
+
+    def read():
+        assert all(store.load(key) in (None, record) for key, record in zip(keys, saved, strict=True))
+
+    return Format(path, mutate_bytes, {"load": partial(code_of, read)})
+
+
 def make_training(folder: Path, suffix: str) -> Format:
     path, rows = folder / f"t{suffix}", make_codec_rows(2, 2, 3).drop(columns="preset")
     if suffix == ".csv":
@@ -545,6 +556,7 @@ FORMATS = {
     "seed file": make_seed,
     "predictions": make_predictions,
     "cache entry": make_cache,
+    "bundle of the cache": make_bundle,
     "table csv": lambda folder, _: make_training(folder, ".csv"),
     "table Parquet": lambda folder, _: make_training(folder, ".parquet"),
     "table JSON lines": lambda folder, _: make_training(folder, ".jsonl"),

@@ -226,7 +226,7 @@ def test_damaged_videos_are_named_with_their_digest(dataset, tmp_path, capsys):
     assert digests == {name: sha256_file(folder / name) for name in ("a/two.mp4", "b/two.mp4", "cut.mp4", "empty.mp4")}
     inputs = facts["run_provenance"]["inputs"]
     assert {f"originals/{name}" for name in (*digests, "one.mp4")} <= set(inputs)
-    assert facts["run_provenance"]["args"]["allow_failures"] is True and facts["cache_files"] == 1
+    assert facts["run_provenance"]["args"]["allow_failures"] is True and facts["cache_entries"] == 1
     (folder / "cut.mp4").write_bytes(b"another")
     assert "cut.mp4" in verify(out).differences[0]
     shutil.rmtree(folder / "a")

@@ -4,6 +4,7 @@ import json
 import shutil
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,6 +13,7 @@ import pandas as pd
 import pytest
 from made_up import make_codec_rows, make_table
 
+from vmaf_research.learn.recipes import RECIPES
 from vmaf_research.learn.table import corpus_names, load_ensemble_table, load_training_table, plan_folds, take_sources
 from vmaf_research.measure.core import BadInput, ShipRefused
 from vmaf_research.measure.manifest import manifest_path, open_manifest, pairs_path, verify
@@ -289,6 +291,54 @@ def test_an_ensemble_of_several_tables(tmp_path):
     for name in found.artefacts:
         found.artefacts[name]["folds"][0]["n_train"] -= 1
     assert any("are not those of one.parquet, two.parquet" in reason for reason in judge(found).reasons)
+
+
+def test_an_ensemble_is_judged_on_another_corpus(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(RECIPES, "quick", RECIPES["tuned"].changed(name="quick", epochs=40, batch_size=32, dropout=0.0))
+    monkeypatch.setattr("vmaf_research.ship.verdict._MOST_SPREAD", 1.0)
+    rows, paths, roots = make_codec_rows(8, 4, 12).drop(columns="dis_basename"), [], []
+    for name, which in (("one", range(6)), ("two", range(4, 8))):  # two sources are in both, as their digests say
+        paths.append(tmp_path / f"{name}.parquet")
+        rows[rows.source.isin([f"source{k}" for k in which])].to_parquet(paths[-1])
+        roots.append(tmp_path / f"files of {name}")
+        roots[-1].mkdir()
+        (roots[-1] / f"{name}.y4m").write_bytes(b"stands for a video")
+    same = tmp_path / "same.csv"
+    same.write_text("corpus,source,group\n" + "".join(f"{c},source{k},{k}\n" for c in ("one", "two") for k in (4, 5)))
+    out, options = tmp_path / "run", {"same_source": same, "corpus_root": roots, "progress": False}
+    found = run_ensemble(paths[:1], out, "quick", judge_on=paths[1:], **options)
+    says = "learned from one, judged on two; there more than once: 4, 5; not learned from"
+    assert found.plan.says.startswith(says) and set(found.predictions.source) == {f"two/source{k}" for k in range(4, 8)}
+    seed = json.loads((out / artefact_name(0)).read_text())
+    per_source = len(rows) // 8
+    assert {fold["n_train"] for fold in seed["folds"]} == {4 * per_source} and seed["judge_on"] == ["two"]
+    assert run_ensemble(paths[:1], out, "quick", judge_on=paths[1:], **options).trained == ()
+    with pytest.raises(BadInput, match="was made with other settings"):
+        run_ensemble(paths, out, "quick", **options)
+
+    verdict = validate(out, corpus_root=roots)
+    assert verdict.promoted and verdict.document["folds"]["says"].startswith(says)
+    assert "mean held-out PLCC" in {check.name for check in verdict.checks}
+    assert f"note: folds: {says}" in repr(verdict)
+    assert not validate(out, corpus_root=[roots[0], roots[0]]).promoted  # each table has its own
+    assert validate(out, corpus_root=roots).promoted
+    assert main(["ensemble", "export", str(out), "-q"]) == 0
+    assert main(["registry", "promote", "--verdict", str(out / "PROMOTE.json"), "--models", str(out / "model")]) == 0
+    training = load("fr_regressor_v2_ensemble_v1_seed0", out / "model").sidecar.training
+    assert training.n_sources == 4 and training.learned.n_sources == 4 and training.learned.n_rows == 4 * per_source
+    card = (out / "model" / "fr_regressor_v2_ensemble_v1_seed3.md").read_text()
+    assert "learned from one, judged on two" in card
+
+    damaged = found.predictions.assign(target=0.0)
+    assert any("is about other rows" in reason for reason in judge(replace(found, predictions=damaged)).reasons)
+    capsys.readouterr()
+    words = ["ensemble", "run", str(paths[0]), "--judge-on", str(paths[1]), "--out", str(tmp_path / "no"), "-q"]
+    assert main([*words, "--folds", "loso"]) == 2 and "nothing is left out in turn" in capsys.readouterr().err
+    assert main([*words, "--corpus-root", str(roots[0])]) == 2
+    assert "folders of files: 1, tables: 2; give one folder for each table" in capsys.readouterr().err
+    assert main(["ensemble", "run", str(paths[1]), *words[3:]]) == 2
+    assert "which is to be judged; learn from another one" in capsys.readouterr().err
+    assert not (tmp_path / "no").exists()
 
 
 def test_an_undefined_correlation_is_said_to_be_one(tmp_path):

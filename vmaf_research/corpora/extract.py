@@ -33,8 +33,7 @@ from ..measure.features import resolve_teachers
 from ..measure.libvmaf import EncodedAs, Measurement, check_sdr, compare, comparison_format, engine_for
 from ..measure.manifest import describe_path, manifest_path, pairs_path, run_provenance, write_manifest
 from ..measure.measuring import Sampling, measure_pair
-from ..measure.provenance import common_folder, content_digest, recorded, remove_partial, seal, sha256_file
-from ..measure.provenance import write_json
+from ..measure.provenance import Store, common_folder, content_digest, remove_partial, sha256_file
 from ..measure.teacher import check_against_teacher, load_teacher
 from ..measure.together import is_compressed, measure_together
 from ..measure.video import Clip, pixel_format
@@ -115,10 +114,10 @@ class Job:
         kept = self.pair.clips if self.reference_size is None else (self.pair.distorted,)
         return {clip: clip.path.stat().st_size for clip in kept}
 
-    def path(self) -> Path:
-        "The file of the stored measurement."
-        key = self.key()
-        return self.cache / "measure" / key[:2] / f"{key}.json"
+    @property
+    def store(self) -> Store:
+        "Where measurements are kept."
+        return Store(self.cache / "measure")
 
 # %% ../../nbs/corpora/32_extract.ipynb #aacd636d
 def run_job(job: Job) -> bool | Problem:  # whether it had to be measured (False: it was there), or why it cannot be
@@ -183,7 +182,7 @@ class _Stored(Record):
 
 def load_measured(job: Job) -> dict[str, Any] | None:
     "The stored measurement of a job, or None if there is none or it was damaged."
-    if (stored := recorded(job.path(), {"key": job.key()}, kind=_Stored)) is None:
+    if (stored := job.store.load(job.key(), _Stored)) is None:
         return None
     models = resolve_teachers(job.teachers)
     wanted = {*job.features, *(name for model in models for name in (model.column, *model.extra_features))}
@@ -201,8 +200,7 @@ def store_measured(job: Job, result: Measurement) -> None:
     if job.how.sampling is not None:
         facts |= {"frame_index": result.frame_index.tolist(), "weights": result.sample.weights.tolist()}
         facts |= {"sample": result.sample.to_json()}
-    document = seal({"key": job.key(), "columns": columns} | facts)
-    write_json(job.path(), document, durable=False)  # the seal tells whether the disk has all of it
+    job.store.save(job.key(), {"columns": columns} | facts)
 
 
 def _check_sample(pair: Pair, columns: dict[str, np.ndarray]) -> None:
@@ -316,7 +314,8 @@ def finish_extraction(
     sizes = {corpus.relative_path(clip): size for job in jobs for clip, size in job.files().items()}
     facts = _write_tables(done, corpus, out)
     seconds = round(time.monotonic() - started, 2)
-    volatile = {"seconds": seconds, "cache": str(done[0].cache), "measured_now": measured}
+    files = done[0].store.files(facts["stored"])
+    volatile = {"seconds": seconds, "cache": str(done[0].cache), "measured_now": measured, "cache_files": len(files)}
     with suppress(ResearchError):  # whatever measured was there then, and may be gone now
         volatile["engine"] = engine_for(done[0].teachers).program()
     failed_files = {each.path for each in failures if each.path and each.path.is_file()}
@@ -344,7 +343,7 @@ def _failure_facts(
 def _write_tables(jobs: list[Job], corpus: Corpus, out: Path) -> dict[str, Any]:
     "Write both tables from the stored measurements; returns what the manifest says about these."
     facts: dict[str, Any] = {"engine": None, "skipped": {}, "capped": Counter(), "rows_of": {}}
-    facts |= {"keys": {}, "warnings": [], "cache_files": set()}
+    facts |= {"keys": {}, "warnings": [], "stored": set()}
     hdr = {job.pair.key: next((reason for clip in job.pair.clips if (reason := clip.colour.hdr)), None) for job in jobs}
     facts["hdr"] = {"/".join(key): reason for key, reason in hdr.items() if reason}
     schema, pairs = table_schema(jobs[0].teachers, bool(facts["hdr"])), []
@@ -353,10 +352,11 @@ def _write_tables(jobs: list[Job], corpus: Corpus, out: Path) -> dict[str, Any]:
         for job in jobs:
             stored = load_measured(job)
             if stored is None:
-                raise EngineError(f"{job.path()}: a stored measurement vanished; run the same command again")
+                gone = f"{'/'.join(job.pair.key)}: its stored measurement vanished from {job.cache}"
+                raise EngineError(f"{gone}; run the same command again")
             frames = len(next(iter(stored["columns"].values())))
             facts["rows_of"]["/".join(job.pair.key)] = frames
-            facts["cache_files"].add(job.path())
+            facts["stored"].add(job.key())
             facts["engine"] = stored["engine"]
             facts["skipped"] |= stored["skipped"]
             facts["capped"].update(stored["capped"])
@@ -459,7 +459,7 @@ def _write_manifest(
         "failures": facts["failures"],
         "warnings": [*corpus.warnings, *facts["warnings"]],
         "hdr": facts["hdr"],
-        "cache_files": len(facts["cache_files"]),
+        "cache_entries": len(facts["stored"]),
         "cache_policy": "measurements are keyed by the content of both files, geometry, engine, features and teachers",
     }
     if (sampling := jobs[0].how.sampling) is not None:

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['VOLATILE_KEYS', 'parse_qualities', 'coarse_qualities', 'fine_qualities', 'plan_qualities', 'GridSource', 'Cell',
-           'score_facts', 'shape_facts', 'find_shots', 'shot_facts', 'run_cell', 'Grid', 'grid', 'stable_digest']
+           'score_facts', 'shape_facts', 'find_shots', 'shot_facts', 'hdr_facts', 'run_cell', 'Grid', 'grid',
+           'stable_digest']
 
 # %% ../../nbs/corpora/40_grid.ipynb #dfb960c4
 import shlex
@@ -39,7 +40,7 @@ from ..measure.manifest import describe_path, run_provenance, write_manifest
 from ..measure.packets import pictures
 from ..measure.provenance import content_digest, once, sha256_file
 from ..measure.siti import Shot, detect_shots
-from ..measure.video import Clip
+from ..measure.video import Clip, Colour
 
 # %% ../../nbs/corpora/40_grid.ipynb #92e8ade2
 def parse_qualities(text: str) -> tuple[float, ...]:  # in the order of the text, none twice; whole ones stay whole
@@ -224,6 +225,11 @@ def shot_facts(shots: Sequence[Shot], fps: Fraction) -> dict[str, Any]:  # keys 
     mean, deviation = float(np.mean(lengths)), float(np.std(lengths))
     return {"shot_count": len(lengths), "shot_avg_duration_sec": mean, "shot_duration_std_sec": deviation}
 
+
+def hdr_facts(colour: Colour) -> dict[str, Any]:  # keys of a row
+    "What a source of a high dynamic range says of its colours; nothing of another one."
+    return {"hdr_transfer": colour.transfer, "hdr_primaries": colour.primaries} if colour.hdr else {}
+
 # %% ../../nbs/corpora/40_grid.ipynb #1bdb8782
 class _CellResult(NamedTuple):
     "A row, and the encode that it is about."
@@ -279,9 +285,7 @@ def _cell_row(cell: Cell, facts: dict[str, Any], measured: dict[str, Any]) -> di
     source, engine = cell.source, measured["engine"]
     row = facts | score_facts(measured["columns"], cell.teacher, measured.get("weights"))
     row |= shot_facts(source.shots, source.reference.fps) | {"extra_params": cell.extra_params}
-    colour = source.reference.colour
-    if colour.hdr:
-        row |= {"hdr_transfer": colour.transfer, "hdr_primaries": colour.primaries}
+    row |= hdr_facts(source.reference.colour)
     row |= {"run_id": content_digest(cell.made_from())[:32], "clip_mode": cell.clip_mode, "exit_status": 0}
     row |= {"timestamp": datetime.now(UTC).isoformat(timespec="seconds"), "src": source.src}
     row |= {"src_sha256": source.src_sha256, "encoder": cell.codec, "preset": cell.preset, "crf": cell.quality}

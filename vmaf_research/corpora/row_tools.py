@@ -24,7 +24,7 @@ import pandas as pd
 from pydantic import Field
 
 from .bvi_dvc import BviVideo, list_videos, parse_name, take_out
-from .grid import find_shots, score_facts, shape_facts, shot_facts
+from .grid import find_shots, hdr_facts, score_facts, shape_facts, shot_facts
 from .jobs import run_jobs
 from .pairs import Problem, problem_report
 from .rows import LARGEST, ROW_SCHEMA, CorpusRows, RowsMade, check_files, finish_rows, new_row
@@ -323,18 +323,18 @@ class _Seen(NamedTuple):
 
     digest: str
     frames: int
-    shots: dict[str, Any]  # keys of a row
+    facts: dict[str, Any]  # keys of a row: shots, and colours of a high dynamic range
 
 
 def _log_row(path: Path, seen: Mapping[str, _Seen], settings: Mapping[str, Any]) -> dict[str, Any]:
-    "The row of a log, with the digest and the shots of its source if that was seen."
+    "The row of a log, with what its source says of itself if that was seen."
     name = parse_name(path.stem)
     columns, version = _read_log(path)
     count = len(columns["vmaf"])
-    digest, frames, shots = seen.get(name.key, (None, count, {}))
+    digest, frames, source = seen.get(name.key, (None, count, {}))
     if frames != count:
         raise BadInput(f"{path}: has {count} frames, but the video has {frames}; measure it again")
-    facts = shape_facts(name, count) | shots | score_facts(columns) | {"vmaf_binary_version": version, **settings}
+    facts = shape_facts(name, count) | source | score_facts(columns) | {"vmaf_binary_version": version, **settings}
     return new_row(src=f"bvi-dvc:{name.key}", src_sha256=digest, exit_status=0, clip_mode="full", **facts)
 
 # %% ../../nbs/corpora/41_row_tools.ipynb #920aa467
@@ -386,9 +386,10 @@ def rows_from_logs(
 
 
 def _see_video(place: Path, video: BviVideo) -> _Seen | Problem:
-    "Digest, number of frames and shots of a video."
+    "What a video says of itself."
     try:
         with tempfile.TemporaryDirectory() as folder, take_out(place, video, Path(folder)) as (clip, digest):
-            return _Seen(digest, clip.frames, shot_facts(find_shots(clip), clip.fps))
+            facts = shot_facts(find_shots(clip), clip.fps) | hdr_facts(clip.colour)
+            return _Seen(digest, clip.frames, facts)
     except ResearchError as error:
         return Problem(video.member, str(error))

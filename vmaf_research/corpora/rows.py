@@ -105,7 +105,7 @@ _ENTRIES = {  # version of the schema that brought them: name, kind, unavailable
     3: (
         ("hdr_transfer", "text", "", "transfer characteristics, if the source is HDR"),
         ("hdr_primaries", "text", "", "colour primaries, if the source is HDR"),
-        ("hdr_forced", "flag", False, "HDR was assumed against what the file says"),
+        ("hdr_forced", "flag", False, "HDR was assumed against what the file says; this package never does"),
         ("shot_count", "integer", 0, "shots of the source", 0, LARGEST),
         ("shot_avg_duration_sec", "number", 0.0, "mean length of a shot, seconds", 0),
         ("shot_duration_std_sec", "number", 0.0, "standard deviation of the lengths of shots, seconds", 0),

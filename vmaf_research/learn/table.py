@@ -656,6 +656,7 @@ class FoldPlan:
     label: str  # before the name of a metric
     says: str  # in a sentence
     folds: tuple[Fold, ...]
+    judge: tuple[str, ...] = ()  # corpora that are judged by what was learned from the others
 
     @property
     def plain(self) -> bool:
@@ -732,7 +733,7 @@ def plan_folds(
         folds.append(Fold(name, tuple(table.sources[number] for number in numbers), learned, judged))
     if lost:
         says += f"; not learned from, as it is left out under another name: {lost} times a source"
-    return FoldPlan(rule, label, says, tuple(folds))
+    return FoldPlan(rule, label, says, tuple(folds), tuple(judge))
 
 
 def _ranges(sources: Sequence[int], ends: np.ndarray) -> _Ranges:
@@ -863,6 +864,7 @@ class EnsembleTable:
     corpus_digest: str | None  # of the corpus's files: sorted relpath<TAB>size; None: unknown which they are
     encoders: dict[str, int]  # encoder -> rows
     presets_unknown: int  # rows whose preset is not stated or not in the vocabulary
+    same_source: Path | None = None  # what said which sources are the same
 
     @property
     def name(self) -> str:
@@ -872,7 +874,8 @@ class EnsembleTable:
     @property
     def roots(self) -> dict[str, Path]:
         "Where the inputs are."
-        return {root: path.parent for root, path in zip(_root_names(len(self.paths)), self.paths, strict=True)}
+        found = {root: path.parent for root, path in zip(_root_names(len(self.paths)), self.paths, strict=True)}
+        return found | ({} if self.same_source is None else {"same_source": self.same_source.parent})
 
     @property
     def sha256(self) -> str:
@@ -911,13 +914,15 @@ class EnsembleTable:
 # %% ../../nbs/learn/47_table.ipynb #23a2c36d
 def find_corpus_digest(
     table: Path | Sequence[Path],  # of several: a digest of those of all of them
-    root: Path | None = None,  # folder of the corpus's files; their sizes are taken there, instead of the recorded ones
+    root: Path | Sequence[Path] | None = None,  # folder of its files, or of each table: the sizes are taken there
 ) -> str | None:  # SHA-256 of the sorted lines `relpath<TAB>size`
     "Digest of the files of a table's corpus: of its pairs if they are listed, else of the whole folder."
     if not isinstance(table, Path):
-        if len(table) > 1 and root is not None:
-            raise BadInput(f"{root}: is the folder of one corpus, but there are {len(table)} tables; leave it out")
-        found = [find_corpus_digest(each, root) for each in table]
+        roots = [root] if isinstance(root, Path | str) else list(root or [None] * len(table))
+        if len(roots) != len(table):
+            counted = f"folders of files: {len(roots)}, tables: {len(table)}"
+            raise BadInput(f"{counted}; give one folder for each table, in their order, or none")
+        found = [find_corpus_digest(*each) for each in zip(table, roots, strict=True)]
         return found[0] if len(found) == 1 else None if None in found else content_digest(sorted(found))
     pairs = read_pairs(table, _FILES)
     if pairs is None:
@@ -999,7 +1004,8 @@ def load_ensemble_table(
     names = [_corpus_name(path, described[root]["sha256"]) for root, path in zip(roots, paths, strict=True)]
     training = _load_parts(parts, (*model.inputs, *CODEC_BLOCKS[version]), model.column, same_source)
     corpus = ", ".join(training.corpora) or names[0], find_corpus_digest(paths)
-    return EnsembleTable(training, tuple(paths), described, *corpus, dict(sorted(encoders.items())), presets_unknown)
+    known = dict(sorted(encoders.items())), presets_unknown, same_source
+    return EnsembleTable(training, tuple(paths), described, *corpus, *known)
 
 
 def _encoded_rows(path: Path, given: Path, model: TeacherModel) -> pd.DataFrame:

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SEAL', 'sha256_bytes', 'sha256_file', 'listing_digest', 'common_folder', 'json_bytes', 'content_digest', 'parse_json',
            'read_json', 'seal', 'open_sealed', 'check_writable', 'atomic_path', 'working_on', 'remove_partial',
-           'write_bytes', 'write_json', 'recorded', 'once', 'scan_lines']
+           'write_bytes', 'write_json', 'recorded', 'once', 'Store', 'scan_lines']
 
 # %% ../../nbs/measure/11_provenance.ipynb #835c43e0
 import fnmatch
@@ -17,11 +17,15 @@ import os
 import platform
 import secrets
 import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
-from itertools import chain
+from functools import lru_cache, partial
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
 
@@ -124,20 +128,26 @@ def parse_json(
     return value
 
 
-def _parse_file(path: Path | str, advice: str = "") -> tuple[Any, bytes]:
-    "A JSON file, parsed and as it is; raises `BadInput` that names the file, with some advice."
+def _read_file(path: Path | str) -> bytes:
+    "The bytes of a file, at most one more than JSON may have; raises `BadInput` that names it."
     try:
         with open(path, "rb") as file:
-            data = file.read(min(os.fstat(file.fileno()).st_size, _MOST_BYTES) + 1)
-        return parse_json(data), data
+            return file.read(min(os.fstat(file.fileno()).st_size, _MOST_BYTES) + 1)
     except (OSError, ValueError) as error:  # also a name that no file can have
-        cannot = f"cannot be read ({getattr(error, 'strerror', error)})"
-        raise BadInput(f"{path}: {f'{error}{advice}' if isinstance(error, BadInput) else cannot}") from error
+        raise BadInput(f"{path}: cannot be read ({getattr(error, 'strerror', error)})") from error
+
+
+def _parse_named(data: bytes, path: Path | str, advice: str = "") -> Any:
+    "JSON from a file, parsed; raises `BadInput` that names the file, with some advice."
+    try:
+        return parse_json(data)
+    except BadInput as error:
+        raise BadInput(f"{path}: {error}{advice}") from error
 
 
 def read_json(path: Path | str, kind: type[Record] = Record) -> Any:  # a record of this kind
     "A JSON file from elsewhere, held against a schema; raises `BadInput` that names the file and what is wrong."
-    return validated(kind, _parse_file(path)[0], str(path))
+    return validated(kind, _parse_named(_read_file(path), path), str(path))
 
 # %% ../../nbs/measure/11_provenance.ipynb #e69b5ea8
 SEAL = "sha256_of_content"
@@ -151,8 +161,13 @@ def seal(document: dict) -> dict:  # a copy with the field `sha256_of_content` l
 # %% ../../nbs/measure/11_provenance.ipynb #ccbc3880
 def open_sealed(path: Path | str, kind: type[Record] = Record) -> dict:  # the document, its seal included
     "What `write_json(path, seal(document))` wrote; raises `BadInput` if a bit of it is another, or it is no `kind`."
+    return _unseal(_read_file(path), path, kind)
+
+
+def _unseal(raw: bytes, path: Path | str, kind: type[Record] = Record) -> dict[str, Any]:
+    "What sealed bytes say; raises `BadInput` that names the file that they are from."
     damaged = "it was damaged or edited, restore or rebuild it"
-    document, raw = _parse_file(path, f"; {damaged}")
+    document = _parse_named(raw, path, f"; {damaged}")
     if not isinstance(document, dict) or SEAL not in document:
         raise BadInput(f"{path}: has no field {SEAL!r}, so it is not a file of this project or was damaged")
     if document != seal(document) or json_bytes(document) != raw:
@@ -280,7 +295,6 @@ def once(
     made_from: Mapping[str, Any],  # everything that decides the result, as plain values
     make: Callable[[], Mapping[str, Any]],  # makes the product in one step, and says what else the record holds
     product: Path | str | None = None,  # the file that `make` writes, if it writes one
-    durable: bool = True,  # as in `atomic_path`
     kind: type[Record] = Record,  # schema of the record; one of another form counts as none
 ) -> dict[str, Any]:  # the record
     "The record of something that is made at most once; raises what `make` raises, and then leaves no record."
@@ -289,8 +303,159 @@ def once(
         made = make()
         digest = {} if product is None else {"sha256": sha256_file(product)}
         found = seal({**made_from, **digest, **made})
-        write_json(record, found, durable)
+        write_json(record, found)
     return found
+
+# %% ../../nbs/measure/11_provenance.ipynb #eed89a2c
+_LOOSE, _SMALL = 8, 1 << 20  # files of a folder that become a bundle; bytes that a record in a bundle may have
+_FULL, _FULL_BYTES = 128, 1 << 24  # records or bytes of a bundle that is left alone
+_ABANDONED = 86_400  # seconds after which an unfinished file is one that a kill left
+_DAMAGE = (BadInput, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, KeyError)
+
+
+@dataclass(frozen=True)
+class Store:
+    "Sealed records by key, for all processes and machines that see the folder."
+
+    folder: Path  # need not exist yet
+
+    def path(self, key: str) -> Path:  # of 64 hexadecimal digits
+        "The file that a record is written to, and out of which it goes into a bundle."
+        return self.folder / key[:2] / f"{key}.json"
+
+    def load(
+        self,
+        key: str,
+        kind: type[Record] = Record,  # schema of the record; one of another form counts as none
+    ) -> dict[str, Any] | None:
+        "The record of a key; None if there is none, or it was damaged."
+        path, before = self.path(key), None
+        if (found := recorded(path, {"key": key}, kind=kind)) is not None:
+            return found
+        while (bundles := _bundles(path.parent)) != before:  # others may be joining them
+            for bundle in bundles:
+                if (found := _bundled_record(bundle, key, kind)) is not None:
+                    return found
+            before = bundles
+        return None
+
+    def save(self, key: str, facts: Mapping[str, Any]) -> dict[str, Any]:  # the record
+        "Keep facts under a key, in one step; they can be made again, so nobody waits for the disk."
+        document = seal({"key": key, **facts})
+        write_json(self.path(key), document, durable=False)  # the seal tells whether the disk has all of it
+        with suppress(OSError, BadInput):  # a full disk, or no right to remove: what is there stays as it is
+            _bundle_loose(self.path(key).parent)
+        return document
+
+    def files(self, keys: Iterable[str]) -> set[Path]:
+        "The files in which the records of some keys are."
+        found = set()
+        for folder, paths in groupby(sorted(map(self.path, keys)), lambda path: path.parent):
+            bundles = _bundles(folder)
+            for path in paths:
+                there = [path] if path.exists() else [each for each in bundles if path.stem in _bundled_keys(each)]
+                found.update(there)
+        return found
+
+
+def _bundles(folder: Path) -> list[Path]:
+    "Bundles of a folder, which need not exist."
+    return sorted(folder.glob("[!.]*.zip"))
+
+
+@lru_cache(8192)
+def _bundled_keys(bundle: Path) -> frozenset[str]:
+    "Which records a bundle has; its name tells, so it can be remembered."
+    with zipfile.ZipFile(bundle) as opened:
+        return frozenset(name.removesuffix(".json") for name in opened.namelist())
+
+
+def _bundled_record(bundle: Path, key: str, kind: type[Record]) -> dict[str, Any] | None:
+    "A record in a bundle; None if it is not there or damaged, or the bundle was joined to others meanwhile."
+    try:
+        if key not in _bundled_keys(bundle):
+            return None
+        with zipfile.ZipFile(bundle) as opened:
+            document = _unseal(opened.read(f"{key}.json"), bundle, kind)
+    except (OSError, *_DAMAGE):
+        return None
+    return document if document.get("key") == key else None
+
+# %% ../../nbs/measure/11_provenance.ipynb #4ee2273e
+def _is_whole(raw: bytes, key: str) -> bool:
+    "Whether bytes are the record of a key."
+    try:
+        return _unseal(raw, key).get("key") == key
+    except BadInput:
+        return False
+
+
+def _bundle_loose(folder: Path) -> None:
+    "If there are many loose files, join them and the smaller bundles to one; a damaged file stays until made again."
+    files = {}
+    for entry in list(os.scandir(folder)):
+        with suppress(FileNotFoundError):  # another process is faster
+            files[Path(entry.path)] = entry.stat()
+    loose = [path for path in files if path.match("[!.]*.json") and files[path].st_size <= _SMALL]
+    bundles = [path for path in files if path.match("[!.]*.zip") and files[path].st_size < _FULL_BYTES]
+    if len(loose) < _LOOSE:
+        return
+    for path in files:
+        if path.match(".*.part.*") and time.time() - files[path].st_mtime > _ABANDONED:
+            path.unlink(missing_ok=True)
+    joined: dict[str, tuple] = {}  # by key: date and bytes
+    used = []
+    for path in sorted(loose)[:_FULL]:  # the next ones when a record is saved again
+        with suppress(BadInput):
+            if _is_whole(raw := _read_file(path), path.stem):
+                joined[path.stem] = (_zip_date(files[path].st_mtime), raw)
+                used.append(path)
+    for count, bundle in sorted((_count_bundled(bundle), bundle) for bundle in bundles):
+        if joined and count < _FULL and count <= 2 * len(joined):
+            with suppress(OSError):  # then it is left alone
+                _add_bundle(joined, bundle)
+                used.append(bundle)
+    if joined:
+        out = _write_bundle(folder, joined)
+        for path in used:
+            if path != out:
+                path.unlink(missing_ok=True)
+
+
+def _zip_date(seconds: float) -> tuple[int, ...]:
+    "A time as zip files have it: year to second, in steps of two seconds, not before 1980."
+    *date, second = time.gmtime(max(seconds, 315_532_800))[:6]
+    return (*date, second // 2 * 2)
+
+
+def _count_bundled(bundle: Path) -> int:
+    "How many records a bundle has; none if it is damaged, and as if it were full if it cannot be read."
+    try:
+        return len(_bundled_keys(bundle))
+    except _DAMAGE:
+        return 0
+    except OSError:
+        return _FULL
+
+
+def _add_bundle(joined: dict[str, tuple], bundle: Path) -> None:
+    "Add what can be read of a bundle; of two records the whole or newer one, so that all processes choose the same."
+    with suppress(*_DAMAGE), zipfile.ZipFile(bundle) as opened:
+        for each in opened.infolist():
+            with suppress(*_DAMAGE):
+                key, found = each.filename.removesuffix(".json"), (each.date_time, opened.read(each))
+                if joined.setdefault(key, found) != found:
+                    joined[key] = max(joined[key], found, key=lambda entry: (_is_whole(entry[1], key), *entry))
+
+
+def _write_bundle(folder: Path, joined: dict[str, tuple]) -> Path:
+    "Write a bundle, which is called by the digest of what it has."
+    digest = content_digest({key: [*date, sha256_bytes(raw)] for key, (date, raw) in joined.items()})
+    with atomic_path(folder / f"{digest}.zip") as temporary, zipfile.ZipFile(temporary, "w") as opened:
+        for key in sorted(joined):
+            date, raw = joined[key]
+            opened.writestr(zipfile.ZipInfo(f"{key}.json", date), raw, zipfile.ZIP_DEFLATED, 1)
+    return folder / f"{digest}.zip"
 
 # %% ../../nbs/measure/11_provenance.ipynb #555a0189
 def scan_lines(

@@ -10,7 +10,6 @@ import tempfile
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, fields, replace
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -23,7 +22,7 @@ from ..measure.core import BadInput, EngineError, Record, cache_root
 from ..measure.encode import ENCODE_SUFFIX, encode, encode_arguments, encoder_version
 from ..measure.libvmaf import rgb_frames
 from ..measure.packets import picture_sizes
-from ..measure.provenance import content_digest, once
+from ..measure.provenance import Store, content_digest
 from ..measure.siti import Shot, check_length
 from ..measure.video import Clip, luma_frames, pixel_format, range_filter
 from .shots import clip_identity, counted_clip, cut_shot
@@ -164,8 +163,8 @@ def shot_features(
     arguments = encode_arguments(clip, probe.codec, probe.quality, probe.preset)
     frames = [window.start, window.end]
     key = content_digest([_CACHE_VERSION, *clip_identity(clip), frames, arguments, encoder_version()])
-    path = Path(cache or cache_root()) / "shots" / key[:2] / f"{key}.json"
-    stored = once(path, {"key": key}, partial(_measure_window, clip, window, probe), durable=False, kind=_Stored)
+    store = Store(Path(cache or cache_root()) / "shots")
+    stored = store.load(key, _Stored) or store.save(key, _measure_window(clip, window, probe))
     features = ShotFeatures(**stored["features"], shot_length_frames=shot.frames)
     if saliency is None:
         return features

@@ -55,6 +55,7 @@ class CodecRows:
     preset: str
     points: dict[Window, list[tuple[float, float]]]  # quality value and VMAF of each encode
     failed: int  # rows of encodes that failed, left out
+    rated: int  # rows of encodes that were held to a bit rate and have no quality value, left out
     repeated: int  # rows that say what an earlier one said, counted once
     engine: dict[str, str]
     teacher: str = DEFAULT_TEACHER
@@ -76,7 +77,7 @@ class CodecRows:
     @property
     def left_out(self) -> str:
         "Which rows were not learned from, in words; empty if there are none."
-        counts = {"failed encode": self.failed, "repeated row": self.repeated}
+        counts = {"failed encode": self.failed, "bit-rate row": self.rated, "repeated row": self.repeated}
         return "".join(f", {counted(count, what)} left out" for what, count in counts.items() if count)
 
     def __repr__(self) -> str:
@@ -120,6 +121,11 @@ def _check_row(row: dict[str, Any], teacher: str) -> None:
     parse_clip_mode(row["clip_mode"])
 
 
+def _is_rated(row: dict[str, Any]) -> bool:
+    "Whether a row is about an encode at a bit rate, by which nothing is learned about quality values."
+    return row["crf"] is None and "-b:v" in row["extra_params"].split()
+
+
 def read_codec_rows(
     path: Path | str,  # JSON lines, corpus rows of any version
     codec: str,  # one of `PREDICTOR_CODECS`
@@ -137,9 +143,13 @@ def read_codec_rows(
     presets = sorted({row["preset"] for _, row in own})
     if len(presets) > 1:
         raise BadInput(f"{path}: {codec} with the presets {', '.join(presets)}; a predictor learns one, choose it")
-    done = [(line, row) for line, row in own if row["exit_status"] in (0, None)]
-    if not done:
+    at_quality = [(line, row) for line, row in own if not _is_rated(row)]
+    if not at_quality:
         encodes = counted(len(own), "encode")
+        raise BadInput(f"{path}: {encodes} of {codec}, all at bit rates; a predictor learns quality values, add some")
+    done = [(line, row) for line, row in at_quality if row["exit_status"] in (0, None)]
+    if not done:
+        encodes = counted(len(at_quality), "encode")
         raise BadInput(f"{path}: {encodes} of {codec}, and none succeeded (exit_status); encode them again")
     first: dict[tuple[Window, float], tuple[int, float]] = {}  # line and score of every encode
     for line, row in done:
@@ -161,7 +171,7 @@ def read_codec_rows(
     columns = {"ffmpeg": "ffmpeg_version", "libvmaf": "vmaf_binary_version"}
     versions = {name: sorted({row[key] for _, row in done} - {""}) for name, key in columns.items()}
     engine = {name: ", ".join(found) for name, found in versions.items() if found}
-    counts = len(own) - len(done), len(done) - len(first)
+    counts = len(at_quality) - len(done), len(own) - len(at_quality), len(done) - len(first)
     return CodecRows(path, codec, presets[0], points, *counts, engine, teacher)
 
 # %% ../../nbs/predict/77_training.ipynb #2d10643d
@@ -230,7 +240,7 @@ def _register(rows: CodecRows, report: CurveReport, registry: Path, licence: str
     args["teacher"] = rows.teacher
     provenance = run_provenance(__file__, args, {"rows": describe_path(rows.path, roots)}, outputs)
     counts = {"rows": rows.count, "shots": len(rows.points), "failed": rows.failed, "repeated": rows.repeated}
-    content = {"engine": rows.engine, "counts": counts}
+    content = {"engine": rows.engine, "counts": counts | {"bit_rate": rows.rated}}
     write_manifest(rows.subject, "predictor", provenance, content, roots, {"engine": find_engine().program()})
     return Training(model, report, rows)
 

@@ -25,10 +25,10 @@ from .corpus_cli import build_corpus, corpus_app, extract_app
 from .manifests import manifest_app
 from .model_cli import ensemble_app, predictor_app, registry_app
 from .options import AllowFailures, AllowHdr, Architectures, Codecs, Confidence, Features, Folds
-from .options import Frames, Height, ManifestOut, MeasureBits, Models, NotReplayed, OneTeacher
-from .options import PixFmt, Quiet, Reads, Recipes, SameSource, SampleSeed, SampleShare, Scheduler
-from .options import Teachers, TrustGeometry, Width, Within, Writes, check_all_outputs, feature_names
-from .options import given, seen_by_workers, show, tell
+from .options import Frames, Height, JudgeOn, ManifestOut, MeasureBits, Models, NotReplayed
+from .options import OneTeacher, PixFmt, Quiet, Reads, Recipes, SameSource, SampleSeed
+from .options import SampleShare, Scheduler, Teachers, TrustGeometry, Width, Within, Writes
+from .options import check_all_outputs, feature_names, given, seen_by_workers, show, tell
 from .people_cli import people_app
 
 # %% ../../nbs/serve/98_cli.ipynb #db8501ea
@@ -100,8 +100,6 @@ _MODEL = "The model to train; nano: the copy of --teacher. Others by --recipe an
 _RUN = "Folder of the run [default: runs/MODEL, or runs/train]."
 _TABLES = "A FULL_FEATURES table, or a folder of its parts; may be repeated: all of them are one data set."
 _MORE = "A table of another corpus, to learn from it as well; may be repeated."
-_JUDGE = "A table of another corpus, to judge by it instead of leaving sources out; may be repeated."
-_JudgeOn = Annotated[list[Path], Option("--judge-on", help=_JUDGE), Reads()]
 
 
 @app.command("train")
@@ -115,7 +113,7 @@ def _train(
     ship_threshold: Annotated[float | None, Option(help="Least mean PLCC [default: that of settings.ini].")] = None,
     teacher: OneTeacher = DEFAULT_TEACHER,
     folds: Folds = None,
-    judge_on: _JudgeOn = (),
+    judge_on: JudgeOn = (),
     same_source: SameSource = None,
     strict: _Strict = False,
     no_export: Annotated[bool, Option("--no-export", help="Evaluate and gate only.")] = False,
@@ -159,7 +157,7 @@ def _refresh(
     allow_hdr: AllowHdr = False,
     parquet: Annotated[list[Path], Option(help=_MORE), Reads()] = (),
     folds: Folds = None,
-    judge_on: _JudgeOn = (),
+    judge_on: JudgeOn = (),
     same_source: SameSource = None,
     strict: _Strict = False,
     install: Annotated[bool, Option("--install", help="Also put accepted models into model/."), NotReplayed()] = False,

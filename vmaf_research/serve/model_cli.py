@@ -17,7 +17,7 @@ from .. import corpora, predict, serve, ship
 from ..measure.features import DEFAULT_TEACHER
 from ..measure.core import BadInput, settings
 from ..measure.provenance import write_bytes
-from .options import AllowHdr, AsJson, Changes, Folds, MeasureBits, Models, NotReplayed
+from .options import AllowHdr, AsJson, Changes, Folds, JudgeOn, MeasureBits, Models, NotReplayed
 from .options import OneTeacher, Quiet, Scheduler
 from .options import Reads, SameSource, SampleShare, Within, Writes, chosen_sampling, show, tell
 
@@ -27,7 +27,8 @@ ensemble_app = Typer(name="ensemble", help="Train the codec-aware ensemble, judg
 _Run = Annotated[Path | None, Argument(help="Folder of the run [default: runs/ensemble]."), Changes()]
 _TABLE = "The table, may be repeated [default: where the run found it]."
 _Table = Annotated[list[Path], Option("--table", help=_TABLE), Reads()]
-_CorpusRoot = Annotated[Path | None, Option(help="Folder with the files of the corpus, to compare them."), Reads()]
+_ROOT = "Folder with the files of the corpus, to compare them; of several tables one for each, in their order."
+_CorpusRoot = Annotated[list[Path], Option(help=_ROOT), Reads()]
 _Device = Annotated[Literal["auto", "cpu", "cuda"], Option(help="Where to train.")]
 
 
@@ -45,8 +46,9 @@ def _ensemble_run(
     recipe: Annotated[Literal["adr0303", "tuned"], Option(help="How the members are trained.")] = "adr0303",
     teacher: OneTeacher = DEFAULT_TEACHER,
     folds: Folds = None,
+    judge_on: JudgeOn = (),
     same_source: SameSource = None,
-    corpus_root: _CorpusRoot = None,
+    corpus_root: _CorpusRoot = (),
     device: _Device = "auto",
     scheduler: Scheduler = None,
     dry_run: Annotated[bool, Option("--dry-run", help="One epoch, to try it; never promoted.")] = False,
@@ -57,8 +59,8 @@ def _ensemble_run(
         raise BadInput("--scheduler trains on the processors of a cluster: --device does not go with it")
     serve.doctor.look_at_engine()
     serve.doctor.look_at_golden_pair()
-    options = {"folds": folds, "corpus_root": corpus_root, "dry_run": dry_run, "teacher": teacher}
-    options |= {"same_source": same_source, "progress": not quiet}
+    options = {"folds": folds, "corpus_root": corpus_root or None, "dry_run": dry_run, "teacher": teacher}
+    options |= {"judge_on": judge_on, "same_source": same_source, "progress": not quiet}
     with corpora.jobs.cluster_executor(scheduler) as executor:
         result = ship.ensemble.run_ensemble(table, _run_folder(out), recipe, device=executor or device, **options)
     tell("note", result.table.notes)
@@ -66,9 +68,9 @@ def _ensemble_run(
 
 # %% ../../nbs/serve/89_model_cli.ipynb #4f0d7c51
 @ensemble_app.command("validate")
-def _ensemble_validate(run: _Run = None, table: _Table = (), corpus_root: _CorpusRoot = None) -> None:
+def _ensemble_validate(run: _Run = None, table: _Table = (), corpus_root: _CorpusRoot = ()) -> None:
     "Judge a run: PROMOTE.json and exit code 0, or HOLD.json and exit code 1."
-    verdict = ship.verdict.validate(_run_folder(run), table or None, corpus_root)
+    verdict = ship.verdict.validate(_run_folder(run), table or None, corpus_root or None)
     show(verdict, ok=verdict.promoted)
 
 
@@ -84,7 +86,7 @@ def _ensemble_export(
     models: Models = None,
     quiet: Quiet = False,
 ) -> None:
-    "Train the members on all rows and write them to RUN/model, with smoke: true; needs a PROMOTE verdict."
+    "Train the members for use and write them to RUN/model, with smoke: true; needs a PROMOTE verdict."
     target = ship.registry.own_registry(models) if install else None
     ids = ship.promotion.export_members(_run_folder(run), table or None, device, target, progress=not quiet)
     print(f"{_run_folder(run) / 'model'}: {', '.join(ids)}")

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['Width', 'Height', 'PixFmt', 'TrustGeometry', 'Frames', 'Codecs', 'AllowFailures', 'Quiet', 'AsJson', 'Models',
            'Within', 'SampleShare', 'Confidence', 'SampleSeed', 'Recipes', 'Architectures', 'Scheduler', 'Folds',
-           'SameSource', 'Features', 'MeasureBits', 'AllowHdr', 'OneTeacher', 'ManifestOut', 'Teachers', 'Reads',
-           'Changes', 'Writes', 'NotReplayed', 'markers', 'several', 'check_all_outputs', 'given', 'listed',
+           'JudgeOn', 'SameSource', 'Features', 'MeasureBits', 'AllowHdr', 'OneTeacher', 'ManifestOut', 'Teachers',
+           'Reads', 'Changes', 'Writes', 'NotReplayed', 'markers', 'several', 'check_all_outputs', 'given', 'listed',
            'seen_by_workers', 'chosen_sampling', 'feature_names', 'show', 'tell']
 
 # %% ../../nbs/serve/85_options.ipynb #bc122af7
@@ -143,6 +143,8 @@ _SCHEDULER = "Work on the cluster of this dask scheduler, tcp://HOST:PORT [defau
 Scheduler = Annotated[str | None, Option(help=_SCHEDULER), NotReplayed()]
 _FOLDS = "loso, corpus, or a number of groups of sources [default: loso; of more than 100 sources 10 groups]."
 Folds = Annotated[str | None, Option(help=_FOLDS)]
+_JUDGE = "A table of another corpus, to judge by it instead of leaving sources out; may be repeated."
+JudgeOn = Annotated[list[Path], Option("--judge-on", help=_JUDGE), Reads()]
 _SAME = "A csv file with the columns corpus, source and group: sources of one group are left out together."
 SameSource = Annotated[Path | None, Option(help=_SAME), Reads()]
 

@@ -23,13 +23,13 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 import vmaf_research
-from .. import learn
+from .. import learn, ship
 from ..learn.codecs import CODEC_BLOCKS
-from ..learn.loso import Evaluation, evaluate, out_of_fold, prediction_table
+from ..learn.loso import Evaluation, evaluate, out_of_fold, prediction_table, split_by_plan
 from ..learn.metrics import show_number
 from ..learn.recipes import Recipe, find_recipe
-from ..learn.table import KEY, EnsembleTable, FoldPlan, find_corpus_digest, load_ensemble_table
-from ..learn.table import plan_folds, recorded_tables
+from ..learn.table import KEY, EnsembleTable, FoldPlan, TrainingTable, corpus_names, find_corpus_digest
+from ..learn.table import load_ensemble_table, plan_folds, recorded_tables
 from ..measure.core import BadInput, Record
 from ..measure.features import DEFAULT_TEACHER, TEACHERS, resolve_teachers
 from ..measure.manifest import describe_path, fact_differences, manifest_path, open_manifest, run_provenance
@@ -71,6 +71,7 @@ def run_identity(
 ) -> dict[str, Any]:
     "What all seeds of a run must have in common; it says nothing about folds that leave out every source on its own."
     folds = {} if plan is None or plan.plain else {"fold_rule": plan.rule, "folds_say": plan.says}
+    folds |= {"judge_on": list(plan.judge)} if folds and plan.judge else {}
     return {
         "teacher": table.rows.teacher, "corpus": table.corpus, "corpus_digest": corpus_digest, "table": table.name,
         "table_sha256": table.sha256, "pairs_sha256": table.pairs_sha256, "table_digest": table.rows.digest,
@@ -158,7 +159,13 @@ class EnsembleRun:
     @property
     def plan(self) -> FoldPlan:
         "Which sources were left out together."
-        return plan_folds(self.table.rows, next(iter(self.artefacts.values())).get("fold_rule", "loso"), SEEDS[0])
+        first = next(iter(self.artefacts.values()))
+        return plan_folds(self.table.rows, first.get("fold_rule", "loso"), SEEDS[0], first.get("judge_on", ()))
+
+    @property
+    def judged(self) -> TrainingTable:
+        "The rows that the predictions are about: all of them, or those of the corpora that are judged."
+        return split_by_plan(self.table.rows, self.plan)[0]
 
     @property
     def by_seed(self) -> dict[int, dict]:
@@ -189,7 +196,7 @@ class EnsembleRun:
         plccs = {f"seed {seed}": {fold["held_out"]: fold["plcc"] for fold in each} for seed, each in folds.items()}
         found = pd.DataFrame(plccs, dtype=float)
         axes = found.plot(style="o", figsize=(6, 3), rot=60, xticks=range(len(found)), ylabel="PLCC")
-        axes.set_xlabel("source left out")
+        axes.set_xlabel("source judged" if self.plan.judge else "source left out")
         return axes
 
     def __str__(self) -> str:
@@ -229,8 +236,12 @@ def read_run(
         for each in table if table is recorded else ():
             if not each.exists():
                 raise BadInput(f"{each}: the table of {folder} is gone; say where it is now with --table")
-    teacher = next(iter(files[0].values())).get("teacher", DEFAULT_TEACHER)
-    return EnsembleRun(folder, load_ensemble_table(table, resolve_teachers([teacher])[0].name, same_source), *files)
+    first = next(iter(files[0].values()))
+    teacher, judge = resolve_teachers([first.get("teacher", DEFAULT_TEACHER)])[0], first.get("judge_on", [])
+    read = load_ensemble_table(table, teacher.name, same_source)
+    if absent := [corpus for corpus in judge if corpus not in read.rows.corpora]:
+        raise BadInput(f"{folder}: was judged on {absent[0]}, which is none of the tables; name all of them (--table)")
+    return EnsembleRun(folder, read, *files)
 
 # %% ../../nbs/ship/67_ensemble.ipynb #5e8a2c60
 def _finished_seeds(folder: Path, identity: Mapping[str, Any]) -> dict[int, np.ndarray]:
@@ -278,8 +289,9 @@ def run_ensemble(
     *,
     teacher: str = DEFAULT_TEACHER,  # whose scores to learn
     folds: int | str | None = None,  # "loso", "corpus", or how many groups of sources; default: see `plan_folds`
+    judge_on: Sequence[Path | str] = (),  # tables of other corpora: these are judged, instead of folds
     same_source: Path | str | None = None,  # see `load_training_table`
-    corpus_root: Path | None = None,  # folder of the corpus's files, to bind their names and sizes to the run
+    corpus_root: Path | Sequence[Path] | None = None,  # of the files of each table, to bind their names and sizes
     device: str | Executor = "auto",  # see `train_regressors`
     dry_run: bool = False,  # one epoch, to see that everything runs; such a run is never promoted
     progress: bool = True,
@@ -292,9 +304,12 @@ def run_ensemble(
     also for a folder that has finished seeds of a run with other settings.
     """
     started, clock = _now(), time.monotonic()
-    model = resolve_teachers([teacher])[0]
-    out, checked, recipe = Path(out), load_ensemble_table(table, model.name, same_source), find_recipe(recipe)
-    rows, plan = checked.rows, plan_folds(checked.rows, folds, SEEDS[0])
+    model, judge_on = resolve_teachers([teacher])[0], [Path(each) for each in judge_on]
+    tables = [Path(each) for each in ([table] if isinstance(table, Path | str) else table)] + judge_on
+    judge = ship.refresh.judged_corpora(corpus_names(tables), tables, len(judge_on), folds)
+    out, checked, recipe = Path(out), load_ensemble_table(tables, model.name, same_source), find_recipe(recipe)
+    rows, plan = checked.rows, plan_folds(checked.rows, folds, SEEDS[0], judge)
+    judged, places, _ = split_by_plan(rows, plan)
     recipe = recipe.changed(epochs=1) if dry_run else recipe
     corpus_digest = find_corpus_digest(checked.paths, corpus_root)
     identity = run_identity(checked, corpus_digest, recipe, dry_run, plan)
@@ -302,14 +317,15 @@ def run_ensemble(
     wanted = tuple(seed for seed in SEEDS if seed not in found)
     checkpoint = learn.stacks.Checkpoint(out / _CHECKPOINT, json_bytes({**identity, "seeds": wanted}).decode())
     if wanted:
-        found |= out_of_fold(rows, wanted, recipe, device, progress, checkpoint, plan=plan)[0]
+        predicted, _ = out_of_fold(rows, wanted, recipe, device, progress, checkpoint, plan=plan)
+        found |= {seed: values[places] for seed, values in predicted.items()}
         remove_partial(out / PREDICTIONS)
         with atomic_path(out / PREDICTIONS) as temporary:
             columns = {f"seed{seed}": found[seed] for seed in SEEDS}
-            prediction_table(rows, columns).to_parquet(temporary, index=False)
+            prediction_table(judged, columns).to_parquet(temporary, index=False)
     seconds = time.monotonic() - clock
     for seed in wanted:
-        document = seed_document(seed, identity, evaluate(f"seed {seed}", rows, found[seed]), seconds, plan)
+        document = seed_document(seed, identity, evaluate(f"seed {seed}", judged, found[seed]), seconds, plan)
         write_json(out / artefact_name(seed), seal(document))
         _write_log(out, document, started)
     if wanted:
@@ -317,8 +333,8 @@ def run_ensemble(
         outputs = {name: describe_path(path, {"output": out}) for name, path in paths.items()}
         arguments = {"recipe": recipe.name, "epochs": recipe.epochs, "seeds": SEEDS, "teacher": model.name}
         arguments |= {"folds": plan.rule, "device": "cpu" if isinstance(device, Executor) else device}
-        arguments |= {"dry_run": dry_run}
-        arguments["corpus_root_given"] = corpus_root is not None
+        arguments |= {"judge_on": judge} if judge else {}
+        arguments |= {"dry_run": dry_run, "corpus_root_given": corpus_root is not None}
         provenance = run_provenance(__file__, arguments, checked.inputs, outputs)
         content = {"corpus": {"name": checked.corpus, "sources": list(rows.sources)}, "encoders": checked.encoders}
         content |= {} if plan.plain else {"folds": plan.to_json()}

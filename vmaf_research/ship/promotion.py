@@ -17,7 +17,7 @@ import numpy as np
 
 from .. import learn, ship
 from ..learn.intervals import calibrate_predictions
-from ..learn.loso import LosoReport, evaluate, floor_predictions
+from ..learn.loso import LosoReport, evaluate, floor_predictions, split_by_plan
 from ..learn.metrics import show_number
 from ..measure.core import BadInput, ShipRefused, VerificationFailed, settings, validated
 from ..measure.features import DEFAULT_TEACHER
@@ -59,7 +59,7 @@ def export_members(
     install_into: Path | str | None = None,  # also register the members there
     progress: bool = True,
 ) -> tuple[str, ...]:  # ids of the members
-    """Train the members on all rows and register them in `folder/model`, with `smoke: true`.
+    """Train the members on all rows that were not judged on, and register them in `folder/model`, with `smoke: true`.
 
     Raises `ShipRefused`, with nothing written, without a PROMOTE verdict that belongs to this run and this table.
     """
@@ -67,33 +67,34 @@ def export_members(
     verdict = _check_promoted(run)
     ids = [member_id(seed, run.table.rows.teacher) for seed in SEEDS]
     recipe, gate, rows = verdict.document["recipe"]["name"], verdict.document["gate"], run.table.rows
-    everything = [np.arange(len(rows))] * len(SEEDS)
+    judged, places, learned = split_by_plan(rows, run.plan)
+    known = np.arange(len(rows)) if learned is None else run.plan.folds[0].train
     fitted = learn.training.train_regressors(
-        rows.features, rows.target, everything, SEEDS, recipe, rows.feature_names, device, progress,
+        rows.features, rows.target, [known] * len(SEEDS), SEEDS, recipe, rows.feature_names, device, progress,
         score_range=rows.score_range,
     )  # fmt: skip
     plan = run.plan
     found = floor_predictions(rows, plan=plan)
-    floors = {name: evaluate(name, rows, values) for name, values in found.items()}
+    floors = {name: evaluate(name, judged, values[places]) for name, values in found.items()}
     shared = {
         "id": ensemble_id(rows.teacher), "members": ids, "verdict_sha256": verdict.digest,
         "mean_plcc": gate["mean_plcc"], "plcc_spread": gate["plcc_spread"], "encoders": run.table.encoders,
         "encoder_vocab_version": run.table.vocabulary, "corpus_digest": verdict.document["corpus"]["sha256"],
-        "calibration": calibrate_predictions(rows, run.members()),
+        "calibration": calibrate_predictions(judged, run.members()),
     }  # fmt: skip
     corpus = ship.refresh.corpus_facts(run.table.paths, run.table.inputs, list(run.table.encoders))
     notes = " ".join([_NOTES, *(f"{note}." for note in run.table.notes)])
     model, part = run.folder / "model", run.folder / "model.part"
     shutil.rmtree(part, ignore_errors=True)
     for seed, final in zip(SEEDS, fitted, strict=True):
-        member = evaluate(f"{recipe}, seed {seed}", rows, run.predictions[f"seed{seed}"].to_numpy(dtype=float))
-        report = LosoReport(rows, recipe, (seed,), {seed: member}, floors, final, plan)
+        member = evaluate(f"{recipe}, seed {seed}", judged, run.predictions[f"seed{seed}"].to_numpy(dtype=float))
+        report = LosoReport(judged, recipe, (seed,), {seed: member}, floors, final, plan, learned)
         group = EnsembleRecord(**shared, seed=seed, artefact_sha256=run.digests[artefact_name(seed)])
         name = "VMAF v0.6.1" if rows.teacher == DEFAULT_TEACHER else rows.teacher
         words = _DESCRIPTION.format(seed=seed, name=name), notes
         model_id = member_id(seed, rows.teacher)
-        judged = report, ship_gate(report)
-        ship.package.package_model(model_id, *judged, part, corpus, *words, smoke=True, ensemble=group)
+        both = report, ship_gate(report)
+        ship.package.package_model(model_id, *both, part, corpus, *words, smoke=True, ensemble=group)
     shutil.rmtree(model, ignore_errors=True)
     part.rename(model)
     place = {"output": run.folder}
@@ -147,7 +148,7 @@ def _member_problems(verdict: Verdict, seed: int, sidecar: Sidecar) -> list[str]
     pairs = {
         "ensemble": (group.id, document["ensemble_id"]),
         "seed": (group.seed, seed),
-        "table": (training.table_digest, document["table"]["digest"]),
+        "table": (training.table_digest, document["table"].get("judged_digest", document["table"]["digest"])),
         "table file": (sidecar.corpus.table_sha256, document["table"]["sha256"]),
         "corpus": (group.corpus_digest, document["corpus"]["sha256"]),
         "results of the seed": (group.artefact_sha256, document["artefacts"].get(artefact_name(seed))),

@@ -46,6 +46,7 @@ def seed_problems(run: EnsembleRun) -> list[str]:
 _SHARED = (
     "teacher", "recipe", "corpus", "corpus_digest", "table_digest", "table_sha256", "pairs_sha256", "n_rows",
     "encoders", "encoder_vocab_version", "num_codecs", "package_version", "n_folds", "fold_rule", "folds_say",
+    "judge_on",
 )  # fmt: skip
 
 
@@ -116,20 +117,22 @@ def table_problems(run: EnsembleRun) -> list[str]:
         if any(fold["n_train"] != learned.get(fold["held_out"]) for fold in document["folds"]):
             problems.append(f"the folds of {name} are not those of {table.name}")
     stored = [run.predictions[column].to_numpy() for column in (*KEY, "target")]
-    if not all(map(np.array_equal, stored, (rows.source, rows.clip, rows.frame, rows.target))):
+    judged = run.judged
+    if not all(map(np.array_equal, stored, (judged.source, judged.clip, judged.frame, judged.target))):
         problems.append(f"{PREDICTIONS} is about other rows or scores than {table.name}")
     return problems
 
 
-def corpus_problems(run: EnsembleRun, root: Path | None) -> list[str]:
-    "Whether it is known which files the table was measured from, and whether they are in `root`, if that is given."
+def corpus_problems(run: EnsembleRun, root: Path | Sequence[Path] | None) -> list[str]:
+    "Whether it is known which files the tables were measured from, and whether they are in `root`, if that is given."
     digests = {document.get("corpus_digest") for document in run.artefacts.values()}
     if None in digests:
         advice = "give --corpus-root to `ensemble run`, with another --out"
         return [f"it is not known which files the table was measured from; {advice}"]
     if root is None or digests == {find_corpus_digest(run.table.paths, root)}:
         return []
-    return [f"{root} has other files or sizes than the corpus of the run"]
+    places = root if isinstance(root, Path | str) else ", ".join(map(str, root))
+    return [f"{places} has other files or sizes than the corpus of the run"]
 
 # %% ../../nbs/ship/68_verdict.ipynb #c09b62de
 def _corpus_counts(tables: Sequence[Path]) -> dict[str, Any]:  # `ref_count`, `dis_count`, `yuv_count`, `orphans`
@@ -272,7 +275,7 @@ class Verdict:
         return "\n".join(["\n  ".join([head, *map(str, self.checks), *notes]), self.document["recommendation"]])
 
 # %% ../../nbs/ship/68_verdict.ipynb #bd4377ff
-def judge(run: EnsembleRun, corpus_root: Path | None = None) -> Verdict:  # see `validate`
+def judge(run: EnsembleRun, corpus_root: Path | Sequence[Path] | None = None) -> Verdict:  # see `validate`
     "The verdict on a run, bound to the bytes that it was made from; writes nothing. No order of rows or files matters."
     problems = {
         "problems of the seeds": (seed_problems(run), "other seeds are another ensemble"),
@@ -310,21 +313,22 @@ def judge(run: EnsembleRun, corpus_root: Path | None = None) -> Verdict:  # see 
         "table": {
             "name": table.name, "sha256": table.sha256, "pairs_sha256": table.pairs_sha256,
             "digest": table.rows.digest, "n_rows": len(table.rows), "sources": list(table.rows.sources),
-            "encoders": table.encoders,
+            "encoders": table.encoders, **({"judged_digest": run.judged.digest} if plan.judge else {}),
         },
         "corpus": {"name": table.corpus, "present": digest is not None, "sha256": digest} | _corpus_counts(table.paths),
         "artefacts": run.digests, "recipe": first["recipe"], "package_version": first["package_version"],
         "notes": [*table.notes, *([] if plan.plain else [f"folds: {plan}"])], "parent_adrs": ["ADR-0303", "ADR-0309"],
     } | ({} if plan.plain else {"folds": plan.to_json()})  # fmt: skip
     volatile = {"generated_at_utc": datetime.now(UTC).isoformat(timespec="seconds"), "run_folder": run.folder.name}
-    volatile["corpus_root"] = None if corpus_root is None else str(Path(corpus_root).absolute())
+    roots = [corpus_root] if isinstance(corpus_root, Path | str) else list(corpus_root or ())
+    volatile["corpus_root"] = ", ".join(str(Path(each).absolute()) for each in roots) or None
     return Verdict(document | {"volatile": volatile | {"corpus_files_compared": corpus_root is not None}})
 
 # %% ../../nbs/ship/68_verdict.ipynb #f5eedc6c
 def validate(
     folder: Path | str,  # of the run
     table: Path | str | Sequence[Path | str] | None = None,  # or tables; default: where the run found them
-    corpus_root: Path | None = None,  # folder of the corpus's files, to compare them with the run's
+    corpus_root: Path | Sequence[Path] | None = None,  # of the corpus's files, to compare them; of each table
 ) -> Verdict:
     """Judge a run and write PROMOTE.json or HOLD.json into its folder; the opposite one of an earlier time goes.
 

@@ -27,8 +27,9 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -99,19 +100,33 @@ def compare_together(folder: Path, height: int, frames: int, features: tuple[str
         for crf, clip in zip(LADDER, ladder, strict=True):
             pair = Pair("zoom", reference, clip, "libx264", "veryfast", crf)
             jobs.append(Job(pair, features, (teacher,), ("r", str(crf)), folder))
-        found, peaks = {}, []
-        for side, run in (("each", lambda jobs: [run_job(job) for job in jobs]), ("together", run_group)):
-            times = []
-            for number in range(3):
-                fresh = [replace(job, cache=folder / f"{name}-{side}-{number}") for job in jobs]
-                before = seconds()
-                assert run(fresh) == [True] * len(jobs)
-                times.append(seconds() - before)
-            found[side] = np.min(times, axis=0)
-            peaks.append(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024)
-        saved = 1 - found["together"] / found["each"]
-        times = f"{found['each'][1]:12.2f}{found['together'][1]:12.2f}{saved[1]:12.1%}{saved[0]:12.1%}"
-        print(f"{name:14}{times}{peaks[0]:12.0f}{peaks[1]:12.0f}  {'yes' if is_compressed(reference) else 'no'}")
+        found = {}
+        for side in (run_each, run_group):
+            caches = [folder / f"{name}-{side.__name__}-{number}" for number in range(3)]
+            rounds = [alone(side, [replace(job, cache=cache) for job in jobs]) for cache in caches]
+            found[side] = np.min(rounds, axis=0)
+        each, together = found.values()
+        saved = 1 - together / each
+        print(f"{name:14}{each[1]:12.2f}{together[1]:12.2f}{saved[1]:12.1%}{saved[0]:12.1%}{each[2]:12.0f}{together[2]:12.0f}"
+              f"  {'yes' if is_compressed(reference) else 'no'}", flush=True)  # fmt: skip
+
+
+def run_each(jobs: list[Job]) -> list:
+    "One process each, one after the other."
+    return [run_job(job) for job in jobs]
+
+
+def alone(run: Callable, jobs: list[Job]) -> np.ndarray:  # wall-clock and processor seconds, MiB of the largest process
+    "Run jobs in a process of their own, so that the processes of others do not count."
+    with ProcessPoolExecutor(1, mp_context=get_context("fork")) as pool:
+        return pool.submit(used, run, jobs).result()
+
+
+def used(run: Callable, jobs: list[Job]) -> np.ndarray:
+    "See `alone`."
+    before = seconds()
+    assert run(jobs) == [True] * len(jobs)
+    return np.append(seconds() - before, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024)
 
 
 def seconds() -> np.ndarray:

@@ -170,8 +170,6 @@ def count_frames(clip: Clip) -> Clip:
 # %% ../../nbs/measure/21_pieces.ipynb #e5369dfe
 _SEEK = ("-threads", "1", "-copyts", "-seek_timestamp", "1", "-noaccurate_seek", "-ss")
 _SHOWN = re.compile(r"\[showinfo@(\w+) @ .*\] n: *\d+ pts: *(-?\d+)")
-
-
 _LONGEST = 100_000  # characters of an option
 
 

@@ -64,7 +64,7 @@ def _measure(
 ) -> Any:
     """Measure a pair: per-frame features and teacher scores in one libvmaf pass.
 
-    With --within, as many pieces of the pair are measured as it takes to know the mean of the first teacher so well;
+    With --within, as many frames of the pair are measured as it takes to know the mean of the first teacher so well;
     if that is as much work as the whole, the whole is measured, and it is said why.
     """
     from vmaf_research.measure.video import open_clip  # loads numpy, which no other command needs at its start

@@ -17,9 +17,9 @@ from .core import BadInput, html_table
 # %% ../../nbs/measure/22_sample.ipynb #215efcc1
 _SLOT = 3  # frames
 _WIDE = 0.25  # share of the frames from which on slots would be too few
-_FLOOR = 80.0  # the mean of this many points is asked of the floor: strata number `_FLOOR / within`
+_FLOOR = 100.0  # the mean of this many points is asked of the floor: strata number `_FLOOR / within`
 _FEWEST = 20  # strata of a first look, however wide the promise
-_GROWTH = 3.0  # at most so many times the strata in one step
+_GROWTH = (1.25, 3.0)  # least and most times the strata of a look that the next one has
 
 
 def _strata(
@@ -185,9 +185,10 @@ def draw_sample(
     values, seen, stages = np.full(count, np.nan), np.zeros(count, bool), 0
     why = "every frame was asked for" if share == 1 else f"{frames} frames are too few for such a sample"
     while 2 * strata_count < count:
-        strata, stages = _strata(count, strata_count, [cut // slot for cut in cuts]), stages + 1
+        strata = _strata(count, strata_count, [cut // slot for cut in cuts])
         new = _top_up(strata, seen, rng)
-        values[new] = _finite(look(_ranges(place[new])))
+        if new.any():
+            values[new], stages = _finite(look(_ranges(place[new]))), stages + 1
         seen |= new
         mean, half = _estimate(values[seen], sizes, strata, seen, confidence)
         if within is None or half <= within:
@@ -197,7 +198,7 @@ def draw_sample(
             weights = _frame_weights(sizes, strata, seen)
             pooled = _statements(values[seen], sizes, strata, seen, weights, confidence)
             return SampledMean(mean, mean - margin, mean + margin, *drawn, pooled, weights)
-        strata_count = int(np.ceil(strata_count * min(_GROWTH, max(1.15, (half / within) ** 1.2))))
+        strata_count = int(np.ceil((strata[-1] + 1) * np.clip((half / within) ** 2, *_GROWTH)))
         why = f"the frames differ too much for ±{within:g}: {seen.sum()} of them gave ±{half:.2g}"
     whole = np.full(frames, np.nan)
     whole[place[seen]] = values[seen]

@@ -43,9 +43,15 @@ def plcc(prediction: np.ndarray, target: np.ndarray) -> float | None:
     return _correlation(_pearson, prediction, target)
 
 # %% ../../nbs/learn/45_metrics.ipynb #ba849208
+def _spearman(prediction: np.ndarray, target: np.ndarray) -> float:
+    "`scipy.stats.spearmanr` to the last bit, without its p-value."
+    ranks = scipy.stats.rankdata(np.column_stack([prediction, target]), axis=0)
+    return np.corrcoef(ranks, rowvar=False)[1, 0]
+
+
 def srocc(prediction: np.ndarray, target: np.ndarray) -> float | None:
     "Spearman's rank correlation with average ranks for ties; `None` if it is undefined."
-    return _correlation(lambda *both: scipy.stats.spearmanr(*both).statistic, prediction, target)
+    return _correlation(_spearman, prediction, target)
 
 # %% ../../nbs/learn/45_metrics.ipynb #1d2fb880
 def kendall(prediction: np.ndarray, target: np.ndarray) -> float | None:

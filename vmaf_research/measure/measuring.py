@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,15 +19,17 @@ from .engine import Engine
 from .features import DEFAULT_TEACHER, resolve_teachers
 from .libvmaf import EncodedAs, Measurement, measure
 from .pieces import Piece, count_frames, measure_frames, select_rows
-from .sample import SampledMean, check_promise, draw_sample
 from .video import Clip, open_clip
+
+if TYPE_CHECKING:  # the statistics of samples are slow to import, and most programs measure everything
+    from vmaf_research.measure.sample import SampledMean
 
 # %% ../../nbs/measure/23_measuring.ipynb #c863843e
 @dataclass(frozen=True)
 class SampledMeasurement(Measurement):
     "The measured frames of a sample, and what they say about the whole."
 
-    sample: SampledMean | None = None  # of the first teacher
+    sample: "SampledMean | None" = None  # of the first teacher
 
     def mean(self) -> dict[str, float]:
         "What the sample says about the mean of all frames, by column."
@@ -53,6 +56,8 @@ class Sampling:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        from vmaf_research.measure.sample import check_promise
+
         check_promise(self.within, self.confidence, self.share)
 
     def __str__(self) -> str:
@@ -101,6 +106,8 @@ def measure_pair(
         return measure_frames(*clips, frames, **options)
     if not options["teachers"]:
         raise BadInput("a sample is drawn for the score of a teacher; name one")
+    from vmaf_research.measure.sample import draw_sample
+
     column, found = resolve_teachers(options["teachers"])[0].column, []
 
     def look(pieces: Sequence[Piece]) -> np.ndarray:

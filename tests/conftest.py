@@ -7,6 +7,7 @@ from fractions import Fraction
 
 os.environ["TQDM_DISABLE"] = "1"  # read when tqdm is imported; logs without progress bars
 
+import hypothesis
 import numpy as np
 import pytest
 from skimage import data
@@ -25,6 +26,10 @@ NOT_COUNTED = [
         *("search", "shots", "site", "structure", "sync"),
     )
 ]
+
+
+hypothesis.settings.register_profile("no deadline", deadline=None)  # the machine may be busy
+hypothesis.settings.load_profile("no deadline")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -52,7 +52,6 @@ blog_path = "digests/archive"
 blog_title = f"{project} digests"
 blog_baseurl = PROJECT["urls"]["Homepage"]
 blog_post_pattern = ["digests/[0-9]*"]
-blog_feed_archives = True
 blog_feed_fulltext = True
 post_auto_excerpt = 2  # status and subtitle, in the archive
 post_auto_image = 0

@@ -73,28 +73,28 @@ def test_an_engine_that_measures_something_else(stand_in):
     assert not golden.ok and "instead of 35.0687" in golden.sentence and "unset VMAF_FFMPEG" in golden.sentence
 
 
-def test_an_engine_that_sees_no_chroma(stand_in):
+def test_an_engine_that_sees_no_chroma(stand_in, tmp_path):
     "It passes the probe and the checkerboard, which is grey, but takes the colour out of what is measured."
     stand_in("words = [word.replace('[distorted];', ',lutyuv=u=128:v=128[distorted];', 1) for word in words]")
-    golden = finding(doctor(), "golden")
+    golden = finding(doctor(models=tmp_path), "golden")
     assert not golden.ok and "instead of 97.1177" in golden.sentence and "speed_chroma is broken" in golden.sentence
 
 
-def test_an_engine_that_cannot_start_speed(stand_in):
+def test_an_engine_that_cannot_start_speed(stand_in, tmp_path):
     stand_in("sys.exit('speed_chroma: cannot be initialised') if 'vmaf_v1' in str(words) else None")
-    golden = finding(doctor(), "golden")
+    golden = finding(doctor(models=tmp_path), "golden")
     assert not golden.ok and "VMAF v1 cannot be measured" in golden.sentence
 
 
-def test_an_ffmpeg_without_an_encoder(stand_in):
+def test_an_ffmpeg_without_an_encoder(stand_in, tmp_path):
     stand_in("without = 'libvvenc'")
-    encoders = finding(doctor(), "encoders")
+    encoders = finding(doctor(models=tmp_path), "encoders")
     assert encoders.ok and "not in this ffmpeg: libvvenc" in encoders.sentence
 
 
-def test_an_ffmpeg_without_the_default_encoder(stand_in):
+def test_an_ffmpeg_without_the_default_encoder(stand_in, tmp_path):
     stand_in("without = 'libx264'")
-    encoders = finding(doctor(), "encoders")
+    encoders = finding(doctor(models=tmp_path), "encoders")
     assert not encoders.ok and "has no libx264" in encoders.sentence and "unset VMAF_FFMPEG" in encoders.sentence
 
 

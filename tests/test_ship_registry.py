@@ -367,22 +367,25 @@ SHIPPED = find_root(__file__) / "model"
 @pytest.mark.skipif(not (SHIPPED / REGISTRY).exists(), reason="no model is shipped yet")
 def test_the_shipped_models_are_what_they_say(tmp_path):
     assert verify_registry(SHIPPED) == []
-    copied = shutil.copytree(SHIPPED, tmp_path / "model")
+    copied, few = shutil.copytree(SHIPPED, tmp_path / "model"), tmp_path / "few"
     rows = read_registry(copied).models
+    for model_id in ("fr_regressor_nano_v1", "predictor_libx264"):  # every kind of file
+        install(model_id, SHIPPED, few)
     random = np.random.default_rng(0)
-    for path in sorted(copied.iterdir()):
+    for path in (*sorted(copied.iterdir()), *sorted(few.iterdir())):
         before = path.read_bytes()
         bit = int(random.integers(8 * len(before)))
         damaged = bytearray(before)
         damaged[bit // 8] ^= 1 << bit % 8
         path.write_bytes(damaged)
-        if path.name.startswith((REGISTRY, "fr_regressor_nano_v1", "predictor_libx264")):  # every kind of file
-            assert verify_registry(copied) != []
-        own = [each for each in rows if path.name in (REGISTRY, *each.file_names)]
+        if path.parent == few:
+            assert verify_registry(few) != []
+        own = [each for each in rows if path.parent == copied and path.name in (REGISTRY, *each.file_names)]
         for row in own[:2]:
             with pytest.raises(VerificationFailed):
                 load(row.id, copied)
         path.write_bytes(before)
+    assert verify_registry(few) == []
 
 
 def test_a_damaged_card_of_a_predictor_keeps_nobody_else_from_loading(tmp_path, capsys):

@@ -20,7 +20,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-import matplotlib.pyplot as plt
 import numpy as np
 from pydantic import AfterValidator
 
@@ -313,6 +312,8 @@ class Grid:
 
     def plot(self, axes: Any = None) -> Any:  # matplotlib axes
         "VMAF over bit rate, a line for each source and codec; returns the axes."
+        import matplotlib.pyplot as plt
+
         axes = axes or plt.subplots(figsize=(6, 3))[1]
         codecs = list(dict.fromkeys(row["encoder"] for row in self.rows))
         for src, codec in dict.fromkeys((row["src"], row["encoder"]) for row in self.rows):

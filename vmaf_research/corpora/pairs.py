@@ -14,7 +14,6 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -139,6 +138,8 @@ class Corpus:
         "Contact sheet: the middle frame (luma) of every reference."
         references = {pair.source: pair.reference for pair in self.pairs}
         rows = -(-len(references) // columns)
+        import matplotlib.pyplot as plt
+
         _, axes = plt.subplots(rows, columns, figsize=(1.3 * columns, 0.9 * rows), squeeze=False)
         for axis in axes.flat:
             axis.axis("off")

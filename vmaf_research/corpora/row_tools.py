@@ -18,7 +18,6 @@ from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from pydantic import Field
@@ -225,6 +224,8 @@ class RowsDescription:
         "VMAF over the quality value and the bit rate, one line per source, encoder and preset, one colour per encoder."
         table = pd.DataFrame(self.read.rows)[["src", "encoder", "preset", "crf", "bitrate_kbps", "vmaf_score"]]
         colours = {encoder: f"C{number % 10}" for number, encoder in enumerate(sorted(table["encoder"].unique()))}
+        import matplotlib.pyplot as plt
+
         figure, axes = plt.subplots(1, 2, figsize=(7, 2.6), sharey=True, layout="constrained")
         for axis, key, label in zip(axes, ("crf", "bitrate_kbps"), ("CRF", "kbit/s"), strict=True):
             usable = table.dropna(subset=[key, "vmaf_score"]).astype({key: float, "vmaf_score": float})

@@ -11,8 +11,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import TYPE_CHECKING
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
@@ -22,6 +22,9 @@ from .conformal import conformal_rank, distance_scale, ensemble_mean, plain_feat
 from .metrics import show_number
 from .table import TrainingTable
 from ..measure.core import BadInput
+
+if TYPE_CHECKING:  # commands draw nothing, and pyplot is slow to import
+    import matplotlib.pyplot as plt
 
 # %% ../../nbs/learn/53_intervals.ipynb #bd22d1fa
 def _frame_half_widths(residual: np.ndarray, source: np.ndarray) -> np.ndarray:  # number k for k / (n_sources + 1)
@@ -161,8 +164,10 @@ class Coverage:
         found |= {"worst source": self.inside.idxmin(), "mean half-width": self.half_width.mean()}
         return pd.DataFrame(found)
 
-    def plot(self) -> plt.Axes:
+    def plot(self) -> "plt.Axes":
         "Coverage of every source by every method; the line is the level."
+        import matplotlib.pyplot as plt
+
         _, axes = plt.subplots(figsize=(6, 1 + 0.3 * len(self.inside)))
         for position, method in enumerate(self.inside):
             axes.plot(self.inside[method], self.inside.index, "os^D"[position % 4], label=method, alpha=0.8)

@@ -42,27 +42,35 @@ def fit_logistic(score: np.ndarray, mos: np.ndarray) -> Logistic:
     if spread == 0 or np.ptp(mos) == 0:
         return Logistic(float(np.mean(mos)), 0.0, centre, 1.0)
     sign = 1.0 if (srocc(score, mos) or 0) >= 0 else -1.0
-    x = sign * (score - centre) / spread
+    x, left = sign * (score - centre) / spread, mos - np.mean(mos)
 
-    def parts(p: np.ndarray) -> tuple[np.ndarray, float, float]:  # the curve from 0 to 1, its height and width
-        height, width = np.exp(p[[1, 3]].clip(-20, 20))
-        return scipy.special.expit((x - p[2]) / width), height, width
+    def parts(p: np.ndarray) -> tuple[float, np.ndarray, np.ndarray, float]:
+        "Steepness, the curve from 0 to 1, what of it is not its mean, and the height that suits the points best."
+        steep = float(np.exp(p[1].clip(-10, 10)))
+        rise = scipy.special.expit(steep * x - p[0])
+        shape = rise - rise.mean()
+        square = shape @ shape
+        return steep, rise, shape, max(float(shape @ left / square), 0.0) if square > 1e-12 else 0.0
 
     def error(p: np.ndarray) -> np.ndarray:
-        rise, height, _ = parts(p)
-        return p[0] + height * rise - mos
+        _, _, shape, height = parts(p)
+        return height * shape - left
 
-    def slopes(p: np.ndarray) -> np.ndarray:  # [rows, 4]
-        rise, height, width = parts(p)
-        steep = height * rise * (1 - rise) / width
-        return np.stack([np.ones_like(x), height * rise, -steep, -steep * (x - p[2])], axis=1)
+    def slopes(p: np.ndarray) -> np.ndarray:  # [rows, 2]; the height moves along
+        steep, rise, shape, height = parts(p)
+        if height == 0:
+            return np.zeros((len(x), 2))
+        bent = rise * (1 - rise)
+        moved = np.stack([-bent, steep * x * bent], axis=1)
+        moved -= moved.mean(axis=0)
+        return height * moved + np.outer(shape, (left - 2 * height * shape) @ moved / (shape @ shape))
 
-    span = float(np.ptp(mos))
-    starts = ([mos.min(), np.log(span), 0.0, np.log(0.5)], [mos.min() - span, np.log(3 * span), 0.0, np.log(2.0)])
-    fits = [scipy.optimize.least_squares(error, start, slopes, method="lm", max_nfev=500) for start in starts]
-    low, height, middle, width = min(fits, key=lambda fit: fit.cost).x
-    height, width = np.exp(np.clip([height, width], -20, 20))
-    return Logistic(float(low), float(height), float(centre + sign * spread * middle), float(sign * spread * width))
+    starts = ([0.0, np.log(2.0)], [0.0, np.log(0.5)])  # offset and logarithm of the steepness
+    fits = [scipy.optimize.least_squares(error, start, slopes, method="lm", max_nfev=100) for start in starts]
+    best = min(fits, key=lambda fit: fit.cost).x
+    steep, rise, _, height = parts(best)
+    middle, width = centre + sign * spread * best[0] / steep, sign * spread / steep
+    return Logistic(float(np.mean(mos) - height * rise.mean()), height, float(middle), float(width))
 
 # %% ../../nbs/learn/56_judge.ipynb #b03ee448
 NOTICED = 1 / 8  # share of a scale that counts as a difference where intervals are unknown
@@ -167,13 +175,21 @@ def session_agreement(
     } | found  # fmt: skip
 
 # %% ../../nbs/learn/56_judge.ipynb #d2e94018
+def _mean_correlation(draws: np.ndarray, mos: np.ndarray) -> float | None:  # [draws, clips], [clips]
+    if np.ptp(mos) == 0:
+        return None
+    draws, mos = draws - draws.mean(axis=1, keepdims=True), mos - mos.mean()
+    return float(np.mean(draws @ mos / np.sqrt((draws**2).sum(axis=1) * (mos @ mos))))
+
+
 def agreement_ceiling(session: pd.DataFrame, draws: int = 200, seed: int = 0) -> dict[str, float] | None:
     "Mean PLCC and SROCC of scores drawn anew from their intervals; `None` if an interval is unknown."
     mos, error = session["mos"].to_numpy(float), session["mos_ci"].to_numpy(float) / 1.96
     if not np.isfinite(error).all() or session["pairwise"].any():
         return None
     again = mos + np.random.default_rng(seed).normal(0, 1, (draws, len(mos))) * error
-    return {"plcc": _mean([plcc(each, mos) for each in again]), "srocc": _mean([srocc(each, mos) for each in again])}
+    ranks = (scipy.stats.rankdata(each, axis=-1) for each in (again, mos))
+    return {"plcc": _mean_correlation(again, mos), "srocc": _mean_correlation(*ranks)}
 
 # %% ../../nbs/learn/56_judge.ipynb #cd15e316
 def _weighted_ranks(values: np.ndarray, weight: np.ndarray) -> np.ndarray:  # [rows], [draws, rows] -> [draws, rows]

@@ -170,6 +170,11 @@ def run_vmaf(program: str, arguments: list[str], cwd: Path | str, timeout: float
         raise EngineError(f"{failure}: {log[-300:]}")
 
 # %% ../../nbs/measure/13_engine.ipynb #77f774ac
+@lru_cache(maxsize=8)
+def _file_digest(path: str, *identity: int) -> str:  # of a file that is large and stays as it is
+    return sha256_file(path)
+
+
 @dataclass(frozen=True)
 class Engine:
     "A program that measures, with the versions that go into every result."
@@ -185,7 +190,8 @@ class Engine:
 
     def program(self) -> dict[str, str]:
         "Which file it is on this machine, for whoever looks for the reason of other numbers of the same versions."
-        return {"path": self.path, "sha256": sha256_file(self.path)}
+        found = os.stat(self.path)
+        return {"path": self.path, "sha256": _file_digest(self.path, found.st_ino, found.st_size, found.st_mtime_ns)}
 
 # %% ../../nbs/measure/13_engine.ipynb #deb4c710
 def ffmpeg_path() -> str:

@@ -17,8 +17,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
-from ssimulacra2 import compute_ssimulacra2
 
 from .core import BadInput, EngineError, html_figure
 from .engine import Engine, FfmpegLog, ffmpeg_path, find_engine, read_log, run_ffmpeg, run_vmaf
@@ -75,6 +73,8 @@ class Measurement:
         return f"Measurement of {self.frames} frames ({self.compared}): mean {scores}, …"
 
     def _repr_html_(self) -> str:
+        from matplotlib.figure import Figure  # commands draw nothing
+
         table = pd.DataFrame(self.columns).agg(["mean", "min", "max"]).T.to_html(float_format="%.4f")
         warnings = "".join(f"<p>warning: {escape(warning)}</p>" for warning in self.warnings)
         axes = self.plot(axes=Figure(layout="constrained").subplots())
@@ -484,6 +484,8 @@ def ssimulacra2_scores(
     parts: tuple[Part | None, Part | None] = (None, None),  # only these frames: of distorted, reference
 ) -> np.ndarray:  # float64 [frames], at most 100
     "SSIMULACRA 2 of every frame; raises `EngineError` if the clips do not give the same number of frames."
+    from ssimulacra2 import compute_ssimulacra2  # slow to import, and seldom asked for
+
     both = zip((reference, distorted), parts[::-1], strict=True)
     pairs = zip(*(rgb_frames(clip, reference.size, part) for clip, part in both), strict=True)
     try:

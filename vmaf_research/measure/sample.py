@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy import stats
+import scipy  # whose parts are loaded when they are used
 
 from .core import BadInput, html_table
 
@@ -70,7 +70,7 @@ def _estimate(
     if variance <= 0:
         return estimate, 0.0
     degrees = max(1.0, variance**2 / (parts**2 / freedom).sum())
-    return estimate, float(stats.t.ppf((1 + confidence) / 2, degrees) * variance**0.5)
+    return estimate, float(scipy.stats.t.ppf((1 + confidence) / 2, degrees) * variance**0.5)
 
 # %% ../../nbs/measure/22_sample.ipynb #e376bcc9
 @dataclass(frozen=True)
@@ -141,12 +141,12 @@ def _percentile(rank: int, values: np.ndarray, weights: np.ndarray, interval: Ca
     share /= share[-1]
     value, p = float(ordered[min(np.searchsorted(share, rank / 100), len(ordered) - 1)]), rank / 100
     _, half = interval((values <= value).astype(float))
-    error = half / stats.norm.ppf((1 + confidence) / 2)
+    error = half / scipy.stats.norm.ppf((1 + confidence) / 2)
     number = min(len(values), p * (1 - p) / error**2) if error > 0 else len(values)
     tail = (1 - confidence) / 2
-    lowest, highest = stats.beta.ppf(tail, p * number, (1 - p) * number + 1), 1.0
+    lowest, highest = scipy.stats.beta.ppf(tail, p * number, (1 - p) * number + 1), 1.0
     if p * number < number:
-        highest = stats.beta.ppf(1 - tail, p * number + 1, (1 - p) * number)
+        highest = scipy.stats.beta.ppf(1 - tail, p * number + 1, (1 - p) * number)
     below = ordered[share <= lowest]
     low = float(below[-1]) if len(below) else None
     high = float(ordered[min(np.searchsorted(share, highest), len(ordered) - 1)])

@@ -11,13 +11,12 @@ __all__ = ['DESCRIPTORS', 'PREDICTOR_INPUTS', 'NOISE', 'LENGTH', 'describe_shots
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import scipy
 from onnx import TensorProto
-from scipy.interpolate import PchipInterpolator
-from sklearn.isotonic import isotonic_regression
 
 from ..learn.conformal import ENCODE, Calibration
 from ..learn.intervals import calibrate
@@ -26,6 +25,9 @@ from ..measure.core import BadInput, html_table
 from ..measure.provenance import content_digest
 from .shot_features import SHOT_FEATURE_NAMES, ShotFeatures
 from ..ship.onnx import OUTPUT, GraphBuilder, graph_bytes, open_session, run_session
+
+if TYPE_CHECKING:  # commands draw nothing, and pyplot is slow to import
+    import matplotlib.pyplot as plt
 
 # %% ../../nbs/predict/75_curves.ipynb #e3c0d54e
 DESCRIPTORS = ("bits", "motion")
@@ -55,8 +57,8 @@ def falling_curve(
     if len(values) < 2:
         raise BadInput(f"a curve through measurements at {len(values)} quality value: at least two are needed")
     means = np.bincount(index, weights=vmaf) / counts
-    falling = isotonic_regression(means, sample_weight=counts.astype(float), increasing=False)
-    inside = PchipInterpolator(values, falling)(np.clip(nodes, values[0], values[-1]))
+    falling = scipy.optimize.isotonic_regression(means, weights=counts.astype(float), increasing=False).x
+    inside = scipy.interpolate.PchipInterpolator(values, falling)(np.clip(nodes, values[0], values[-1]))
     before = (falling[0] - falling[1]) / (values[1] - values[0]) * np.maximum(values[0] - nodes, 0)
     after = (falling[-2] - falling[-1]) / (values[-1] - values[-2]) * np.maximum(nodes - values[-1], 0)
     return np.minimum.accumulate(np.clip(inside + before - after, *score_range))
@@ -298,8 +300,10 @@ class CurveReport:
         rows = ((name, a.n, *map(show_number, (a.plcc, a.srocc, a.rmse, a.bias))) for name, a in found)
         return html_table(rows, ("source", "encodes", "PLCC", "SROCC", "RMSE", "bias"))
 
-    def plot(self, axes: plt.Axes | None = None) -> plt.Axes:
+    def plot(self, axes: "plt.Axes | None" = None) -> "plt.Axes":
         "Measured minus predicted score over the quality value, a line for each source."
+        import matplotlib.pyplot as plt
+
         axes = axes or plt.subplots(figsize=(6, 3))[1]
         for name, own in self.encodes.sort_values("quality", kind="stable").groupby("source"):
             axes.plot(own["quality"], own["measured"] - own["predicted"], ".-", lw=1, label=name)

@@ -9,9 +9,8 @@ __all__ = ['Choice', 'pick_crf', 'pick_keyint', 'predict_mos', 'ShotPrediction',
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
@@ -26,6 +25,9 @@ from .search import check_target
 from .shot_features import ShotFeatures, shot_features
 from .shots import counted_clip
 from ..ship.onnx import open_session, run_session
+
+if TYPE_CHECKING:  # commands draw nothing, and pyplot is slow to import
+    import matplotlib.pyplot as plt
 
 # %% ../../nbs/predict/79_pick.ipynb #af0969fa
 @dataclass(frozen=True, eq=False, repr=False)
@@ -67,8 +69,10 @@ class Choice:
     def __repr__(self) -> str:
         return f"Choice({self.codec} for VMAF {self.target:g}, {self})"
 
-    def plot(self, axes: plt.Axes | None = None) -> plt.Axes:
+    def plot(self, axes: "plt.Axes | None" = None) -> "plt.Axes":
         "The predicted curve, the target and the pick."
+        import matplotlib.pyplot as plt
+
         axes = axes or plt.subplots(figsize=(5, 2.6))[1]
         axes.plot(self.qualities, self.curve, lw=1)
         axes.fill_between(self.qualities, self.bound, self.curve, alpha=0.2, lw=0)
@@ -187,8 +191,10 @@ class ClipPrediction:
     def _repr_html_(self) -> str:
         return html_table(self._rows(), ("frames", self.codec, "doubts"))
 
-    def plot(self, axes: plt.Axes | None = None) -> plt.Axes:
+    def plot(self, axes: "plt.Axes | None" = None) -> "plt.Axes":
         "The curves of all shots."
+        import matplotlib.pyplot as plt
+
         axes = axes or plt.subplots(figsize=(6, 3))[1]
         for each in self.shots:
             axes.plot(each.curve.index, each.curve, lw=1, label=f"{each.shot.start}–{each.shot.end}")

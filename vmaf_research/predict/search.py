@@ -11,14 +11,17 @@ __all__ = ['WANDER', 'REACH', 'JITTER', 'PATIENCE', 'smooth_covariance', 'CurveP
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-import matplotlib.pyplot as plt
 import numpy as np
 from scipy.special import ndtr
 
 from ..measure.core import BadInput, EngineError, html_table
 from .codecs import find_adapter
 from .shot_features import ShotFeatures
+
+if TYPE_CHECKING:  # commands draw nothing, and pyplot is slow to import
+    import matplotlib.pyplot as plt
 
 # %% ../../nbs/predict/78_search.ipynb #94f0f81c
 WANDER = 1.0  # VMAF; standard deviation of what no other clip has shown
@@ -56,8 +59,10 @@ class CurvePrior:
         first, last = self.qualities[[0, -1]]
         return f"CurvePrior({first} to {last}: {self.mean[0]:.1f} to {self.mean[-1]:.1f} VMAF)"
 
-    def plot(self, axes: plt.Axes | None = None) -> plt.Axes:
+    def plot(self, axes: "plt.Axes | None" = None) -> "plt.Axes":
         "The mean and two standard deviations around it."
+        import matplotlib.pyplot as plt
+
         axes = axes or plt.subplots(figsize=(6, 3))[1]
         axes.plot(self.qualities, self.mean, lw=1)
         low, high = self.mean - 2 * self.deviation, self.mean + 2 * self.deviation
@@ -212,8 +217,10 @@ class Search:
         title = f"<p>Target {self.target:g}: {self.status}, quality {self.chosen.quality}</p>"
         return title + html_table(rows, ("quality", "VMAF", "kbit/s", ""))
 
-    def plot(self, axes: plt.Axes | None = None) -> plt.Axes:
+    def plot(self, axes: "plt.Axes | None" = None) -> "plt.Axes":
         "The predicted curve and what is known of it now, around the encodes, which are numbered."
+        import matplotlib.pyplot as plt
+
         axes = axes or plt.subplots(figsize=(6, 3))[1]
         axes.plot(self.prior.qualities, self.prior.mean, ":", color="0.4", lw=1, label="predicted")
         self.known.plot(axes)

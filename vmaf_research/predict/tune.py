@@ -16,11 +16,9 @@ from dataclasses import asdict, astuple, dataclass
 from html import escape
 from operator import call
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.figure import Figure
 
 from ..corpora.clips import source_name
 from ..corpora.extract import Conditions, Job, load_measured, run_job
@@ -50,6 +48,9 @@ try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None
+
+if TYPE_CHECKING:  # commands draw nothing, and matplotlib is slow to import
+    from matplotlib.figure import Figure
 
 # %% ../../nbs/predict/80_tune.ipynb #0634ebf5
 def pool_scores(
@@ -278,6 +279,8 @@ class Tuning:
         return f"<p>{escape(head)}</p>{html_table(rows, _COLUMNS)}" + "".join(f"<p>{escape(line)}</p>" for line in foot)
 
     def _picture(self, first: int = 0) -> str:
+        from matplotlib.figure import Figure
+
         figure = Figure()
         self.plot(first, figure)
         return html_figure(figure, "curves of shots", dpi=90)
@@ -285,11 +288,13 @@ class Tuning:
     def _repr_html_(self) -> str:
         return self._table() + self._picture()
 
-    def plot(self, first: int = 0, figure: Figure | None = None) -> np.ndarray:  # of matplotlib axes, one per shot
+    def plot(self, first: int = 0, figure: "Figure | None" = None) -> np.ndarray:  # of matplotlib axes, one per shot
         "The curves of shot number `first` and a few of the next: predicted, after the encodes, and the encodes."
         shots = self.shots[first : first + _PANELS]
         columns = min(3, len(shots))
         rows = -(-len(shots) // columns)
+        import matplotlib.pyplot as plt
+
         figure = figure or plt.figure()
         figure.set_size_inches(4 * columns, 2.7 * rows)
         panels = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()

@@ -35,7 +35,7 @@ from ..measure.provenance import atomic_path, common_folder, sha256_bytes, write
 from ..measure.tables import read_blocks
 from .gate import GateResult, people_gate
 from .onnx import INPUT, OUTPUT, GraphBuilder, check_graph, graph_bytes, open_session, run_session
-from .records import PEOPLE, PREDICTOR, PeopleSidecar, model_file_names
+from .records import PEOPLE, PREDICTOR, HeadRecord, PeopleSidecar, model_file_names
 from .registry import REGISTRY, Model, install, load, read_registry, write_model
 
 # %% ../../nbs/ship/81_people.ipynb #91cfd31c
@@ -49,11 +49,11 @@ def _column(graph: GraphBuilder, number: int) -> str:
 
 
 def _head_graph(head: RankingHead, metadata: Mapping[str, str]) -> bytes:  # of the file; see `ship.onnx.graph_bytes`
-    "Inputs of `HEAD_INPUTS` and the switch in, score within the teacher's range out."
+    "Inputs of the head and the switch in, score within the teacher's range out."
     graph, columns = GraphBuilder(), []
     graph.add("Cast", "wide", to=TensorProto.DOUBLE)
     one = graph.constant("one", np.float64(1))
-    for number, name in enumerate(HEAD_INPUTS):
+    for number, name in enumerate(head.names):
         column = _column(graph, number)
         if name == "motion2":
             graph.add("Add", "motion.more", one)
@@ -74,25 +74,26 @@ def _head_graph(head: RankingHead, metadata: Mapping[str, str]) -> bytes:  # of 
     for operator, name in (("Max", "low"), ("Min", "high"), ("Sub", "center"), ("Div", "scale")):
         graph.add(operator, f"after.{name}", graph.constant(name, np.asarray(getattr(head, name), np.float64)[None]))
     correction = graph.add("MatMul", "correction", graph.constant("weights", np.float64(head.weights)[:, None]))
-    _column(graph, len(HEAD_INPUTS))
+    _column(graph, len(head.names))
     graph.add("Mul", "allowed", correction)
     graph.add("Add", "corrected", "input0")
     ends = zip(("least", "greatest"), VMAF_RANGE, strict=True)
     graph.add("Clip", "limited", *[graph.constant(name, np.float64(end)) for name, end in ends])
     graph.add("Squeeze", "flat", graph.constant("last_axis", np.array([1])))
     graph.add("Cast", OUTPUT, to=TensorProto.FLOAT)
-    data = graph_bytes(graph, metadata, len(HEAD_INPUTS) + 1)
-    check_graph(data, len(HEAD_INPUTS) + 1)
+    data = graph_bytes(graph, metadata, len(head.names) + 1)
+    check_graph(data, len(head.names) + 1)
     return data
 
 # %% ../../nbs/ship/81_people.ipynb #9aff5910
 def head_scores(model: Model, rows: pd.DataFrame) -> pd.DataFrame:
-    "Columns `score`, `in_scope` and `reason` for rows with `HEAD_INPUTS` and the condition of viewing."
-    reasons = model.sidecar.scope.reasons(rows)
+    "Columns `score`, `in_scope` and `reason` for rows with the inputs of the head and the condition of viewing."
+    names = model.feature_names[:-1]
+    reasons = model.sidecar.scope.reasons(rows, names)
     inside = np.array([reason is None for reason in reasons], dtype=bool)
     scores = rows["vmaf_v061"].to_numpy(dtype=float, copy=True)
     if inside.any():
-        inputs = head_inputs(rows)[inside]
+        inputs = head_inputs(rows, names)[inside]
         scores[inside] = model.score(np.hstack([inputs, np.ones((len(inputs), 1))]))
     said = [reason or "" for reason in reasons]
     return pd.DataFrame({"score": scores, "in_scope": inside, "reason": said}, index=rows.index)
@@ -316,7 +317,7 @@ def train_people(
         "license": "Apache-2.0", "input_names": [INPUT], "output_names": [OUTPUT],
         "feature_order": [*HEAD_INPUTS, _SWITCH], "feature_min": [*inputs.min(axis=0).tolist(), 0.0],
         "feature_max": [*inputs.max(axis=0).tolist(), 1.0], "teacher": DEFAULT_TEACHER, "output_range": VMAF_RANGE,
-        "scope": scope, "head": {key: value.tolist() for key, value in asdict(head).items()},
+        "scope": scope, "head": {name: getattr(head, name).tolist() for name in HeadRecord.model_fields},
         "curve": asdict(opinion.curve), "calibration": opinion.calibration, "training": training,
         "corpus": {"name": ", ".join(sorted(set(rows["dataset"]))), "kind": "opinions", "licence": licence,
                    "description": "; ".join(sorted(set(rows["scale"])))},

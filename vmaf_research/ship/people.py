@@ -219,9 +219,9 @@ def score_clips(
     return ScoredClips(out, model_id, len(rows), int(scored["in_scope"].sum()), reasons, notes)
 
 # %% ../../nbs/ship/81_people.ipynb #f9cba867
-def _table_digest(rows: pd.DataFrame) -> str:
+def _table_digest(rows: pd.DataFrame, names: Sequence[str]) -> str:
     "Of inputs, scores and sessions, whatever the order of the rows."
-    columns = ["session", "source", "video", "mos", *HEAD_INPUTS]
+    columns = ["session", "source", "video", "mos", *names]
     lines = sorted(json.dumps(row) for row in rows[columns].astype(object).to_numpy().tolist())
     return sha256("\n".join(lines).encode()).hexdigest()
 
@@ -229,9 +229,9 @@ def _table_digest(rows: pd.DataFrame) -> str:
 def _harm(head: RankingHead, scope: Scope, rows: pd.DataFrame, session: Any) -> float:
     "Greatest change of a score where rows are outside of the scope, and by the graph with its switch at 0."
     outside = rows.assign(reference_height=rows["reference_height"].max() / 2)
-    if any(reason is None for reason in scope.reasons(outside)):
+    if any(reason is None for reason in scope.reasons(outside, head.names)):
         return float("inf")
-    inputs = head_inputs(rows).astype(np.float32).astype(np.float64)
+    inputs = head_inputs(rows, head.names).astype(np.float32).astype(np.float64)
     scores = run_session(session, np.hstack([inputs, np.zeros((len(inputs), 1))]))
     return float(np.abs(scores - inputs[:, 0]).max())
 
@@ -295,12 +295,12 @@ def train_people(
     judged, metric = judgements["family"], "ranking"
     if held_out:
         judged, metric = _held_out(held_out, exclude, head, scope, rows), "head"
-    digest = _table_digest(rows)
-    facts = {"id": model_id, "features": ",".join([*HEAD_INPUTS, _SWITCH]), "teacher": DEFAULT_TEACHER}
+    digest = _table_digest(rows, head.names)
+    facts = {"id": model_id, "features": ",".join([*head.names, _SWITCH]), "teacher": DEFAULT_TEACHER}
     facts |= {"output_range": ",".join(f"{end:g}" for end in VMAF_RANGE), "table_digest": digest}
     data = _head_graph(head, facts)
-    session = open_session(data, len(HEAD_INPUTS) + 1, checked=True)
-    inputs = head_inputs(rows).astype(np.float32).astype(np.float64)
+    session = open_session(data, len(head.names) + 1, checked=True)
+    inputs = head_inputs(rows, head.names).astype(np.float32).astype(np.float64)
     found = run_session(session, np.hstack([inputs, np.ones((len(inputs), 1))]))
     gate = people_gate(judged, metric, _harm(head, scope, rows, session))
     opinion = fit_scale(rows, left_out_scores(rows), head.score(inputs))
@@ -315,7 +315,7 @@ def train_people(
         "id": model_id, "kind": PEOPLE, "onnx": name, "sha256": sha256_bytes(data), "opset": settings().opset,
         "description": f"{DEFAULT_TEACHER} corrected by what people said, for {scope}"[:256], "notes": "",
         "license": "Apache-2.0", "input_names": [INPUT], "output_names": [OUTPUT],
-        "feature_order": [*HEAD_INPUTS, _SWITCH], "feature_min": [*inputs.min(axis=0).tolist(), 0.0],
+        "feature_order": [*head.names, _SWITCH], "feature_min": [*inputs.min(axis=0).tolist(), 0.0],
         "feature_max": [*inputs.max(axis=0).tolist(), 1.0], "teacher": DEFAULT_TEACHER, "output_range": VMAF_RANGE,
         "scope": scope, "head": {name: getattr(head, name).tolist() for name in HeadRecord.model_fields},
         "curve": asdict(opinion.curve), "calibration": opinion.calibration, "training": training,
@@ -363,10 +363,10 @@ def _held_out(
     others = opinions.rows
     if both := sorted(set(others["session"]) & set(rows["session"])):
         raise BadInput(f"{', '.join(both)}: held out and trained on; a table cannot be both")
-    inside = np.array([reason is None for reason in scope.reasons(others)])
+    inside = np.array([reason is None for reason in scope.reasons(others, head.names)])
     if not inside.any():
         raise BadInput(f"no clip of the tables that are held out is in the scope of the head: {scope}")
-    scores = np.where(inside, head.score(head_inputs(others)), others["vmaf_v061"])
+    scores = np.where(inside, head.score(head_inputs(others, head.names)), others["vmaf_v061"])
     chosen = others["session"].isin(set(others.loc[inside, "session"]))
     return judge_metrics(others.assign(head=scores)[chosen].reset_index(drop=True), ["vmaf_v061", "head"])
 

@@ -79,7 +79,10 @@ def _read_file(path: Path) -> pd.DataFrame:
     "A table as it lies: Parquet, csv, JSON lines, or the Python lists of Netflix."
     if path.suffix not in _SUFFIXES:
         raise BadInput(f"{path}: expected a folder, or a name that ends in {', '.join(_SUFFIXES)}")
-    table = _read_netflix(path) if path.suffix == ".py" else pa.concat_tables(read_blocks(path)).to_pandas()
+    if path.suffix == ".py":
+        table = _read_netflix(path)
+    else:  # what pandas wrote about its own columns may be damaged
+        table = pa.concat_tables(read_blocks(path)).to_pandas(ignore_metadata=True)
     beside = path.with_name(f"{path.name}.json")
     return _described(table, read_json(beside, _Description), beside) if beside.is_file() else table
 

@@ -149,7 +149,7 @@ def _opinions_of(model: Model, found: pd.DataFrame, level: float) -> pd.DataFram
 
 def _whole(table: Path) -> pd.DataFrame:
     "All columns of a table."
-    return pa.concat_tables(read_blocks(table)).to_pandas().reset_index(drop=True)
+    return pa.concat_tables(read_blocks(table)).to_pandas(ignore_metadata=True)
 
 
 def _clips_of(table: Path, viewing: str) -> pd.DataFrame:

@@ -140,6 +140,16 @@ def test_registry_of_a_head_is_verified_bit_by_bit(trained, capsys):
         sidecar.write_bytes(whole)
 
 
+def test_a_table_is_read_whatever_pandas_wrote_about_it(trained, tmp_path, capsys):
+    table, out = tmp_path / "t.parquet", tmp_path / "s.parquet"
+    rows = make_opinions(contents=2, clips=4)
+    rows.set_axis(rows.index // 2).to_parquet(table)
+    table.write_bytes(table.read_bytes().replace(b"numpy_type", b"numpy_typo"))
+    assert main(["people", "read", str(table), "--out", str(out)]) == 0 and len(pd.read_parquet(out)) == len(rows)
+    assert main(["score", "people_v1", str(table), "--models", str(trained / "model"), "--out", str(out)]) == 0
+    assert "__index_level_0__" not in pd.read_parquet(out)
+
+
 def shifted(rows):
     late = rows["source"] == "lab5"
     return rows.assign(vmaf_v061=rows["vmaf_v061"] * np.where(late, 0.1, 1), psnr=rows["psnr"] * np.where(late, 0.6, 1))

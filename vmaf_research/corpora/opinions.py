@@ -83,6 +83,7 @@ def _read_file(path: Path) -> pd.DataFrame:
         table = _read_netflix(path)
     else:  # what pandas wrote about its own columns may be damaged
         table = pa.concat_tables(read_blocks(path)).to_pandas(ignore_metadata=True)
+        table = table.drop(columns="__index_level_0__", errors="ignore")
     beside = path.with_name(f"{path.name}.json")
     return _described(table, read_json(beside, _Description), beside) if beside.is_file() else table
 

@@ -148,8 +148,9 @@ def _opinions_of(model: Model, found: pd.DataFrame, level: float) -> pd.DataFram
 
 
 def _whole(table: Path) -> pd.DataFrame:
-    "All columns of a table."
-    return pa.concat_tables(read_blocks(table)).to_pandas(ignore_metadata=True)
+    "All columns of a table, whatever pandas wrote about them."
+    rows = pa.concat_tables(read_blocks(table)).to_pandas(ignore_metadata=True)
+    return rows.drop(columns="__index_level_0__", errors="ignore")
 
 
 def _clips_of(table: Path, viewing: str) -> pd.DataFrame:

@@ -32,7 +32,7 @@ from ..measure.core import BadInput, html_figure, settings, validated
 from ..measure.features import CANONICAL_6, DEFAULT_TEACHER
 from ..measure.manifest import describe_path, pairs_path, run_provenance, write_manifest
 from ..measure.provenance import atomic_path, common_folder, sha256_bytes, write_bytes, write_json
-from ..measure.tables import read_blocks
+from ..measure.tables import read_blocks, reading
 from .gate import GateResult, people_gate
 from .onnx import INPUT, OUTPUT, GraphBuilder, check_graph, graph_bytes, open_session, run_session
 from .records import PEOPLE, PREDICTOR, HeadRecord, PeopleSidecar, model_file_names
@@ -149,7 +149,8 @@ def _opinions_of(model: Model, found: pd.DataFrame, level: float) -> pd.DataFram
 
 def _whole(table: Path) -> pd.DataFrame:
     "All columns of a table, whatever pandas wrote about them."
-    rows = pa.concat_tables(read_blocks(table)).to_pandas(ignore_metadata=True)
+    with reading(table):
+        rows = pa.concat_tables(read_blocks(table)).to_pandas(ignore_metadata=True)
     return rows.drop(columns="__index_level_0__", errors="ignore")
 
 

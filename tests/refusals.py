@@ -662,7 +662,7 @@ REFUSALS: dict[str, tuple[Refusal, ...]] = {
             "videos: no registry in it or in its folder model; give the --out of `people train`"),
         Refusal("Clips without an input of the head", "there is nothing to learn from",
             "people train bad.parquet --out new",
-            "no session has all inputs of the head: vmaf_v061, …", opinions(lambda rows: rows.drop(columns="psnr"))),
+            "no session has all inputs of the head: vmaf_v061, …", opinions(lambda rows: rows.drop(columns="ssim"))),
         Refusal("A single content", "a head is judged on contents that it has not seen",
             "people train bad.parquet --out new",
             "only the content family lab0: nothing to judge a head by",

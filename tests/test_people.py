@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,13 @@ from made_up import make_opinions
 
 from vmaf_research.corpora.opinions import read_opinions
 from vmaf_research.corpora.traps import TRAPS
-from vmaf_research.learn.head import HEAD_INPUTS
+from vmaf_research.learn.head import HEAD_INPUTS, RankingHead, head_inputs
 from vmaf_research.learn.judge import fit_logistic, judge_metrics, session_agreement
 from vmaf_research.measure.core import find_root
 from vmaf_research.measure.features import CANONICAL_6
 from vmaf_research.measure.teacher import load_teacher
 from vmaf_research.serve.cli import main
+from vmaf_research.ship import people
 
 SHARED = find_root().parent / "shared" / "people"
 shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the shared tables are not here")
@@ -44,7 +46,7 @@ def trained(tmp_path_factory):
 
 
 def test_a_head_gains_on_what_it_has_not_seen_and_changes_nothing_outside(trained, tmp_path, capsys):
-    inside = write(make_opinions("c", seed=2), tmp_path / "c.parquet")
+    inside = write(make_opinions("c", contents=10, seed=2), tmp_path / "c.parquet")
     outside = write(make_opinions("d", seed=3, scale="ACR 1-5, 1080p, 3H"), tmp_path / "d.parquet")
     code, out, _ = run(capsys, "evaluate", inside, outside, "--model", trained, "--json", "--resamples", 200)
     assert code == 0
@@ -66,7 +68,8 @@ def test_a_head_gains_on_what_it_has_not_seen_and_changes_nothing_outside(traine
 def test_score_returns_the_teacher_outside_of_the_scope_and_says_so(trained, tmp_path, capsys):
     small = make_opinions("d", seed=3, scale="ACR 1-5, 1080p, 3H")
     rows = pd.concat([make_opinions("c", seed=2), small], ignore_index=True)
-    rows.loc[5, "psnr"] = np.nan
+    rows.loc[5, "ssim"] = np.nan
+    rows = rows.drop(columns=["psnr", "adm2"])  # which a head does not take
     write(rows, tmp_path / "t.parquet")
     words = ["score", "people_v1", str(tmp_path / "t.parquet"), "--out", str(tmp_path / "s.parquet")]
     assert main([*words, "--models", str(trained / "model")]) == 0
@@ -93,6 +96,27 @@ def test_score_says_what_people_would_say_with_an_interval(trained, tmp_path, ca
     assert not (tmp_path / "s.parquet").exists()
 
 
+def test_a_head_takes_the_inputs_that_its_sidecar_names(tmp_path, monkeypatch, capsys):
+    seven = ("vmaf_v061", "motion2", "adm2", "vif_scale3", "psnr", "ssim", "upscale")
+    monkeypatch.setattr(people, "fit_head", partial(people.fit_head, names=seven))
+    table = write(make_opinions(contents=3, clips=6, sessions=("one",)), tmp_path / "t.parquet")
+    assert main(["people", "train", table, "--out", str(tmp_path / "run"), "--id", "old"]) == 0
+    monkeypatch.undo()
+    models = str(tmp_path / "run/model")
+    assert "over seven terms" in (tmp_path / "run/model/old.md").read_text()
+    assert main(["registry", "verify", "--models", models]) == 0
+    rows = pd.read_parquet(table).assign(psnr=lambda rows: rows["psnr"].where(rows.index != 4))
+    rows.to_parquet(table)
+    words = ["score", "old", table, "--models", models, "--out"]
+    assert main([*words, str(tmp_path / "s.parquet")]) == 0
+    scored = pd.read_parquet(tmp_path / "s.parquet")
+    assert scored.index[~scored["in_scope"]].tolist() == [4] and scored.loc[4, "reason"] == "an input is missing"
+    head = people.load_heads(tmp_path / "run")[0].sidecar.head
+    inputs = head_inputs(read_opinions([table]).rows, seven)
+    wanted = RankingHead(**{name: np.array(values) for name, values in head}, names=seven).score(inputs)
+    assert scored["score"].drop(4).to_numpy() == pytest.approx(np.delete(wanted, 4), abs=1e-4)
+
+
 def test_a_head_that_gains_nothing_is_a_placeholder_and_is_not_installed(tmp_path, capsys):
     rows = make_opinions()
     rows["mos"] = (1 + rows["vmaf_v061"] / 25 + np.random.default_rng(0).normal(0, 0.1, len(rows))).clip(1, 5)
@@ -114,6 +138,16 @@ def test_registry_of_a_head_is_verified_bit_by_bit(trained, capsys):
         assert main(["registry", "verify", "--models", str(trained / "model")]) == 1
     finally:
         sidecar.write_bytes(whole)
+
+
+def test_a_table_is_read_whatever_pandas_wrote_about_it(trained, tmp_path, capsys):
+    table, out = tmp_path / "t.parquet", tmp_path / "s.parquet"
+    rows = make_opinions(contents=2, clips=4)
+    rows.set_axis(rows.index // 2).to_parquet(table)
+    table.write_bytes(table.read_bytes().replace(b"numpy_type", b"numpy_typo"))
+    assert main(["people", "read", str(table), "--out", str(out)]) == 0 and len(pd.read_parquet(out)) == len(rows)
+    assert main(["score", "people_v1", str(table), "--models", str(trained / "model"), "--out", str(out)]) == 0
+    assert "__index_level_0__" not in pd.read_parquet(out)
 
 
 def shifted(rows):

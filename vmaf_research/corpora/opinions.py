@@ -29,7 +29,7 @@ from ..measure.logs import clip_statistics, read_vmaf_log
 from ..measure.manifest import describe_path, run_provenance, write_manifest
 from ..measure.provenance import atomic_path, common_folder, read_json
 from ..measure.siti import spatial_temporal
-from ..measure.tables import as_text, read_blocks
+from ..measure.tables import as_text, read_blocks, reading
 from ..measure.teacher import load_teacher
 
 # %% ../../nbs/corpora/59_opinions.ipynb #1f611394
@@ -79,7 +79,12 @@ def _read_file(path: Path) -> pd.DataFrame:
     "A table as it lies: Parquet, csv, JSON lines, or the Python lists of Netflix."
     if path.suffix not in _SUFFIXES:
         raise BadInput(f"{path}: expected a folder, or a name that ends in {', '.join(_SUFFIXES)}")
-    table = _read_netflix(path) if path.suffix == ".py" else pa.concat_tables(read_blocks(path)).to_pandas()
+    if path.suffix == ".py":
+        table = _read_netflix(path)
+    else:  # what pandas wrote about its own columns may be damaged
+        with reading(path):
+            table = pa.concat_tables(read_blocks(path)).to_pandas(ignore_metadata=True)
+        table = table.drop(columns="__index_level_0__", errors="ignore")
     beside = path.with_name(f"{path.name}.json")
     return _described(table, read_json(beside, _Description), beside) if beside.is_file() else table
 

@@ -6,6 +6,7 @@
 __all__ = ['HEAD_INPUTS', 'SSIM_END', 'head_terms', 'head_inputs', 'Scope', 'scope_of', 'RankingHead']
 
 # %% ../../nbs/learn/57_head.ipynb #4d32f486
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,26 +19,40 @@ if TYPE_CHECKING:  # whoever reads a registered head needs no tables
     import pandas as pd
 
 # %% ../../nbs/learn/57_head.ipynb #934e5310
-HEAD_INPUTS = ("vmaf_v061", "motion2", "adm2", "vif_scale3", "psnr", "ssim", "upscale")  # columns, in order
+HEAD_INPUTS = ("vmaf_v061", "motion2", "vif_scale3", "ssim", "upscale")  # columns, in order; the first is corrected
 SSIM_END = 1 - 1e-5  # 50 dB: what is closer to 1 is not told apart
+_TERMS = {
+    "motion2": np.log1p,
+    "ssim": lambda ssim: -10 * np.log10(1 - np.clip(ssim, 0, SSIM_END)),
+    "upscale": np.log2,
+}  # input -> what the correction is linear in; others as they are
+_POSSIBLE = {"motion2": (0, np.inf), "ssim": (0, 1), "upscale": (np.finfo(float).tiny, np.inf)}
 
 
-def head_terms(inputs: np.ndarray) -> np.ndarray:  # [rows, 7] -> [rows, 7]
-    "What the correction is linear in: VMAF, ln(1 + motion2), adm2, vif_scale3, PSNR in dB, SSIM in dB, octaves."
+def head_terms(
+    inputs: np.ndarray,  # [rows, n]
+    names: Sequence[str] = HEAD_INPUTS,  # [n] of the columns
+) -> np.ndarray:  # [rows, n]
+    "What the correction is linear in: the inputs, but ln(1 + motion2), SSIM in dB and the upscale in octaves."
     terms = np.array(inputs, dtype=float)
     with np.errstate(invalid="ignore", divide="ignore"):
-        terms[:, 1] = np.log1p(terms[:, 1])
-        terms[:, 5] = -10 * np.log10(1 - np.clip(terms[:, 5], 0, SSIM_END))
-        terms[:, 6] = np.log2(terms[:, 6])
+        for number, name in enumerate(names):
+            if name in _TERMS:
+                terms[:, number] = _TERMS[name](terms[:, number])
     return terms
 
 
-def head_inputs(rows: "pd.DataFrame") -> np.ndarray:  # float64 [rows, 7], NaN in rows that cannot be scored
-    "The inputs of clips, from the rows of `corpora.opinions.Opinions`; a value that cannot be is NaN."
+def head_inputs(
+    rows: "pd.DataFrame",  # of `corpora.opinions.Opinions`
+    names: Sequence[str] = HEAD_INPUTS,
+) -> np.ndarray:  # float64 [rows, n], NaN in rows that cannot be scored
+    "The inputs of clips; a row with a value that cannot be is NaN."
     inputs = np.stack([rows[name].to_numpy(float) if name in rows else np.full(len(rows), np.nan)
-                       for name in HEAD_INPUTS], axis=1)  # fmt: skip
-    possible = (inputs[:, 1] >= 0) & (inputs[:, 5] >= 0) & (inputs[:, 5] <= 1) & (inputs[:, 6] > 0)
-    inputs[~possible | ~np.isfinite(inputs).all(axis=1)] = np.nan
+                       for name in names], axis=1)  # fmt: skip
+    low, high = np.transpose([_POSSIBLE.get(name, (-np.inf, np.inf)) for name in names])
+    with np.errstate(invalid="ignore"):
+        possible = np.isfinite(inputs) & (inputs >= low) & (inputs <= high)
+    inputs[~possible.all(axis=1)] = np.nan
     return inputs
 
 # %% ../../nbs/learn/57_head.ipynb #72740226
@@ -53,10 +68,14 @@ class Scope(Record):
     distance: tuple[float, float] | None  # of the viewers, picture heights; `None`: no table said it
     unstated_distance: bool  # whether a table did not say it
 
-    def reasons(self, rows: "pd.DataFrame") -> list[str | None]:  # None for a row that is inside
+    def reasons(
+        self,
+        rows: "pd.DataFrame",
+        names: Sequence[str] = HEAD_INPUTS,  # of the head
+    ) -> list[str | None]:  # None for a row that is inside
         "Why each row is outside, in a phrase."
         low, high = self.reference_height
-        known = ~np.isnan(head_inputs(rows)).any(axis=1)
+        known = ~np.isnan(head_inputs(rows, names)).any(axis=1)
         found = []
         for ready, (_, row) in zip(known, rows.iterrows(), strict=True):
             height, distance = row["reference_height"], row["distance"]
@@ -102,16 +121,18 @@ def scope_of(rows: "pd.DataFrame") -> Scope:
 class RankingHead:
     "The teacher plus a linear correction, both in VMAF points."
 
-    center: np.ndarray  # [7] of the terms, where the correction is 0
-    scale: np.ndarray  # [7]
-    low: np.ndarray  # [7] least and greatest terms that were seen
+    center: np.ndarray  # [n] of the terms, where the correction is 0
+    scale: np.ndarray  # [n]
+    low: np.ndarray  # [n] least and greatest terms that were seen
     high: np.ndarray
-    weights: np.ndarray  # [7], VMAF points per scaled term
+    weights: np.ndarray  # [n], VMAF points per scaled term
+    names: tuple[str, ...] = HEAD_INPUTS  # [n] of the inputs
 
-    def correction(self, inputs: np.ndarray) -> np.ndarray:  # [rows, 7] -> [rows]
+    def correction(self, inputs: np.ndarray) -> np.ndarray:  # [rows, n] -> [rows]
         "What is added to the teacher's score."
-        return (np.clip(head_terms(inputs), self.low, self.high) - self.center) / self.scale @ self.weights
+        terms = np.clip(head_terms(inputs, self.names), self.low, self.high)
+        return (terms - self.center) / self.scale @ self.weights
 
-    def score(self, inputs: np.ndarray) -> np.ndarray:  # [rows, 7] -> [rows], within the teacher's range
+    def score(self, inputs: np.ndarray) -> np.ndarray:  # [rows, n] -> [rows], within the teacher's range
         "Corrected scores; NaN for rows with an input that is NaN."
         return np.clip(inputs[:, 0] + self.correction(inputs), *VMAF_RANGE)

@@ -27,7 +27,7 @@ from ..measure.core import BadInput
 from ..measure.features import CANONICAL_6
 
 # %% ../../nbs/learn/58_heads.ipynb #9096773f
-_UNIT, PENALTY = 5.0, 5e-5  # VMAF points of one unit of the loss; weight of the squared weights
+_UNIT, PENALTY = 5.0, 2e-5  # VMAF points of one unit of the loss; weight of the squared weights
 
 
 def _pairs(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # better, worse, weight
@@ -53,18 +53,19 @@ def fit_head(
     rows: pd.DataFrame,  # of `corpora.opinions.Opinions`
     like: pd.DataFrame | None = None,  # rows whose terms set center and scale; default: these
     penalty: float = PENALTY,
+    names: Sequence[str] = HEAD_INPUTS,  # columns that it takes, the one that is corrected first
 ) -> RankingHead:
     "Learn the correction from rows with all inputs; raises `BadInput` if an input is missing or there are no pairs."
-    inputs = head_inputs(rows)
+    inputs = head_inputs(rows, names)
     bad = np.isnan(inputs).any(axis=1)
     if bad.any():
         row = rows.iloc[bad.argmax()]
         raise BadInput(
-            f"{bad.sum()} clips lack an input of the head ({', '.join(HEAD_INPUTS)}), or have one that cannot be, "
+            f"{bad.sum()} clips lack an input of the head ({', '.join(names)}), or have one that cannot be, "
             f"first {row['session']}/{row['video']}; measure them or leave their table out"
         )
-    terms = head_terms(inputs)
-    standard = terms if like is None else head_terms(head_inputs(like))
+    terms = head_terms(inputs, names)
+    standard = terms if like is None else head_terms(head_inputs(like, names), names)
     center, scale = standard.mean(axis=0), standard.std(axis=0)
     scale = np.where(scale > 1e-9, scale, 1.0)
     better, worse, weight = _pairs(rows)
@@ -80,7 +81,7 @@ def fit_head(
         return value, slope @ steps + 2 * penalty * weights
 
     found = scipy.optimize.minimize(loss, np.zeros(len(center)), jac=True, method="L-BFGS-B")
-    return RankingHead(center, scale, terms.min(axis=0), terms.max(axis=0), found.x)
+    return RankingHead(center, scale, terms.min(axis=0), terms.max(axis=0), found.x, tuple(names))
 
 # %% ../../nbs/learn/58_heads.ipynb #46103aec
 _Predictor = Callable[[pd.DataFrame], np.ndarray]  # rows of clips -> [rows], more is better

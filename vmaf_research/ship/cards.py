@@ -386,11 +386,13 @@ does; a real predictor that never was a stub is registered with `smoke: false`."
 # %% ../../nbs/ship/63_cards.ipynb #9dcd53a4
 def _correction(sidecar: PeopleSidecar) -> str:
     head = sidecar.head
+    count = {5: "five", 7: "seven"}.get(len(head.weights), len(head.weights))
     names = sidecar.feature_order[: len(head.weights)]
     rows = zip((f"`{name}`" for name in names), head.weights, head.scale, head.low, head.high, strict=True)
     return (
         f"{sidecar.description}\n\nScore of a clip = {sidecar.teacher} + a linear correction, both in VMAF points and "
-        "means over the frames. The correction is a sum over seven terms, each limited to the range that was seen:\n\n"
+        f"means over the frames. The correction is a sum over {count} terms, each limited to the range that was "
+        "seen:\n\n"
         f"{_table(['input', 'VMAF per deviation', 'standard deviation', 'least term', 'greatest term'], rows)}\n\n"
         "Terms are the inputs, but ln(1 + motion2), SSIM in decibels and the upscale in octaves. "
         f"`vmaf-research score {sidecar.id} clips.parquet --out scored.parquet` computes it; the columns "

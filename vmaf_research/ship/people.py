@@ -32,10 +32,10 @@ from ..measure.core import BadInput, html_figure, settings, validated
 from ..measure.features import CANONICAL_6, DEFAULT_TEACHER
 from ..measure.manifest import describe_path, pairs_path, run_provenance, write_manifest
 from ..measure.provenance import atomic_path, common_folder, sha256_bytes, write_bytes, write_json
-from ..measure.tables import read_blocks
+from ..measure.tables import read_blocks, reading
 from .gate import GateResult, people_gate
 from .onnx import INPUT, OUTPUT, GraphBuilder, check_graph, graph_bytes, open_session, run_session
-from .records import PEOPLE, PREDICTOR, PeopleSidecar, model_file_names
+from .records import PEOPLE, PREDICTOR, HeadRecord, PeopleSidecar, model_file_names
 from .registry import REGISTRY, Model, install, load, read_registry, write_model
 
 # %% ../../nbs/ship/81_people.ipynb #91cfd31c
@@ -49,11 +49,11 @@ def _column(graph: GraphBuilder, number: int) -> str:
 
 
 def _head_graph(head: RankingHead, metadata: Mapping[str, str]) -> bytes:  # of the file; see `ship.onnx.graph_bytes`
-    "Inputs of `HEAD_INPUTS` and the switch in, score within the teacher's range out."
+    "Inputs of the head and the switch in, score within the teacher's range out."
     graph, columns = GraphBuilder(), []
     graph.add("Cast", "wide", to=TensorProto.DOUBLE)
     one = graph.constant("one", np.float64(1))
-    for number, name in enumerate(HEAD_INPUTS):
+    for number, name in enumerate(head.names):
         column = _column(graph, number)
         if name == "motion2":
             graph.add("Add", "motion.more", one)
@@ -74,25 +74,26 @@ def _head_graph(head: RankingHead, metadata: Mapping[str, str]) -> bytes:  # of 
     for operator, name in (("Max", "low"), ("Min", "high"), ("Sub", "center"), ("Div", "scale")):
         graph.add(operator, f"after.{name}", graph.constant(name, np.asarray(getattr(head, name), np.float64)[None]))
     correction = graph.add("MatMul", "correction", graph.constant("weights", np.float64(head.weights)[:, None]))
-    _column(graph, len(HEAD_INPUTS))
+    _column(graph, len(head.names))
     graph.add("Mul", "allowed", correction)
     graph.add("Add", "corrected", "input0")
     ends = zip(("least", "greatest"), VMAF_RANGE, strict=True)
     graph.add("Clip", "limited", *[graph.constant(name, np.float64(end)) for name, end in ends])
     graph.add("Squeeze", "flat", graph.constant("last_axis", np.array([1])))
     graph.add("Cast", OUTPUT, to=TensorProto.FLOAT)
-    data = graph_bytes(graph, metadata, len(HEAD_INPUTS) + 1)
-    check_graph(data, len(HEAD_INPUTS) + 1)
+    data = graph_bytes(graph, metadata, len(head.names) + 1)
+    check_graph(data, len(head.names) + 1)
     return data
 
 # %% ../../nbs/ship/81_people.ipynb #9aff5910
 def head_scores(model: Model, rows: pd.DataFrame) -> pd.DataFrame:
-    "Columns `score`, `in_scope` and `reason` for rows with `HEAD_INPUTS` and the condition of viewing."
-    reasons = model.sidecar.scope.reasons(rows)
+    "Columns `score`, `in_scope` and `reason` for rows with the inputs of the head and the condition of viewing."
+    names = model.feature_names[:-1]
+    reasons = model.sidecar.scope.reasons(rows, names)
     inside = np.array([reason is None for reason in reasons], dtype=bool)
     scores = rows["vmaf_v061"].to_numpy(dtype=float, copy=True)
     if inside.any():
-        inputs = head_inputs(rows)[inside]
+        inputs = head_inputs(rows, names)[inside]
         scores[inside] = model.score(np.hstack([inputs, np.ones((len(inputs), 1))]))
     said = [reason or "" for reason in reasons]
     return pd.DataFrame({"score": scores, "in_scope": inside, "reason": said}, index=rows.index)
@@ -147,8 +148,10 @@ def _opinions_of(model: Model, found: pd.DataFrame, level: float) -> pd.DataFram
 
 
 def _whole(table: Path) -> pd.DataFrame:
-    "All columns of a table."
-    return pa.concat_tables(read_blocks(table)).to_pandas().reset_index(drop=True)
+    "All columns of a table, whatever pandas wrote about them."
+    with reading(table):
+        rows = pa.concat_tables(read_blocks(table)).to_pandas(ignore_metadata=True)
+    return rows.drop(columns="__index_level_0__", errors="ignore")
 
 
 def _clips_of(table: Path, viewing: str) -> pd.DataFrame:
@@ -218,9 +221,9 @@ def score_clips(
     return ScoredClips(out, model_id, len(rows), int(scored["in_scope"].sum()), reasons, notes)
 
 # %% ../../nbs/ship/81_people.ipynb #f9cba867
-def _table_digest(rows: pd.DataFrame) -> str:
+def _table_digest(rows: pd.DataFrame, names: Sequence[str]) -> str:
     "Of inputs, scores and sessions, whatever the order of the rows."
-    columns = ["session", "source", "video", "mos", *HEAD_INPUTS]
+    columns = ["session", "source", "video", "mos", *names]
     lines = sorted(json.dumps(row) for row in rows[columns].astype(object).to_numpy().tolist())
     return sha256("\n".join(lines).encode()).hexdigest()
 
@@ -228,9 +231,9 @@ def _table_digest(rows: pd.DataFrame) -> str:
 def _harm(head: RankingHead, scope: Scope, rows: pd.DataFrame, session: Any) -> float:
     "Greatest change of a score where rows are outside of the scope, and by the graph with its switch at 0."
     outside = rows.assign(reference_height=rows["reference_height"].max() / 2)
-    if any(reason is None for reason in scope.reasons(outside)):
+    if any(reason is None for reason in scope.reasons(outside, head.names)):
         return float("inf")
-    inputs = head_inputs(rows).astype(np.float32).astype(np.float64)
+    inputs = head_inputs(rows, head.names).astype(np.float32).astype(np.float64)
     scores = run_session(session, np.hstack([inputs, np.zeros((len(inputs), 1))]))
     return float(np.abs(scores - inputs[:, 0]).max())
 
@@ -294,12 +297,12 @@ def train_people(
     judged, metric = judgements["family"], "ranking"
     if held_out:
         judged, metric = _held_out(held_out, exclude, head, scope, rows), "head"
-    digest = _table_digest(rows)
-    facts = {"id": model_id, "features": ",".join([*HEAD_INPUTS, _SWITCH]), "teacher": DEFAULT_TEACHER}
+    digest = _table_digest(rows, head.names)
+    facts = {"id": model_id, "features": ",".join([*head.names, _SWITCH]), "teacher": DEFAULT_TEACHER}
     facts |= {"output_range": ",".join(f"{end:g}" for end in VMAF_RANGE), "table_digest": digest}
     data = _head_graph(head, facts)
-    session = open_session(data, len(HEAD_INPUTS) + 1, checked=True)
-    inputs = head_inputs(rows).astype(np.float32).astype(np.float64)
+    session = open_session(data, len(head.names) + 1, checked=True)
+    inputs = head_inputs(rows, head.names).astype(np.float32).astype(np.float64)
     found = run_session(session, np.hstack([inputs, np.ones((len(inputs), 1))]))
     gate = people_gate(judged, metric, _harm(head, scope, rows, session))
     opinion = fit_scale(rows, left_out_scores(rows), head.score(inputs))
@@ -314,9 +317,9 @@ def train_people(
         "id": model_id, "kind": PEOPLE, "onnx": name, "sha256": sha256_bytes(data), "opset": settings().opset,
         "description": f"{DEFAULT_TEACHER} corrected by what people said, for {scope}"[:256], "notes": "",
         "license": "Apache-2.0", "input_names": [INPUT], "output_names": [OUTPUT],
-        "feature_order": [*HEAD_INPUTS, _SWITCH], "feature_min": [*inputs.min(axis=0).tolist(), 0.0],
+        "feature_order": [*head.names, _SWITCH], "feature_min": [*inputs.min(axis=0).tolist(), 0.0],
         "feature_max": [*inputs.max(axis=0).tolist(), 1.0], "teacher": DEFAULT_TEACHER, "output_range": VMAF_RANGE,
-        "scope": scope, "head": {key: value.tolist() for key, value in asdict(head).items()},
+        "scope": scope, "head": {name: getattr(head, name).tolist() for name in HeadRecord.model_fields},
         "curve": asdict(opinion.curve), "calibration": opinion.calibration, "training": training,
         "corpus": {"name": ", ".join(sorted(set(rows["dataset"]))), "kind": "opinions", "licence": licence,
                    "description": "; ".join(sorted(set(rows["scale"])))},
@@ -362,10 +365,10 @@ def _held_out(
     others = opinions.rows
     if both := sorted(set(others["session"]) & set(rows["session"])):
         raise BadInput(f"{', '.join(both)}: held out and trained on; a table cannot be both")
-    inside = np.array([reason is None for reason in scope.reasons(others)])
+    inside = np.array([reason is None for reason in scope.reasons(others, head.names)])
     if not inside.any():
         raise BadInput(f"no clip of the tables that are held out is in the scope of the head: {scope}")
-    scores = np.where(inside, head.score(head_inputs(others)), others["vmaf_v061"])
+    scores = np.where(inside, head.score(head_inputs(others, head.names)), others["vmaf_v061"])
     chosen = others["session"].isin(set(others.loc[inside, "session"]))
     return judge_metrics(others.assign(head=scores)[chosen].reset_index(drop=True), ["vmaf_v061", "head"])
 

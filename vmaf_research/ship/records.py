@@ -451,18 +451,17 @@ class PredictorSidecar(_AnySidecar):
         yield other, f"corpus.kind is {self.corpus.kind}, the rows are {rows}"
 
 # %% ../../nbs/ship/62_records.ipynb #dfc34628
-_Seven = Annotated[list[float], Field(min_length=len(HEAD_INPUTS), max_length=len(HEAD_INPUTS))]
 _Gains = dict[str, dict[str, float | None]]  # statistic -> value, low, high
 
 
 class HeadRecord(Record):
     "A linear correction of terms of the inputs, see `learn.head.RankingHead`."
 
-    center: _Seven
-    scale: _Seven
-    low: _Seven
-    high: _Seven
-    weights: _Seven
+    center: list[float]
+    scale: list[float]
+    low: list[float]
+    high: list[float]
+    weights: list[float]
 
 
 class CurveRecord(Record):
@@ -494,7 +493,7 @@ class PeopleSidecar(_AnySidecar):
     kind: Literal["people"]
     input_names: Annotated[list[str], Field(min_length=1, max_length=1)]
     output_names: Annotated[list[str], Field(min_length=1, max_length=1)]
-    feature_order: list[str]  # `HEAD_INPUTS`, then `in_scope`: 1 to correct, 0 to return the teacher
+    feature_order: list[str]  # `RankingHead.names`, then `in_scope`: 1 to correct, 0 to return the teacher
     feature_min: list[float]  # range of what the head was trained on
     feature_max: list[float]
     teacher: str
@@ -513,8 +512,11 @@ class PeopleSidecar(_AnySidecar):
 
     def _faults(self) -> Iterator[tuple[bool, str]]:
         yield from super()._faults()
-        yield self.feature_order != [*HEAD_INPUTS, "in_scope"], "feature_order is not that of a head"
-        width = len(self.feature_order)
+        width, ends = len(self.feature_order), (self.feature_order[:1], self.feature_order[-1:])
+        other = ends != ([HEAD_INPUTS[0]], ["in_scope"]) or len(set(self.feature_order)) < width
+        yield other, f"feature_order is not that of a head: {HEAD_INPUTS[0]}, other inputs, in_scope, none twice"
+        other = any(len(values) != width - 1 for _, values in self.head)
+        yield other, "the correction must have one term per input"
         other = (len(self.feature_min), len(self.feature_max)) != (width, width)
         yield other, "feature_min and feature_max must have one entry per input"
         yield min(self.head.scale) <= 0, "the scale of a term must be greater than 0"

@@ -163,7 +163,8 @@ def _curve_problems(row: RegistryRow, sidecar: PredictorSidecar, files: Mapping[
 def _head_problems(row: RegistryRow, sidecar: PeopleSidecar, files: Mapping[str, bytes]) -> list[str]:
     low, high = np.array(sidecar.feature_min), np.array(sidecar.feature_max)
     inputs = np.random.default_rng(0).uniform(low, high, (256, len(low))).astype(np.float32).astype(np.float64)
-    head = RankingHead(**{name: np.array(value) for name, value in dict(sidecar.head).items()})
+    terms = {name: np.array(value) for name, value in dict(sidecar.head).items()}
+    head = RankingHead(**terms, names=tuple(sidecar.feature_order[:-1]))
     session = open_session(files[row.onnx], len(low), checked=True, threads=1)
     corrected = run_session(session, np.hstack([inputs[:, :-1], np.ones((256, 1))]))
     unchanged = run_session(session, np.hstack([inputs[:, :-1], np.zeros((256, 1))]))

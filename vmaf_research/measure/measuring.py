@@ -17,7 +17,7 @@ from .core import BadInput
 from .engine import Engine
 from .features import DEFAULT_TEACHER, resolve_teachers
 from .libvmaf import EncodedAs, Measurement, measure
-from .pieces import Piece, count_frames, frame_times, measure_frames, select_rows
+from .pieces import Piece, count_frames, frame_times, measure_frames, select_rows, side_by_side
 from .sample import SampledMean, check_promise, draw_sample
 from .video import Clip, open_clip
 
@@ -96,7 +96,7 @@ def measure_pair(
         return measure(reference, distorted, **options, threads=threads or 1, timeout=timeout)
     options["threads"] = threads or os.cpu_count() or 1
     clips = [clip if isinstance(clip, Clip) else open_clip(clip, count=False) for clip in (reference, distorted)]
-    clips = [count_frames(clip) for clip in clips]
+    clips = side_by_side(count_frames, clips, options["threads"])
     if frames is not None:
         return measure_frames(*clips, frames, **options)
     if not options["teachers"]:

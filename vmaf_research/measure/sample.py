@@ -17,7 +17,7 @@ from .core import BadInput, html_table
 # %% ../../nbs/measure/22_sample.ipynb #215efcc1
 _SLOT = 3  # frames
 _WIDE = 0.25  # share of the frames from which on slots would be too few
-_FLOOR = 100.0  # the mean of this many points is asked of the floor: strata number `_FLOOR / within`
+_FLOOR = 80.0  # the mean of this many points is asked of the floor: strata number `_FLOOR / within`
 _FEWEST = 20  # strata of a first look, however wide the promise
 _GROWTH = (1.25, 3.0)  # least and most times the strata of a look that the next one has
 

@@ -234,7 +234,7 @@ def _start_part(run: _Run) -> Part:
 
 # %% ../../nbs/measure/21_pieces.ipynb #8d13ec39
 _FAR = 2000  # frames that are rather jumped than read and dropped
-_MANY_WINDOWS, _MOST_WINDOWS = 12, 48  # of one run
+_MANY_WINDOWS, _MOST_WINDOWS = 24, 48  # of one run
 
 
 def _plan_runs(windows: Sequence[Piece], times: Sequence[FrameTimes]) -> list[list[Piece]]:

@@ -5,6 +5,7 @@ import pytest
 
 from vmaf_research import sample_mean
 from vmaf_research.measure.core import BadInput
+from vmaf_research.measure.sample import draw_sample
 
 
 def shot(rng, frames, level, rhythm=1.5):
@@ -57,6 +58,23 @@ def test_the_promise_is_kept(name):
         looked = np.concatenate([series[start:end] for start, end in each.pieces])
         assert each.weights @ looked == pytest.approx(each.mean)
         assert each.pooled["min"].high == looked.min() >= series.min() and each.pooled["min"].low is None
+
+
+def test_stretches_that_end_at_cuts_need_fewer_looks_and_frames():
+    rng = np.random.default_rng(7)
+    shots = [shot(rng, 240, rng.choice([60, 75, 90, 97])) for _ in range(62)]
+    series, cuts = np.clip(np.concatenate(shots), 0, 100), range(240, 62 * 240, 240)
+    asked = []
+
+    def look(pieces):
+        asked.append(len(pieces))
+        return np.concatenate([series[start:end] for start, end in pieces])
+
+    told = [draw_sample(len(series), look, within=0.5, seed=seed, cuts=cuts) for seed in range(30)]
+    blind = [sample_mean(series, within=0.5, seed=seed) for seed in range(30)]
+    assert np.mean([each.low <= series.mean() <= each.high for each in told]) >= 0.9
+    assert np.mean([each.share for each in told]) < np.mean([each.share for each in blind])
+    assert min(asked) > 0 and told[3] == sample_mean(series, within=0.5, seed=3, cuts=cuts)
 
 
 def test_what_is_said_of_percentiles_holds():

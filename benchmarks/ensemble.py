@@ -21,10 +21,12 @@ import numpy as np
 import torch
 from loso import epoch_seconds, seconds, train_one
 
+from vmaf_research.learn.codec_table import EnsembleTable, load_ensemble_table
+from vmaf_research.learn.folds import source_folds
 from vmaf_research.learn.loso import evaluate, out_of_fold
 from vmaf_research.learn.metrics import plcc
 from vmaf_research.learn.recipes import RECIPES, Recipe
-from vmaf_research.learn.table import EnsembleTable, TrainingTable, load_ensemble_table, source_folds
+from vmaf_research.learn.table import TrainingTable
 from vmaf_research.learn.training import input_scaler
 from vmaf_research.ship.ensemble import SEEDS
 

@@ -28,10 +28,11 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
+from vmaf_research.learn.folds import Fold, source_folds
 from vmaf_research.learn.metrics import rmse
 from vmaf_research.learn.recipes import RECIPES, Recipe
 from vmaf_research.learn.regressor import FRRegressor, fit_scaler
-from vmaf_research.learn.table import Fold, TrainingTable, load_training_table, source_folds
+from vmaf_research.learn.table import TrainingTable, load_training_table
 from vmaf_research.learn.training import FittedRegressor, train_regressors
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))

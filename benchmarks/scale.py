@@ -72,7 +72,8 @@ def write_csv(folder: Path, rows: int, sources: int) -> None:
 
 def load(paths: Sequence[Path], rows: int, sources: int) -> None:
     "Load tables as evaluation does, and look at every row once through the folds."
-    from vmaf_research.learn.table import load_training_table, source_folds
+    from vmaf_research.learn.folds import source_folds
+    from vmaf_research.learn.table import load_training_table
 
     table = load_training_table(paths)
     folds = source_folds(table)

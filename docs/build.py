@@ -1,6 +1,6 @@
 """Build the site: stage notebooks, digests, cards and how-to pages as Sphinx sources, and run Sphinx on them.
 
-Staging gives every page the address that a reader expects (`learn/metrics.html` for `nbs/learn/45_metrics.ipynb`) and
+Staging gives every page the address that a reader expects (`learn/metrics.html` for `nbs/learn/44_metrics.ipynb`) and
 leaves the repository as it is. Nothing is executed and nothing is fetched.
 """
 

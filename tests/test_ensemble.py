@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from made_up import make_codec_rows
 from packaged import package
 
+from vmaf_research.learn.codec_table import load_ensemble_table
 from vmaf_research.learn.codecs import (
     CODEC_BLOCK,
     CODEC_BLOCKS,
@@ -32,7 +33,7 @@ from vmaf_research.learn.codecs import (
 from vmaf_research.learn.loso import loso
 from vmaf_research.learn.recipes import RECIPES, Recipe
 from vmaf_research.learn.stacks import Checkpoint
-from vmaf_research.learn.table import RENAMED, load_ensemble_table
+from vmaf_research.learn.table import RENAMED
 from vmaf_research.measure.core import BadInput, settings
 from vmaf_research.measure.encode import ENCODERS
 from vmaf_research.measure.provenance import SEAL, open_sealed, seal, write_json

@@ -139,7 +139,7 @@ def test_the_map_leads_to_every_notebook_and_the_digests_are_beside_it(page, che
     missing = [path.name for path in (*rooms, *digests) if not any(f"/{path.name}" in href for href in hrefs)]
     assert not missing
     page.locator(".house-map a", has_text="libvmaf").click()
-    page.wait_for_function("jupyterapp.shell.currentWidget.context?.path === 'nbs/measure/17_libvmaf.ipynb'")
+    page.wait_for_function("jupyterapp.shell.currentWidget.context?.path === 'nbs/measure/11_libvmaf.ipynb'")
     page.evaluate("jupyterapp.commands.execute('docmanager:open', { path: 'nbs/00_start.ipynb' })")
 
 

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_up import make_table
 
-from vmaf_research.learn.table import KEY, load_training_table, source_folds
+from vmaf_research.learn.folds import source_folds
+from vmaf_research.learn.table import KEY, load_training_table
 from vmaf_research.measure.core import BadInput
 from vmaf_research.measure.features import CANONICAL_6, FULL_FEATURES
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from made_up import make_table
 
+from vmaf_research.learn.folds import source_folds
 from vmaf_research.learn.loso import loso
 from vmaf_research.learn.recipes import RECIPES, find_recipe
 from vmaf_research.learn.regressor import (
@@ -17,7 +18,7 @@ from vmaf_research.learn.regressor import (
     seeded_regressor,
 )
 from vmaf_research.learn.stacks import StackedAdam, StackedPass, StackedRegressor, loss_gradient, train_stacks
-from vmaf_research.learn.table import load_training_table, source_folds
+from vmaf_research.learn.table import load_training_table
 from vmaf_research.learn.training import _rescale_inputs, train_regressors
 from vmaf_research.measure.core import BadInput
 from vmaf_research.measure.features import CANONICAL_6

@@ -27,7 +27,7 @@ from vmaf_research.corpora.clips import clips_corpus
 from vmaf_research.corpora.extract import extract
 from vmaf_research.corpora.rows import new_row, write_rows
 from vmaf_research.corpora.scored import read_scores, write_scores
-from vmaf_research.learn.table import load_ensemble_table
+from vmaf_research.learn.codec_table import load_ensemble_table
 from vmaf_research.measure import manifest
 from vmaf_research.measure.core import ResearchError, settings
 from vmaf_research.measure.engine import run_ffmpeg

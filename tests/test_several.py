@@ -13,8 +13,10 @@ import pandas as pd
 import pytest
 from made_up import make_codec_rows, make_table
 
+from vmaf_research.learn.codec_table import load_ensemble_table
+from vmaf_research.learn.folds import plan_folds
 from vmaf_research.learn.recipes import RECIPES
-from vmaf_research.learn.table import corpus_names, load_ensemble_table, load_training_table, plan_folds, take_sources
+from vmaf_research.learn.table import corpus_names, load_training_table, take_sources
 from vmaf_research.measure.core import BadInput, ShipRefused
 from vmaf_research.measure.manifest import manifest_path, open_manifest, pairs_path, verify
 from vmaf_research.serve.cli import main

@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_up import make_codec_rows
 
+from vmaf_research.learn.codec_table import load_ensemble_table
 from vmaf_research.learn.loso import evaluate
 from vmaf_research.learn.recipes import RECIPES
-from vmaf_research.learn.table import KEY, load_ensemble_table
+from vmaf_research.learn.table import KEY
 from vmaf_research.measure.core import BadInput
 from vmaf_research.measure.manifest import run_provenance, write_manifest
 from vmaf_research.measure.provenance import seal, write_json

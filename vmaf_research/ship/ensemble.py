@@ -28,8 +28,11 @@ from ..learn.codecs import CODEC_BLOCKS
 from ..learn.loso import Evaluation, evaluate, out_of_fold, prediction_table, split_by_plan
 from ..learn.metrics import show_number
 from ..learn.recipes import Recipe, find_recipe
-from ..learn.table import KEY, EnsembleTable, FoldPlan, TrainingTable, corpus_names, find_corpus_digest
-from ..learn.table import load_ensemble_table, plan_folds, recorded_tables
+from ..learn.codec_table import EnsembleTable, find_corpus_digest
+from ..learn.folds import FoldPlan
+from ..learn.table import KEY, TrainingTable, corpus_names
+from ..learn.codec_table import load_ensemble_table, recorded_tables
+from ..learn.folds import plan_folds
 from ..measure.core import BadInput, Record
 from ..measure.features import DEFAULT_TEACHER, TEACHERS, resolve_teachers
 from ..measure.manifest import describe_path, fact_differences, manifest_path, open_manifest, run_provenance

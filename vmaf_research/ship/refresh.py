@@ -26,7 +26,9 @@ from ..corpora.pairs import Corpus
 from ..learn.loso import Evaluation, LosoReport, evaluate, loso, prediction_table
 from ..learn.metrics import VMAF_RANGE, show_number
 from ..learn.recipes import find_recipe
-from ..learn.table import KEY, TrainingTable, corpus_names, load_training_table, plan_folds, table_inputs
+from ..learn.codec_table import table_inputs
+from ..learn.folds import plan_folds
+from ..learn.table import KEY, TrainingTable, corpus_names, load_training_table
 from ..measure.core import BadInput, ShipRefused, html_figure, settings
 from ..measure.features import DEFAULT_TEACHER, resolve_teachers
 from ..measure.manifest import describe_files, describe_path, manifest_path, open_manifest, run_provenance

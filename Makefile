@@ -25,7 +25,7 @@ refresh: $(INSTALLED) ## measure the embedded corpus, train, gate and package th
 	$(BIN)/vmaf-research refresh --codecs libx264,libsvtav1 --height 180 --frames 160 --features canonical6 --out runs/refresh
 
 test: $(INSTALLED) ## notebooks, digests and tests, with coverage
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --cov --cov-report=term-missing:skip-covered --cov-fail-under=97
+	OMP_NUM_THREADS=1 $(BIN)/python -m slipcover -m pytest -n 2 --dist loadgroup
 
 lint: $(INSTALLED) ## ruff; README, map, refusals and schemas as generated
 	$(BIN)/ruff check .
@@ -66,4 +66,4 @@ claims: $(INSTALLED) ## run all digests, derive every number that they claim, an
 	OMP_NUM_THREADS=1 $(BIN)/python docs/claims.py --derive
 
 clean: ## remove what was built, but not .venv and runs/
-	rm -rf _build .pytest_cache .ruff_cache .hypothesis .coverage
+	rm -rf _build .pytest_cache .ruff_cache .hypothesis

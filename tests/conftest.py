@@ -17,16 +17,6 @@ from vmaf_research.measure.engine import run_ffmpeg
 from vmaf_research.measure.video import Clip, input_arguments, open_clip
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-# Tests that repeat what chapters and other tests run, or run little of the package: counting lines takes a third of the
-# time of pure Python, so they are not counted.
-NOT_COUNTED = [
-    f"test_{name}"
-    for name in (
-        *("conformal", "lab", "learn_metrics", "learn_training", "mutations", "notebook_form", "predictors", "sample"),
-        *("search", "shots", "site", "structure", "sync"),
-    )
-]
-
 
 hypothesis.settings.register_profile("no deadline", deadline=None)  # the machine may be busy
 hypothesis.settings.load_profile("no deadline")
@@ -38,8 +28,6 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.path.stem != "test_notebooks":
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
-        if item.path.stem in NOT_COUNTED:
-            item.add_marker(pytest.mark.no_cover)
 
 
 def pytest_configure():

@@ -1,11 +1,12 @@
 """Run every notebook and digest from top to bottom, as `nbdev_test` does; a digest must claim what is kept.
 
 An exported cell is compiled under the file and the lines of the module that it is exported to (test_sync.py holds that
-both are the same), so that one run tests the notebook and counts for the coverage of the package.
+both are the same), so that one run tests the notebook and, where lines are counted, counts for the package.
 """
 
 import ast
 import re
+import sys
 
 import matplotlib
 import nbdev.test
@@ -13,6 +14,7 @@ import pytest
 from execnb.shell import CaptureShell
 from IPython.core.compilerop import CachingCompiler
 from nbdev.config import get_config
+from slipcover.importer import SlipcoverMetaPathFinder
 
 from vmaf_research.measure.core import find_root
 from vmaf_research.serve.claims import Claims
@@ -32,6 +34,7 @@ EXPORTED = {
     for number, line in enumerate(path.read_text().splitlines(), 2)
     if (match := re.match(r"# %% .*\.ipynb #(\S+)$", line))
 }
+COUNTER = next((finder.sci for finder in sys.meta_path if isinstance(finder, SlipcoverMetaPathFinder)), None)
 
 
 class ModuleLines(CachingCompiler):
@@ -43,7 +46,8 @@ class ModuleLines(CachingCompiler):
         if self.begins and isinstance(source, ast.AST):
             filename, line, first = self.begins
             source = ast.increment_lineno(source, line - first)
-        return super().__call__(source, filename, symbol, *arguments, **options)
+        code = super().__call__(source, filename, symbol, *arguments, **options)
+        return code if self.begins is None or COUNTER is None else COUNTER.instrument(code)
 
 
 class ModuleShell(CaptureShell):
@@ -58,12 +62,7 @@ class ModuleShell(CaptureShell):
         super().cell(cell, **options)
 
 
-def with_coverage(path):
-    "Digests run what chapters and tests cover already."
-    return pytest.param(path, id=path.stem, marks=[pytest.mark.no_cover] * ("digests" in path.parts))
-
-
-@pytest.mark.parametrize("notebook", map(with_coverage, NOTEBOOKS))
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook_runs_from_top_to_bottom(notebook, monkeypatch):
     monkeypatch.setattr(nbdev.test, "CaptureShell", ModuleShell)
     monkeypatch.setattr(Claims, "write", Claims.check)

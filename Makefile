@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 SITE := _build/html
+COVERAGE := _build/coverage.json
 
 .DEFAULT_GOAL := help
 test save: export TQDM_DISABLE := 1
@@ -25,7 +26,9 @@ refresh: $(INSTALLED) ## measure the embedded corpus, train, gate and package th
 	$(BIN)/vmaf-research refresh --codecs libx264,libsvtav1 --height 180 --frames 160 --features canonical6 --out runs/refresh
 
 test: $(INSTALLED) ## notebooks, digests and tests, with coverage
-	OMP_NUM_THREADS=1 $(BIN)/python -m slipcover -m pytest -n 2 --dist loadgroup
+	@mkdir -p $(dir $(COVERAGE))
+	OMP_NUM_THREADS=1 $(BIN)/python -m slipcover --json --out $(COVERAGE) -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m slipcover --merge $(COVERAGE) --out $(COVERAGE) --fail-under 97
 
 lint: $(INSTALLED) ## ruff; README, map, refusals and schemas as generated
 	$(BIN)/ruff check .

@@ -51,6 +51,27 @@ def own_cache(tmp_path_factory):
     patch.undo()
 
 
+@pytest.fixture(scope="session")
+def floors_once():
+    """Fit the floors of a fold once in a run: on small tables they take most of the time of an evaluation.
+
+    Gives what fits them, for a test that wants them fitted anew.
+    """
+    from vmaf_research.learn import loso  # no test but those that want floors needs what it imports
+
+    fit, fitted = loso._predict_fold, {}
+
+    def fit_once(table, fold, seed):
+        key = table.digest, fold, seed
+        if key not in fitted:
+            fitted[key] = fit(table, fold, seed)
+        return fitted[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loso, "_predict_fold", fit_once)
+        yield fit
+
+
 def write_pan(path, width=320, height=180, frames=8, step=2):
     "Raw 8-bit 4:2:0 video of a photograph that moves to the left."
     photograph = (16 + 219 * rgb2gray(data.astronaut())).astype(np.uint8)  # limited range

@@ -28,6 +28,7 @@ from vmaf_research.ship.records import Sidecar
 from vmaf_research.ship.registry import load, read_registry, write_model
 from vmaf_research.ship.score import TABLE_SUFFIXES
 
+pytestmark = pytest.mark.usefixtures("floors_once")
 SOURCES = 4
 WRITTEN = ("out", "html", "workdir", "per_frame", "manifest_out")
 
@@ -244,7 +245,8 @@ def test_train_packages_what_passed(trained):
     assert main(["manifest", "verify", str(run / "report.json")]) == 0
 
 
-def test_same_command_gives_the_same_bytes(trained, tmp_path):
+def test_same_command_gives_the_same_bytes(trained, tmp_path, floors_once, monkeypatch):
+    monkeypatch.setattr("vmaf_research.learn.loso._predict_fold", floors_once)
     again = tmp_path / "run"
     assert train(trained / "table.parquet", again) == 0
     first, second = files(trained / "run"), files(again)

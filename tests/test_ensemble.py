@@ -51,6 +51,7 @@ from vmaf_research.ship.ensemble import (
 )
 from vmaf_research.ship.registry import REGISTRY, install, load, read_registry, verify_registry
 
+pytestmark = pytest.mark.usefixtures("floors_once")
 QUICK = Recipe(
     name="quick",
     optimizer="adam",

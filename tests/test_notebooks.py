@@ -20,6 +20,7 @@ from vmaf_research.measure.core import find_root
 from vmaf_research.serve.claims import Claims
 
 matplotlib.use("agg")
+pytestmark = pytest.mark.usefixtures("floors_once")
 CONFIG = get_config(find_root(__file__))
 NOTEBOOKS = sorted(
     path

@@ -27,6 +27,7 @@ from vmaf_research.ship.refresh import Plan, train_and_package
 from vmaf_research.ship.registry import load
 from vmaf_research.ship.verdict import contract_gate, judge, validate
 
+pytestmark = pytest.mark.usefixtures("floors_once")
 KEY = ["source", "dis_basename"]
 
 

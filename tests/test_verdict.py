@@ -34,6 +34,7 @@ from vmaf_research.ship.verdict import (
     validate,
 )
 
+pytestmark = pytest.mark.usefixtures("floors_once")
 THRESHOLD = 0.95
 numbers = st.floats(0.9, 1.0) | st.sampled_from([0.95, math.nextafter(0.95, 0), 0.955, 1.0])
 any_number = numbers | st.none() | st.floats(allow_nan=True, allow_infinity=True)

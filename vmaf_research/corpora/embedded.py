@@ -17,9 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from scipy.ndimage import affine_transform, spline_filter
-from skimage import data as skimage_data
-from skimage.transform import downscale_local_mean
+import scipy
 
 from .jobs import run_jobs
 from .ladder import clean_folder, encode_ladder, ladder, make_once
@@ -47,7 +45,10 @@ STILLS: dict[str, tuple[str, str]] = {  # function of `skimage.data`: origin, li
 # %% ../../nbs/corpora/30_embedded.ipynb #aa845fc4
 def load_still(name: str) -> np.ndarray:  # uint8, [rows, columns] or [rows, columns, 3]
     "A still of `STILLS` as scikit-image ships it, averaged down to a shorter side of at most 800 pixels."
-    picture = getattr(skimage_data, name)()
+    from skimage import data  # slow to import, and other corpora have videos of their own
+    from skimage.transform import downscale_local_mean
+
+    picture = getattr(data, name)()
     factor = -(-min(picture.shape[:2]) // 800)
     return np.rint(downscale_local_mean(picture, (factor, factor, 1)[: picture.ndim])).astype(np.uint8)
 
@@ -59,6 +60,8 @@ def still_planes(
     picture: np.ndarray,  # uint8, [rows, columns] or [rows, columns, 3], full range
 ) -> list[np.ndarray]:  # Y [rows, columns], Cb and Cr [rows // 2, columns // 2]; float32, limited range
     "Luma and chroma planes of a still, 4:2:0."
+    from skimage.transform import downscale_local_mean
+
     rows, columns = (side // 2 * 2 for side in picture.shape[:2])
     picture = picture[:rows, :columns].astype(np.float64)
     if picture.ndim == 2:
@@ -134,7 +137,7 @@ def sample_view(
     rotation = np.array([[np.cos(radians), -np.sin(radians)], [np.sin(radians), np.cos(radians)]]) / zoom
     centre = np.array([view.y * coefficients.shape[0], view.x * coefficients.shape[1]]) - 0.5
     middle = (np.array(size) - 1) / 2 + np.array(offset)
-    return affine_transform(
+    return scipy.ndimage.affine_transform(
         coefficients, rotation, centre - rotation @ middle, size, np.float32, order=3, mode="mirror", prefilter=False
     )
 
@@ -144,7 +147,8 @@ def render_scene(scene: Scene, width: int, height: int, frames: int) -> Iterator
 
     The random parts have a seed of their own, so that every call gives the same.
     """
-    planes = [spline_filter(plane, 3, np.float32, "mirror") for plane in still_planes(load_still(scene.still))]
+    still = still_planes(load_still(scene.still))
+    planes = [scipy.ndimage.spline_filter(plane, 3, np.float32, "mirror") for plane in still]
     random = np.random.default_rng(int(sha256_bytes(scene.source.encode())[:8], 16))
     tremble = scene.shake * random.standard_normal((frames + 4, 2))
     for frame, view in enumerate(scene_views(scene, frames)):

@@ -12,11 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import scipy
-from sklearn.gaussian_process import GaussianProcessRegressor
-from sklearn.gaussian_process.kernels import RBF, WhiteKernel
-from sklearn.linear_model import RidgeCV
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from .. import learn
 from .conformal import ENCODE, Calibration
@@ -101,12 +96,20 @@ def _ranking(rows: pd.DataFrame, like: pd.DataFrame) -> _Predictor:
 
 
 def _ridge(rows: pd.DataFrame, like: pd.DataFrame) -> _Predictor:
+    from sklearn.linear_model import RidgeCV  # slow to import, and heads are scored without it
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     names = list(CANONICAL_6)
     model = make_pipeline(StandardScaler(), RidgeCV(np.logspace(-2, 3, 11))).fit(rows[names].to_numpy(), _share(rows))
     return lambda others: model.predict(others[names].to_numpy())
 
 
 def _gaussian_process(rows: pd.DataFrame, like: pd.DataFrame) -> _Predictor:
+    from sklearn.gaussian_process import GaussianProcessRegressor
+    from sklearn.gaussian_process.kernels import RBF, WhiteKernel
+    from sklearn.preprocessing import StandardScaler
+
     curve = fit_logistic(rows["vmaf_v061"].to_numpy(), _share(rows))
     scaler = StandardScaler().fit(head_terms(head_inputs(like)))
     kernel = 100 * RBF(3.0) + WhiteKernel(100.0)

@@ -10,15 +10,17 @@ __all__ = ['NOTICED', 'Logistic', 'fit_logistic', 'session_agreement', 'agreemen
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import scipy
 
 from .metrics import kendall, outlier_ratio, plcc, rmse, rmse_star, show_number, srocc
 from ..measure.core import BadInput
+
+if TYPE_CHECKING:  # commands draw nothing, and pyplot is slow to import
+    import matplotlib.pyplot as plt
 
 # %% ../../nbs/learn/56_judge.ipynb #4b3a86b1
 @dataclass(frozen=True)
@@ -301,8 +303,10 @@ class AgreementReport:
             "tests": self.tests.astype(object).where(self.tests.notna(), None).to_dict("records"),
         }  # fmt: skip
 
-    def plot(self) -> list[plt.Axes]:
+    def plot(self) -> list["plt.Axes"]:
         "Score against metric with the curve, one panel per session, of the first and the last metric."
+        import matplotlib.pyplot as plt
+
         shown = list(dict.fromkeys((self.metrics[0], self.metrics[-1])))
         names = [name for name in self.ceilings if not self.rows.loc[self.rows["session"] == name, "pairwise"].any()]
         size = (2.6 * max(len(names), 1), 2.5 * len(shown))
@@ -317,7 +321,7 @@ class AgreementReport:
                 axes.set(xlabel=metric, ylabel="people", title=name)
         return list(panels.ravel())
 
-    def plot_sessions(self, statistic: str = "pair_accuracy") -> plt.Axes:
+    def plot_sessions(self, statistic: str = "pair_accuracy") -> "plt.Axes":
         "One statistic of all metrics, session by session."
         table = pd.DataFrame({metric: {name: each.get(statistic) for name, each in self.sessions[metric].items()}
                               for metric in self.metrics}).astype(float)  # fmt: skip
@@ -327,8 +331,10 @@ class AgreementReport:
         axes.legend(fontsize=7)
         return axes
 
-    def plot_residuals(self, metric: str | None = None) -> plt.Axes:
+    def plot_residuals(self, metric: str | None = None) -> "plt.Axes":
         "What people say beyond the curve of a metric, content by content: an offset is what no metric of pixels saw."
+        import matplotlib.pyplot as plt
+
         metric = metric or self.metrics[0]
         own = self.rows[self.rows[metric].notna() & ~self.rows["pairwise"]]
         parts = [each.assign(left=each["mos"] - fit_logistic(each[metric], each["mos"])(each[metric]))

@@ -13,18 +13,8 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.ticker import LogLocator
-from sklearn.base import RegressorMixin
-from sklearn.compose import TransformedTargetRegressor
-from sklearn.ensemble import HistGradientBoostingRegressor
-from sklearn.linear_model import Ridge
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
-from sklearn.svm import NuSVR
-from sklearn.utils.parallel import Parallel, delayed
 
 from .. import learn
 from .metrics import Agreement, Interval, agreement, clip_agreement, cluster_bootstrap, plcc, rmse
@@ -33,7 +23,10 @@ from .folds import Fold, FoldPlan, plan_folds
 from .table import KEY, TrainingTable, take_sources
 from .recipes import Recipe
 
-if TYPE_CHECKING:  # training needs torch, reading and judging predictions does not
+if TYPE_CHECKING:  # reading and judging predictions needs neither torch nor floors nor pictures
+    import matplotlib.pyplot as plt
+    from sklearn.base import RegressorMixin
+
     from vmaf_research.learn.stacks import Checkpoint
     from vmaf_research.learn.training import FittedRegressor
 
@@ -41,8 +34,15 @@ if TYPE_CHECKING:  # training needs torch, reading and judging predictions does 
 NUSVR_ROWS = 3000  # rows that NuSVR is fitted on at most: its time grows with their square
 
 
-def floor_models(seed: int = 0) -> dict[str, RegressorMixin]:  # by name, not yet fitted
+def floor_models(seed: int = 0) -> dict[str, "RegressorMixin"]:  # by name, not yet fitted
     "The three regressors with their settings."
+    from sklearn.compose import TransformedTargetRegressor
+    from sklearn.ensemble import HistGradientBoostingRegressor
+    from sklearn.linear_model import Ridge
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+    from sklearn.svm import NuSVR
+
     nusvr = NuSVR(kernel="rbf", cache_size=500)
     return {
         "ridge": make_pipeline(StandardScaler(), Ridge(alpha=1.0)),
@@ -57,6 +57,8 @@ def floor_predictions(
     plan: FoldPlan | None = None,  # default: that of `plan_folds`
 ) -> dict[str, np.ndarray]:  # by floor: float64 [rows], clipped to the teacher's range
     "Out-of-fold predictions of the floors: each row is predicted by a model that saw no row of its source."
+    from sklearn.utils.parallel import Parallel, delayed
+
     folds = (plan or plan_folds(table)).folds
     per_fold = Parallel(n_jobs=-1, prefer="threads")(delayed(_predict_fold)(table, fold, seed) for fold in folds)
     predictions = {name: np.full(len(table), np.nan) for name in floor_models()}
@@ -247,11 +249,14 @@ class LosoReport:
             "in_sample": None if self.in_sample is None else self.in_sample.to_json(),
         }
 
-    def plot(self) -> plt.Axes:
+    def plot(self) -> "plt.Axes":
         """RMSE per source, network and floors, on a logarithmic axis: equal distances are equal ratios of errors.
 
         Of more than 40 sources those are shown on which the network is worst.
         """
+        import matplotlib.pyplot as plt
+        from matplotlib.ticker import LogLocator
+
         everyone, shown = {self.recipe: self.shipped, **self.floors}, list(self.per_source)
         if len(shown) > _SHOWN:
             shown = sorted(shown, key=lambda source: -_worse(self.per_source[source].rmse))[:_SHOWN]

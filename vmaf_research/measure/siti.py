@@ -11,14 +11,17 @@ import math
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from siti_tools.siti import ColorRange, HdrMode, SiTiCalculator
 
 from .core import BadInput, EngineError
 from .engine import run_ffmpeg
 from .video import KEEP_FRAMES, NUMBER_FRAMES, Clip, input_arguments, luma_frames, open_clip
 from .video import pixel_format
+
+if TYPE_CHECKING:  # shots are found without it, and it is slow to import
+    from siti_tools.siti import SiTiCalculator
 
 # %% ../../nbs/measure/20_siti.ipynb #420b1858
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class SpatialTemporal:
     ti_max: float
 
 
-_MODES = {"smpte2084": HdrMode.HDR10, "arib-std-b67": HdrMode.HLG}  # by ffmpeg's name of the transfer
+_MODES = {"smpte2084": "HDR10", "arib-std-b67": "HLG"}  # by ffmpeg's name of the transfer
 
 
 def spatial_temporal(
@@ -43,9 +46,11 @@ def spatial_temporal(
     depth = pixel_format(clip.pix_fmt).depth
     if depth not in (8, 10, 12):
         raise BadInput(f"{clip.path}: {depth} bits per sample; spatial information is defined for 8, 10 and 12")
+    from siti_tools.siti import ColorRange, HdrMode, SiTiCalculator
+
     colors = ColorRange.FULL if clip.full_range else ColorRange.LIMITED
-    mode = _MODES.get(clip.colour.transfer, HdrMode.HDR10 if clip.colour.hdr else HdrMode.SDR)
-    tool = SiTiCalculator(mode, bit_depth=depth, color_range=colors)
+    mode = _MODES.get(clip.colour.transfer, "HDR10" if clip.colour.hdr else "SDR")
+    tool = SiTiCalculator(HdrMode[mode], bit_depth=depth, color_range=colors)
     detail, change, before = [], [], None
     for plane in itertools.islice(luma_frames(clip), frames):
         light = _as_seen(tool, plane)
@@ -59,16 +64,16 @@ def spatial_temporal(
     return SpatialTemporal(float(np.mean(detail)), mean_change, float(np.max(detail)), most)
 
 
-def _as_seen(tool: SiTiCalculator, plane: np.ndarray) -> np.ndarray:  # [height, width], 0 to 1
+def _as_seen(tool: "SiTiCalculator", plane: np.ndarray) -> np.ndarray:  # [height, width], 0 to 1
     "Luma in the domain where equal steps look equal (PQ); samples beyond the legal range are brought to its ends."
     values = plane.astype(float)
-    if tool.color_range == ColorRange.LIMITED:
+    if tool.color_range.name == "LIMITED":
         ends = tool.LIMITED_RANGE[tool.bit_depth]
         values = values.clip(ends["min"], ends["max"])
     values = tool.normalize_between_0_1(values)
-    if tool.hdr_mode == HdrMode.HDR10:  # it is there already
+    if tool.hdr_mode.name == "HDR10":  # it is there already
         return values
-    if tool.hdr_mode == HdrMode.HLG:
+    if tool.hdr_mode.name == "HLG":
         return tool.oetf_pq(tool.eotf_hlg(values, tool.l_min, tool.l_max))
     return tool.oetf_pq(tool.apply_display_model(values, l_max=tool.l_max, l_min=tool.l_min, gamma=tool.gamma))
 

@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import ndtr
+import scipy
 
 from ..measure.core import BadInput, EngineError, html_table
 from .codecs import find_adapter
@@ -170,7 +170,7 @@ def bracket(prior: CurvePrior, scores: Mapping[int, float], target: float) -> tu
 def reach_probability(known: CurvePrior, target: float, low: int, high: int) -> np.ndarray:  # [n + 2], from 1 to 0
     "Probability that the optimum is at a position (-1 to n) or beyond it, after what is `known` and `bracket` found."
     deviation = np.maximum(known.deviation, 1e-9)
-    meets = np.concatenate([[1.0], ndtr((known.mean - target) / deviation), [0.0]])
+    meets = np.concatenate([[1.0], scipy.special.ndtr((known.mean - target) / deviation), [0.0]])
     meets[: low + 2] = 1.0
     meets[high + 1 :] = 0.0
     return np.minimum.accumulate(meets)

@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from pydantic import Field
@@ -39,6 +38,9 @@ from ..measure.manifest import describe_path, fact_differences, manifest_path, o
 from ..measure.manifest import write_manifest
 from ..measure.provenance import atomic_path, check_writable, json_bytes, open_sealed, remove_partial, seal
 from ..measure.provenance import sha256_bytes, sha256_file, write_json
+
+if TYPE_CHECKING:  # commands draw nothing, and pyplot is slow to import
+    import matplotlib.pyplot as plt
 
 # %% ../../nbs/ship/67_ensemble.ipynb #d928e645
 SEEDS = (0, 1, 2, 3, 4)
@@ -193,7 +195,7 @@ class EnsembleRun:
         worst = [each.get(source) for each, source in zip(errors, rows["worst_source"], strict=True)]
         return rows.assign(worst_source_rmse=worst).rename_axis("seed")
 
-    def plot(self) -> plt.Axes:
+    def plot(self) -> "plt.Axes":
         "PLCC of every seed on every source left out."
         folds = {seed: document["folds"] for seed, document in self.by_seed.items()}
         plccs = {f"seed {seed}": {fold["held_out"]: fold["plcc"] for fold in each} for seed, each in folds.items()}

@@ -10,6 +10,11 @@ import sys
 from vmaf_research.measure.engine import ffmpeg_path, run_ffmpeg
 
 
+def broken_tool(site, ref: str) -> dict[str, str]:
+    "For the server's tests, whose workers load it."
+    raise RuntimeError(f"{site.roots.folders[0].parent}/secret.yuv")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(allow_abbrev=False)
     parser.add_argument("--reference", "-r", required=True)

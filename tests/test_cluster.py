@@ -72,6 +72,12 @@ def kill_after(cache, number, worker, seen):
     seen.update(stored(cache))
 
 
+def train_here(folder, number_of_parts, report):
+    "The parts of a training one after the other, without the processes that would have to load torch."
+    for number in range(number_of_parts):
+        stacks._train_part(folder, number)
+
+
 def test_a_killed_worker_changes_nothing(scheduler, tmp_path, monkeypatch, capsys, two_threads):
     videos = tmp_path / "videos"
     videos.mkdir()
@@ -97,6 +103,7 @@ def test_a_killed_worker_changes_nothing(scheduler, tmp_path, monkeypatch, capsy
         assert workers[1].poll() is None
         monkeypatch.setattr(refresh_module, "plans_for", lambda teacher: (Plan("a_v1", "adr0249", "None.", "None."),))
         monkeypatch.setattr(stacks, "_MUCH", 0)  # however short, the training is work for others
+        monkeypatch.setattr(stacks, "_run_processes", train_here)
         workers.append(start_worker(scheduler, tmp_path / "worker2", cache))
         with distributed.Client(scheduler, set_as_default=False) as client:
             client.wait_for_workers(2, timeout=60)
@@ -134,7 +141,7 @@ def test_a_lost_scheduler_is_named(tmp_path):
     cluster = distributed.LocalCluster(n_workers=1, threads_per_worker=1, processes=False, **options)
     with pytest.raises(EngineError, match="was lost while it ran"), cluster_executor(cluster.scheduler_address) as pool:
         threading.Timer(0.3, cluster.close).start()
-        run_jobs(time.sleep, [(2,), (2,)], pool, progress=False)
+        run_jobs(time.sleep, [(1,), (1,)], pool, progress=False)
 
 
 def test_without_the_extra(monkeypatch, capsys, tmp_path):

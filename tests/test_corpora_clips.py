@@ -26,13 +26,22 @@ from vmaf_research.measure.provenance import seal, sha256_file, write_json
 from vmaf_research.measure.video import open_clip
 
 SMALL = {"height": 64, "frames": 8, "progress": False}
-RUNGS = len(LADDERS["libx264"])
+SHORT = {codec: (rungs[0], *rungs[3:6]) for codec, rungs in LADDERS.items()}  # the best and the three worst
+RUNGS = 4
 
 
 def make_video(path, pattern="testsrc2", size="160x90", frames=10, options=(), sound=()):
     "A small real video, drawn and encoded by ffmpeg."
     source = ["-f", "lavfi", "-i", f"{pattern}=size={size}:rate=25"]
     run_ffmpeg([*source, *sound, "-frames:v", str(frames), *options, str(path)])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_ladders():
+    with pytest.MonkeyPatch.context() as patch:
+        for codec, rungs in SHORT.items():
+            patch.setitem(LADDERS, codec, rungs)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -190,14 +199,14 @@ def test_an_encoder_that_writes_an_empty_stream(folder, tmp_path, monkeypatch):
     program = tmp_path / "ffmpeg"
     program.write_text(
         f"#!{sys.executable}\nimport os, sys\n"
-        "if 'libx264' in sys.argv and sys.argv[sys.argv.index('-crf') + 1] == '26':\n"
+        "if 'libx264' in sys.argv and sys.argv[sys.argv.index('-crf') + 1] == '14':\n"
         "    open(sys.argv[-1], 'wb').close()\n    sys.exit(0)\n"
         f"os.execv({ffmpeg_path()!r}, ['ffmpeg', *sys.argv[1:]])\n"
     )
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("VMAF_FFMPEG", str(program))
     corpus = clips_corpus(folder, tmp_path / "work", **SMALL)
-    names = ["bars/bars_libx264_64p_crf26.mp4", "zoom/zoom_libx264_64p_crf26.mp4"]
+    names = ["bars/bars_libx264_64p_crf14.mp4", "zoom/zoom_libx264_64p_crf14.mp4"]
     assert [problem.id for problem in corpus.problems] == names
     assert all("wrote nothing" in problem.reason for problem in corpus.problems)
     assert len(corpus.pairs) == 2 * (RUNGS - 1)
@@ -206,12 +215,14 @@ def test_an_encoder_that_writes_an_empty_stream(folder, tmp_path, monkeypatch):
     assert (healed.problems, len(healed.pairs)) == ((), 2 * RUNGS)
 
 
-PROGRAM = """
+PROGRAM = f"""
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from vmaf_research.corpora.clips import clips_corpus
 from vmaf_research.corpora.extract import extract
+from vmaf_research.corpora.ladder import LADDERS
+LADDERS["libx264"] = {SHORT["libx264"]}
 videos, work = map(Path, sys.argv[1:])
 with ThreadPoolExecutor(1) as executor:
     corpus = clips_corpus(videos, work, height=64, frames=8, executor=executor, progress=False)
@@ -258,10 +269,10 @@ def test_killed_and_started_again(folder, tmp_path):
     assert finish(folder, calm) == 2 * RUNGS
 
     encodes, measurements = killed / "dis", killed / "cache"
-    kill_when(start(folder, killed), lambda: len(finished(encodes, "*.mp4.json")) >= 3, group=True)
+    kill_when(start(folder, killed), lambda: len(finished(encodes, "*.mp4.json")) >= 2, group=True)
     records = finished(encodes, "*.mp4.json")
-    kill_when(start(folder, killed), lambda: len(finished(encodes, "*.mp4.json")) >= 9, group=False)
-    kill_when(start(folder, killed), lambda: len(finished(measurements, "*.json")) >= 4, group=True)
+    kill_when(start(folder, killed), lambda: len(finished(encodes, "*.mp4.json")) >= 5, group=False)
+    kill_when(start(folder, killed), lambda: len(finished(measurements, "*.json")) >= 3, group=True)
     measured = finished(measurements, "*.json")
     assert not (killed / "out" / "t.parquet").exists()
 

@@ -64,10 +64,10 @@ def test_no_engine(monkeypatch, capsys):
     assert {check.name for check in health.checks if not check.ok} == {"engine", "encoders", "golden"}
 
 
-def test_an_engine_that_measures_something_else(stand_in):
+def test_an_engine_that_measures_something_else(stand_in, tmp_path):
     "It passes the probe of a current engine, whose graph has no format filter, but blurs what is measured."
     stand_in("words = [word.replace('format=yuv420p', 'boxblur=1,format=yuv420p', 1) for word in words]")
-    health = doctor()
+    health = doctor(models=tmp_path)
     assert finding(health, "engine").ok
     golden = finding(health, "golden")
     assert not golden.ok and "instead of 35.0687" in golden.sentence and "unset VMAF_FFMPEG" in golden.sentence

@@ -1,33 +1,42 @@
 """Two processes in one place: the second says who works there, and the first is untouched."""
 
+import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from vmaf_research.measure.core import BadInput, settings
 from vmaf_research.measure.provenance import working_on
+from vmaf_research.serve.cli import main
 from vmaf_research.ship.registry import install, read_registry
 
-
-def start(*words):
-    program = "import sys; from vmaf_research.serve.cli import main; sys.exit(main(sys.argv[1:]))"
-    return subprocess.Popen([sys.executable, "-c", program, *map(str, words)], stderr=subprocess.PIPE, text=True)
+LATER = """if True:
+    import sys
+    import vmaf_research.corpora.corpus, vmaf_research.corpora.extract
+    from vmaf_research.serve.cli import main
+    print("loaded", flush=True)
+    sys.stdin.readline()
+    sys.exit(main(sys.argv[1:]))
+"""
 
 
 def test_two_extractions_to_one_table(pan, encoded, tmp_path):
     (tmp_path / "clips").mkdir()
     (tmp_path / "clips" / "pan.mkv").write_bytes(encoded.path.read_bytes())
-    words = ["extract", "clips", tmp_path / "clips", "--out", tmp_path / "t.parquet", "-q"]
-    first = start(*words)
-    while first.poll() is None and not (tmp_path / "t.corpus").exists():
-        time.sleep(0.02)
-    second = start(*words)
-    said = second.communicate()[1]
-    first_said = first.communicate()[1]
-    assert (first.returncode, second.returncode) == (0, 2), first_said + said
-    assert f"process {first.pid}" in said and "vmaf-research extract clips" in said
+    words = ["extract", "clips", str(tmp_path / "clips"), "--out", str(tmp_path / "t.parquet"), "--height", "64", "-q"]
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    second = subprocess.Popen([sys.executable, "-c", LATER, *words], text=True, **pipes)
+    assert second.stdout.readline() == "loaded\n"
+    with ThreadPoolExecutor(1) as executor:
+        first = executor.submit(main, words)
+        while not first.done() and not (tmp_path / "t.corpus").exists():
+            time.sleep(0.002)
+        said = second.communicate("now\n")[1]
+    assert (first.result(), second.returncode) == (0, 2), said
+    assert f"process {os.getpid()}" in said and "vmaf-research extract clips" in said
     assert (tmp_path / "t.parquet").is_file()
 
 

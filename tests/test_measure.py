@@ -34,15 +34,15 @@ def git_blob_sha1(data):
 
 
 def public_pattern(folder, kind, value, pix_fmt="yuv420p"):
-    x, y = np.meshgrid(np.arange(1920), np.arange(1080))
+    x, y = np.arange(1920)[None], np.arange(1080)[:, None]
     form = pixel_format(pix_fmt)
     dtype, scale = form.dtype, 2 ** (form.depth - 8)
     chroma = np.full(form.frame_bytes(1920, 1080) // form.dtype.itemsize - 1920 * 1080, 128 * scale, dtype).tobytes()
     data = b""
     for time in range(3):
-        board = np.where(((x - value - time) // 10 + y // 10) % 2 == 0, 16, 235)
-        luma = board if kind == "checkerboard" else np.full_like(board, value)
-        data += (luma * scale).astype(dtype).tobytes() + chroma
+        dark = ((x - value - time) // 10 % 2 == y // 10 % 2) if kind == "checkerboard" else np.full((1080, 1920), True)
+        low, high = (16, 235) if kind == "checkerboard" else (value, value)
+        data += np.where(dark, dtype.type(low * scale), dtype.type(high * scale)).tobytes() + chroma
     path = folder / f"{kind}_{value}.yuv"
     path.write_bytes(data)
     return path, git_blob_sha1(data)

@@ -21,7 +21,10 @@ def place(stock, tmp_path, monkeypatch):
     "A copy of it, in which the command runs."
     shutil.copytree(stock, tmp_path / "place", symlinks=True)
     monkeypatch.chdir(tmp_path / "place")
-    yield tmp_path / "place"
+    return tmp_path / "place"
+
+
+def forget_engines():
     engine._find_engine.cache_clear()
     engine.ffmpeg_version.cache_clear()
 
@@ -32,12 +35,12 @@ def contents(folder):
 
 
 @pytest.mark.parametrize("refusal", [each for group in REFUSALS.values() for each in group], ids=lambda each: each.what)
-def test_what_is_refused(refusal, place, monkeypatch, capsys):
+def test_what_is_refused(refusal, place, monkeypatch, capsys, request):
     refusal.prepare(place)
     for name, value in refusal.environment.items():
         monkeypatch.setenv(name, value)
-        engine._find_engine.cache_clear()
-        engine.ffmpeg_version.cache_clear()
+        forget_engines()
+        request.addfinalizer(forget_engines)
     before = contents(place)
     capsys.readouterr()
     code, printed = main(refusal.words.split()), capsys.readouterr()

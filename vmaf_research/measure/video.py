@@ -209,9 +209,10 @@ def depth_doubt(
     starts = sorted({frame * size // 2 * 2 for frame in (0, clip.frames // 2, clip.frames - 1)})
     data = np.concatenate([np.fromfile(clip.path, np.uint8, size // 2 * 2, offset=start) for start in starts])
     low, high = data[0::2], data[1::2]
-    less, more = sorted(np.mean(np.diff(part.astype(np.float64)) ** 2) for part in (low, high))
     found = None
     if form.depth == 8:
+        steps = (np.diff(part.astype(np.int16)) for part in (low, high))
+        less, more = sorted(np.mean(np.square(each, dtype=np.int32)) for each in steps)
         if high.max() <= 15 and np.mean(low > 15) > 0.1:
             found = f"every second byte is at most {high.max()}, so it is {10 if high.max() <= 3 else 12}-bit"
         elif more > 16 * max(less, 0.25):

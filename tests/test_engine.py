@@ -42,7 +42,7 @@ def broken(tmp_path, monkeypatch):
         module._find_engine.cache_clear()
         module.ffmpeg_version.cache_clear()
 
-    monkeypatch.setattr(module, "IDLE_LIMIT", 2.0)
+    monkeypatch.setattr(module, "IDLE_LIMIT", 1.0)
     yield write
     module._find_engine.cache_clear()
     module.ffmpeg_version.cache_clear()
@@ -63,7 +63,7 @@ def broken(tmp_path, monkeypatch):
 )
 def test_an_engine_that_hangs_is_stopped(change, broken, encoded):
     broken(change)
-    with pytest.raises(Exception, match="computed nothing for 2 s and was stopped; it hangs"):
+    with pytest.raises(Exception, match="computed nothing for 1 s and was stopped; it hangs"):
         measure(encoded.path, encoded.path, features=["psnr_y"])
 
 

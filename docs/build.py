@@ -38,6 +38,8 @@ AUTHOR = PROJECT["authors"][0]["name"]
 LICENCE = PROJECT["license"]
 ROOMS = ("tutorials", "measure", "corpora", "learn", "ship", "predict", "serve")  # in reading order
 LINK = re.compile(r"(?<=\]\()([^)\s:#]+)(?=[)#])")
+ICONS = "scripts/fontawesome"  # 1.5 MB that draw the icons of the fonts anew
+SEARCH = "searchtools|language_data|searchindex"  # the index of all words
 TOCTREE = "```{{toctree}}\n:hidden:\n:caption: {caption}\n\n{entries}\n```\n"
 
 
@@ -248,6 +250,16 @@ def stage(folder: Path) -> list[Digest]:
     return digests
 
 
+def drop_scripts(out: Path) -> None:
+    "Take what no page uses out of all: icons of one's own, and, but for the page of the search, a search as one types."
+    for path in out.rglob("*.html"):
+        text = path.read_text(encoding="utf-8")
+        scripts = ICONS if path == out / "search.html" else f"{ICONS}|{SEARCH}"
+        lighter = re.sub(rf'\n *<script[^>]* src="[^"]*({scripts})\.js[^"]*"></script>', "", text)
+        if lighter != text:
+            path.write_text(lighter, encoding="utf-8")
+
+
 def write_redirects(out: Path) -> None:
     "Pages at old addresses that lead to where their content is now."
     for line in (ROOT / "docs" / "redirects.txt").read_text(encoding="utf-8").splitlines():
@@ -277,6 +289,7 @@ def main() -> int:
     options = ["-q", "-W", "--keep-going", "-b", "html", "-c", str(ROOT / "docs")]
     failed = build_main([*options, "-d", str(work / "doctrees"), str(work / "source"), str(out)])
     if not failed:
+        drop_scripts(out)
         write_redirects(out)
         shutil.copytree(ROOT / "docs" / "schemas", out / "schemas", dirs_exist_ok=True)  # where their ids say
         copy_downloads(out, digests)

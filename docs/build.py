@@ -12,6 +12,7 @@ import shutil
 import sys
 import tomllib
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import nbformat
@@ -25,7 +26,7 @@ import models
 from calculator import PAGE, write_calculator
 from notebooks import module_name, page, title_and_subtitle, to_myst
 
-from digests import REFERENCES, Digest, claims_page, digest_list, digest_page, linked, read_digest
+from digests import REFERENCES, Digest, claims_page, digest_list, digest_page, linked
 from vmaf_research.measure.core import find_root
 from vmaf_research.serve.croissant import data_set
 from vmaf_research.ship.registry import read_registry
@@ -37,12 +38,20 @@ AUTHOR = PROJECT["authors"][0]["name"]
 LICENCE = PROJECT["license"]
 ROOMS = ("tutorials", "measure", "corpora", "learn", "ship", "predict", "serve")  # in reading order
 LINK = re.compile(r"(?<=\]\()([^)\s:#]+)(?=[)#])")
+ICONS = "scripts/fontawesome"  # 1.5 MB that draw the icons of the fonts anew
+SEARCH = "searchtools|language_data|searchindex"  # the index of all words
 TOCTREE = "```{{toctree}}\n:hidden:\n:caption: {caption}\n\n{entries}\n```\n"
+
+
+@cache
+def read(path: Path) -> NotebookNode:
+    "A notebook of the repository, which several pages are made from."
+    return nbformat.read(path, as_version=4)
 
 
 def page_name(notebook: Path) -> str:
     "Address of a notebook on the site, without suffix."
-    exported_to = module_name(nbformat.read(notebook, as_version=4))
+    exported_to = module_name(read(notebook))
     if exported_to:
         return exported_to.replace(".", "/")
     return f"{notebook.parent.name}/{re.sub(r'^[0-9]+[a-z]?_', '', notebook.stem)}"
@@ -92,8 +101,8 @@ class Stage:
         for cell in notebook.cells:
             if cell.cell_type == "markdown":
                 cell.source = self.relink(cell.source, source)
-        self.write(f"{self.pages[source]}.ipynb", nbformat.writes(notebook))
-        title, subtitle = title_and_subtitle(nbformat.read(source, as_version=4))
+        self.write(f"{self.pages[source]}.ipynb", nbformat.v4.writes(notebook))
+        title, subtitle = title_and_subtitle(read(source))
         self.describe(self.pages[source], title, about or subtitle, machines.notebook_source(notebook), **more)
 
     def page(self, name: str, text: str) -> None:
@@ -111,7 +120,7 @@ class Stage:
 
 def room_description(room: str) -> str:
     "What the start page says about a room."
-    notebook = nbformat.read(ROOT / "nbs" / "index.ipynb", as_version=4)
+    notebook = read(ROOT / "nbs" / "index.ipynb")
     text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
     row = re.search(rf"^\| `{room}` \| (.+?) \|$", text, re.M)
     return row[1] if row else ""
@@ -121,7 +130,7 @@ def room_page(room: str, notebooks: list[Path], pages: dict[Path, str]) -> str:
     "List of the notebooks of a room with their subtitles."
     rows = []
     for path in notebooks:
-        title, subtitle = title_and_subtitle(nbformat.read(path, as_version=4))
+        title, subtitle = title_and_subtitle(read(path))
         subtitle = subtitle.replace("|", r"\|")  # of commands in one of several words
         rows.append(f"| [{title}](/{pages[path]}.ipynb) | {subtitle} |")
     entries = "\n".join(f"/{pages[path]}" for path in notebooks)
@@ -145,7 +154,7 @@ def findings(digests: list[Digest]) -> str:
 
 def start_page(how_to: list[str], rooms: list[str], digests: list[Digest]) -> NotebookNode:
     "The notebook that is also the README, with a picture, ways into the site, and its table of contents."
-    notebook = page(nbformat.read(ROOT / "nbs" / "index.ipynb", as_version=4))
+    notebook = page(read(ROOT / "nbs" / "index.ipynb"))
     head, _, rest = notebook.cells[1].source.partition("\n## ")
     errors = models.shipped_errors()
     text = models.figure_text(errors)
@@ -217,8 +226,8 @@ def stage(folder: Path) -> list[Digest]:
     for room, notebooks in rooms.items():
         target.page(f"{room}/index", room_page(room, notebooks, target.pages))
         for path in notebooks:
-            target.notebook(path, page(nbformat.read(path, as_version=4)))
-    digests = [read_digest(path) for path in digest_paths]
+            target.notebook(path, page(read(path)))
+    digests = [Digest(path, read(path)) for path in digest_paths]
     stage_digests(target, digests)
     target.page("calculator", PAGE)
     for path in how_to:
@@ -239,6 +248,16 @@ def stage(folder: Path) -> list[Digest]:
     target.notebook(start, start_page([f"/{target.pages[path]}" for path in how_to], list(rooms), digests))
     target.remove_stale()
     return digests
+
+
+def drop_scripts(out: Path) -> None:
+    "Take what no page uses out of all: icons of one's own, and, but for the page of the search, a search as one types."
+    for path in out.rglob("*.html"):
+        text = path.read_text(encoding="utf-8")
+        scripts = ICONS if path == out / "search.html" else f"{ICONS}|{SEARCH}"
+        lighter = re.sub(rf'\n *<script[^>]* src="[^"]*({scripts})\.js[^"]*"></script>', "", text)
+        if lighter != text:
+            path.write_text(lighter, encoding="utf-8")
 
 
 def write_redirects(out: Path) -> None:
@@ -270,6 +289,7 @@ def main() -> int:
     options = ["-q", "-W", "--keep-going", "-b", "html", "-c", str(ROOT / "docs")]
     failed = build_main([*options, "-d", str(work / "doctrees"), str(work / "source"), str(out)])
     if not failed:
+        drop_scripts(out)
         write_redirects(out)
         shutil.copytree(ROOT / "docs" / "schemas", out / "schemas", dirs_exist_ok=True)  # where their ids say
         copy_downloads(out, digests)

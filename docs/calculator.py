@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import onnx
+from models import opened
 from onnx import numpy_helper
 
-from vmaf_research import load
 from vmaf_research.measure.core import settings
 from vmaf_research.measure.features import CANONICAL_6, FEATURES, TEACHER_FEATURES, TEACHERS
 from vmaf_research.measure.teacher import Teacher, load_teacher
@@ -52,7 +52,7 @@ def _function(teacher: Teacher) -> dict[str, Any]:
 
 def _network(name: str) -> dict[str, Any]:
     "Scaling and layers of a self-contained graph, whose bytes the registry vouches for."
-    sidecar = load(name).sidecar
+    sidecar = opened(name).sidecar
     graph = onnx.load(str(settings().model_path / sidecar.onnx_raw)).graph
     values = {each.name: numpy_helper.to_array(each) for each in graph.initializer}
     layers = sorted({each.rsplit(".", 1)[0] for each in values if each.endswith(".weight")})
@@ -73,7 +73,7 @@ def calculator_data(registry: Registry) -> dict[str, Any]:
             store.append(value)
         return store.index(value)
 
-    loaded = {row.id: load(row.id).sidecar for row in registry.models if row.kind == "fr" and not row.smoke}
+    loaded = {row.id: opened(row.id).sidecar for row in registry.models if row.kind == "fr" and not row.smoke}
     shipped = {each: sidecar for each, sidecar in loaded.items() if sidecar.ensemble is None}  # features only
     for name, known in TEACHERS.items():
         if known.sha256 is None or not known.clipped:

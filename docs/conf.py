@@ -3,6 +3,7 @@
 import importlib.util
 import sys
 import tomllib
+from functools import cache
 from pathlib import Path
 
 from sphinx import addnodes
@@ -43,6 +44,7 @@ suppress_warnings = ["mystnb.unknown_mime_type"]
 
 autodoc_typehints = "description"
 autodoc_preserve_defaults = True
+autodoc_use_type_comments = False  # there are none
 autodoc_inherit_docstrings = False
 python_use_unqualified_type_names = True
 add_module_names = False
@@ -83,12 +85,20 @@ def tell_machines(app, name, template, context, doctree):
     context["metatags"] = context.get("metatags", "") + machines.head(name, blog_baseurl)
 
 
+@cache
+def pages(env):
+    "The chapters of the start page, what is below each page, and titles."
+    toctrees = env.master_doctree.findall(addnodes.toctree)
+    return {
+        "chapters": [(toctree["caption"], [page for _, page in toctree["entries"]]) for toctree in toctrees],
+        "children": env.toctree_includes,
+        "titles": {page: title.astext() for page, title in env.titles.items()},
+    }
+
+
 def list_pages(app, pagename, templatename, context, doctree):
-    "Give the template of the sidebar the chapters of the start page, what is below each page, and titles."
-    toctrees = app.env.master_doctree.findall(addnodes.toctree)
-    context["chapters"] = [(toctree["caption"], [page for _, page in toctree["entries"]]) for toctree in toctrees]
-    context["children"] = app.env.toctree_includes
-    context["titles"] = {page: title.astext() for page, title in app.env.titles.items()}
+    "Give the template of the sidebar what it lists."
+    context.update(pages(app.env))
 
 
 def setup(app):

@@ -3,11 +3,13 @@
 import ast
 import inspect
 import re
+from functools import cached_property
 
 from docutils.nodes import Node
 from fastcore.docments import docments
 from myst_parser.mocking import MockRSTParser
 from sphinx.application import Sphinx
+from sphinx.domains.python import PythonDomain
 from sphinx.util.docutils import SphinxDirective, new_document
 from symbols import resolve, sources
 
@@ -31,6 +33,18 @@ class ApiEntries(SphinxDirective):
         for node in document.findall():  # or each would keep this document, and with it all that is known of the site
             node.document = self.state.document
         return document.children
+
+
+class PythonNames(PythonDomain):
+    "The domain of Python; a name of elsewhere, such as `int`, is not compared with the end of every name."
+
+    @cached_property
+    def last_parts(self) -> set[str]:  # of all names; asked for when all pages are read
+        return {name.rpartition(".")[2] for name in self.objects}
+
+    def find_obj(self, env, modname, classname, name, type, searchmode=0):
+        known = name.removesuffix("()").rpartition(".")[2] in self.last_parts
+        return super().find_obj(env, modname, classname, name, type, searchmode) if known else []
 
 
 def to_rst(text: str, module: str) -> str:
@@ -97,6 +111,7 @@ def add_comments(app: Sphinx, what: str, name: str, symbol: object, options: obj
 
 def setup(app: Sphinx) -> dict[str, bool]:
     app.setup_extension("sphinx.ext.autodoc")
+    app.add_domain(PythonNames, override=True)
     app.add_directive("api-entries", ApiEntries)
     app.connect("autodoc-process-docstring", add_comments)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 import matplotlib
@@ -32,6 +33,12 @@ others are synthetic stubs that keep programs running: **do not use a stub in pr
 FIGURE = "result"  # file name of the picture, without theme and suffix
 
 
+@cache
+def opened(name: str) -> Model:
+    "A registered model; the pages of the site need each several times."
+    return load(name)
+
+
 def badge(row: RegistryRow) -> str:
     "Whether a model may be used, as a coloured label."
     return "{bdg-warning}`smoke`" if row.smoke else "{bdg-success}`shipped`"
@@ -39,7 +46,7 @@ def badge(row: RegistryRow) -> str:
 
 def overview(registry: Registry) -> str:
     "The gallery page: one card per row, the numbers side by side, and the digests of the files."
-    loaded = [load(row.id) for row in registry.models]
+    loaded = [opened(row.id) for row in registry.models]
     models = [model for model in loaded if model.row.kind != PREDICTOR]
     predictors = [model for model in loaded if model.row.kind == PREDICTOR]
     alone = [model for model in models if model.sidecar.ensemble is None]
@@ -136,7 +143,7 @@ def model_page(registry: Registry, row: RegistryRow) -> str:
 
 def shipped_errors() -> dict[str, tuple[float, float]]:  # pooled and worst source's RMSE, greatest first
     "Errors of the models in use and of their floors, of those that were judged on the rows of the first one."
-    models = [load(row.id) for row in read_registry().models if not row.smoke and row.kind != PREDICTOR]
+    models = [opened(row.id) for row in read_registry().models if not row.smoke and row.kind != PREDICTOR]
     table = models[0].sidecar.training.table_digest
     errors = {}
     for model in models:

@@ -16,7 +16,7 @@ from skimage.color import rgb2gray
 from vmaf_research.measure.engine import run_ffmpeg
 from vmaf_research.measure.video import Clip, input_arguments, open_clip
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 hypothesis.settings.register_profile("no deadline", deadline=None)  # the machine may be busy
 hypothesis.settings.load_profile("no deadline")

@@ -13,6 +13,7 @@ import nbdev.test
 import pytest
 from execnb.shell import CaptureShell
 from IPython.core.compilerop import CachingCompiler
+from matplotlib_inline.config import InlineBackend
 from nbdev.config import get_config
 from slipcover.importer import SlipcoverMetaPathFinder
 
@@ -53,6 +54,10 @@ class ModuleLines(CachingCompiler):
 
 class ModuleShell(CaptureShell):
     compiler_class = ModuleLines
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options, mpl_format="png")
+        InlineBackend.instance().print_figure_kwargs = {}  # with a tight frame a figure is drawn twice
 
     def cell(self, cell, **options):
         self.compile.begins = None

@@ -22,8 +22,8 @@ class Fold:
 
     source: str  # left out: the name of a source, or of several together
     sources: tuple[str, ...]  # left out
-    learned: Ranges
-    judged: Ranges
+    learned: Ranges  # rows of the sources that a model may learn from
+    judged: Ranges  # rows of those left out
 
     @property
     def train(self) -> np.ndarray:

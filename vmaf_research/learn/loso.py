@@ -17,11 +17,11 @@ import numpy as np
 import pandas as pd
 
 from .. import learn
+from .folds import Fold, FoldPlan, plan_folds
 from .metrics import Agreement, Interval, agreement, clip_agreement, cluster_bootstrap, plcc, rmse
 from .metrics import show_number
-from .folds import Fold, FoldPlan, plan_folds
-from .table import KEY, TrainingTable, take_sources
 from .recipes import Recipe
+from .table import KEY, TrainingTable, take_sources
 
 if TYPE_CHECKING:  # reading and judging predictions needs neither torch nor floors nor pictures
     import matplotlib.pyplot as plt

@@ -23,15 +23,13 @@ from typing_extensions import TypedDict
 
 import vmaf_research
 from .. import learn, ship
+from ..learn.codec_table import EnsembleTable, find_corpus_digest, load_ensemble_table, recorded_tables
 from ..learn.codecs import CODEC_BLOCKS
+from ..learn.folds import FoldPlan, plan_folds
 from ..learn.loso import Evaluation, evaluate, out_of_fold, prediction_table, split_by_plan
 from ..learn.metrics import show_number
 from ..learn.recipes import Recipe, find_recipe
-from ..learn.codec_table import EnsembleTable, find_corpus_digest
-from ..learn.folds import FoldPlan
 from ..learn.table import KEY, TrainingTable, corpus_names
-from ..learn.codec_table import load_ensemble_table, recorded_tables
-from ..learn.folds import plan_folds
 from ..measure.core import BadInput, Record
 from ..measure.features import DEFAULT_TEACHER, TEACHERS, resolve_teachers
 from ..measure.manifest import describe_path, fact_differences, manifest_path, open_manifest, run_provenance

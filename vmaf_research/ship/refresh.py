@@ -23,11 +23,11 @@ import pyarrow.parquet as pq
 from .. import learn
 from ..corpora.extract import extract
 from ..corpora.pairs import Corpus
+from ..learn.codec_table import table_inputs
+from ..learn.folds import plan_folds
 from ..learn.loso import Evaluation, LosoReport, evaluate, loso, prediction_table
 from ..learn.metrics import VMAF_RANGE, show_number
 from ..learn.recipes import find_recipe
-from ..learn.codec_table import table_inputs
-from ..learn.folds import plan_folds
 from ..learn.table import KEY, TrainingTable, corpus_names, load_training_table
 from ..measure.core import BadInput, ShipRefused, html_figure, settings
 from ..measure.features import DEFAULT_TEACHER, resolve_teachers

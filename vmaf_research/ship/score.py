@@ -19,14 +19,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..learn.codec_table import codec_columns, codec_notes, join_pairs, read_pairs
 from ..learn.codecs import CODEC_BLOCKS, split_block
 from ..learn.conformal import Calibration, Calibrations, Novelty, bounds, conformal_rank, ensemble_mean
 from ..learn.conformal import plain_features
 from ..learn.metrics import VMAF_RANGE
-from ..learn.codec_table import codec_columns, codec_notes, join_pairs
-from ..learn.table import CLIPPED_TEACHER, KEY, RENAMED
-from ..learn.codec_table import read_pairs
-from ..learn.table import read_numbers
+from ..learn.table import CLIPPED_TEACHER, KEY, RENAMED, read_numbers
 from ..measure.core import BadInput, VerificationFailed
 from ..measure.features import TEACHERS
 from ..measure.manifest import describe_path, pairs_path, run_provenance, write_manifest

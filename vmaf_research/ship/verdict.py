@@ -19,8 +19,8 @@ import numpy as np
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from ..learn.metrics import VMAF_RANGE, agreement, rmse
 from ..learn.codec_table import find_corpus_digest, read_pairs
+from ..learn.metrics import VMAF_RANGE, agreement, rmse
 from ..learn.table import KEY
 from ..measure.core import BadInput, Record, settings
 from ..measure.manifest import describe_path, manifest_path, open_manifest, run_provenance, write_manifest

@@ -10,10 +10,12 @@ from vmaf_research.learn.loso import loso
 from vmaf_research.learn.table import load_training_table
 from vmaf_research.ship.gate import ship_gate
 from vmaf_research.ship.package import package_model
+from vmaf_research.ship.registry import REGISTRY
 
 CORPUS = {"name": "made up", "kind": "none", "licence": "none needed", "description": "a formula, no video"}
 TEXTS = {"description": "For tests only.", "notes": "Predicts nothing real."}
 IDS = ("first_v1", "second_v1")
+FILES = (REGISTRY, *(f"{model_id}{suffix}" for model_id in IDS for suffix in (".json", ".md", ".onnx", "_raw.onnx")))
 
 
 @cache
@@ -33,7 +35,9 @@ def packaged_files():
     with TemporaryDirectory() as folder:
         for model_id in IDS:
             package(model_id, folder)
-        return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+        made = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+    assert made.keys() == {*FILES}
+    return made
 
 
 def unpack(folder):

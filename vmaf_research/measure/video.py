@@ -168,7 +168,9 @@ def row_autocorrelation(clip: Clip) -> np.ndarray:  # by lag in samples, 0 to tw
     start += (pixels - wanted) // 2 * form.dtype.itemsize
     step = np.diff(np.fromfile(clip.path, dtype=form.dtype, count=wanted, offset=start).astype(np.float64))
     step -= step.mean()
-    spectrum = np.fft.rfft(step, 2 << len(step).bit_length())
+    padded = len(step) + longest  # no lag that is asked for wraps around; lengths of small factors are fast
+    length = min(factor << ((padded - 1) // factor).bit_length() for factor in (1, 3, 5))
+    spectrum = np.fft.rfft(step, length)
     power = np.fft.irfft(spectrum * spectrum.conj())[: min(longest + 1, len(step))]
     if power[0] <= 0:
         return np.zeros(len(power))  # a flat picture has no rows to tell apart

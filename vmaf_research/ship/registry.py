@@ -151,7 +151,8 @@ def _curve_problems(row: RegistryRow, sidecar: PredictorSidecar, files: Mapping[
     rows = np.repeat(features, len(quality), axis=0)
     rows[:, 0] = np.tile(quality, len(features))
     session = open_session(files[row.onnx], len(low), checked=True, threads=1)
-    curves = run_session(session, rows).reshape(len(features), -1)
+    # two curves at a time: between, a row is a table of all pairs of quality values
+    curves = run_session(session, rows, block=2 * len(quality)).reshape(len(features), -1)
     least, greatest = sidecar.output_range
     if not (np.isfinite(curves).all() and curves.min() >= least and curves.max() <= greatest):
         return [f"{row.onnx}: predicts scores that are not within {least:g} to {greatest:g}"]
